@@ -1,0 +1,1 @@
+"""Self-induction vision transformer for anomaly detection over many product categories."""

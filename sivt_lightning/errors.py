@@ -1,0 +1,5 @@
+"""The one exception for a user's mistake."""
+
+
+class SIVTError(ValueError):
+    """A sentence for the user: the thing at fault, the reason, the remedy. The command line prints it and exits with 1."""
