@@ -2,4 +2,4 @@
 
 
 class SIVTError(ValueError):
-    """A sentence for the user: the thing at fault, the reason, the remedy. The command line prints it and exits with 1."""
+    """One sentence for the user: the thing at fault, the reason, the remedy. The command line prints it and exits."""

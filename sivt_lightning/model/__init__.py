@@ -1,0 +1,1 @@
+"""The method in pure torch: frozen backbone, self-induction reconstructor, detector."""

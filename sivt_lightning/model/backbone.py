@@ -1,0 +1,149 @@
+"""Images -> feature map F: a frozen timm network, its strides resized to one grid and concatenated."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from sivt_lightning.errors import SIVTError
+
+
+class Backbone(nn.Module):
+    """The outputs of a timm network at `strides`, each resized to a grid of image_size / feature_stride.
+
+    Built without weights: `weights.load_weights` fills them before a training, a checkpoint at any other time. Always
+    in eval mode and without gradients. Stages after the last one used are removed.
+
+    >>> net = Backbone("resnet18", strides=[4, 8], image_size=64)
+    >>> net.channels, tuple(net(torch.zeros(2, 3, 64, 64)).shape)
+    (192, (2, 192, 8, 8))
+    """
+
+    def __init__(self, name: str, strides: Sequence[int], image_size: int, feature_stride: int = 8) -> None:
+        super().__init__()
+        if feature_stride < 1 or image_size < 1 or image_size % feature_stride:
+            raise SIVTError(
+                f"image_size {image_size} is no multiple of feature_stride {feature_stride}: the feature map would "
+                f"have a broken edge. Choose an image_size of {feature_stride}, {2 * feature_stride}, ..."
+            )
+        self.name, self.image_size, self.grid = name, image_size, image_size // feature_stride
+        self.out_indices = stride_indices(name, strides, image_size)
+        self.net: Any = build_network(name, image_size, self.out_indices)
+        self.channels: int = sum(self.net.feature_info.channels())
+        self.is_random = False
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", rearrange(torch.tensor(self.net.pretrained_cfg["mean"]), "c -> c 1 1"))
+        self.register_buffer("std", rearrange(torch.tensor(self.net.pretrained_cfg["std"]), "c -> c 1 1"))
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stays in eval mode: batch-norm statistics are as frozen as the weights."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C H W"]:
+        """F of RGB images with values in [0, 1], normalised here as the network was trained."""
+        maps = self.net((images - self.mean) / self.std)
+        if str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC"):
+            maps = [rearrange(m, "b h w c -> b c h w") for m in maps]
+        resized = [interpolate(m.float(), size=self.grid, mode="bilinear", align_corners=False) for m in maps]
+        return torch.cat(resized, dim=1)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:
+        """Gives a randomly initialised network the batch-norm statistics of these images; trained ones are kept."""
+        norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not self.is_random or not norms:
+            return
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over all batches
+            norm.train()
+        for images in batches:
+            self(images)
+        self.train(False)
+
+
+class Standardize(nn.Module):
+    """Shifts and scales each channel of F to mean 0 and deviation 1 over the training images, if `enabled`.
+
+    Raw channels differ in scale by orders of magnitude; a squared distance would hear only the loudest.
+    """
+
+    def __init__(self, channels: int, enabled: bool = True) -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return (features - self.mean) / self.std
+
+    def measure(self, feature_maps: Iterable[Float[Tensor, "_ C H W"]]) -> None:
+        """Takes mean and deviation of each channel over all positions of all maps."""
+        if not self.enabled:
+            return
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for features in feature_maps:
+            values = rearrange(features, "b c h w -> c (b h w)").double()
+            count, total, squares = count + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
+        if count == 0:
+            raise SIVTError("No training image to measure the feature channels on: check data.root.")
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        # A dead channel carries nothing: leave it at zero instead of blowing up its rounding noise.
+        deviation[deviation < 1e-6 * deviation.max()] = 1.0
+        self.mean.copy_(rearrange(mean, "c -> c 1 1"))
+        self.std.copy_(rearrange(deviation, "c -> c 1 1"))
+
+
+def build_network(name: str, image_size: int, out_indices: Sequence[int] | None = None) -> Any:
+    """A timm feature network with untrained weights, cut after its last output."""
+    kwargs: dict = {} if out_indices is None else {"out_indices": tuple(out_indices)}
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is not None and config.fixed_input_size:
+        kwargs["img_size"] = image_size  # vision transformers are built for one size
+    try:
+        net = timm.create_model(name, pretrained=False, features_only=True, **kwargs)
+    except Exception as error:  # timm raises what it likes here: assertion, runtime, type and value errors
+        raise SIVTError(_explain(name, error)) from error
+    return _cut(net)
+
+
+def stride_indices(name: str, strides: Sequence[int], image_size: int) -> list[int]:
+    """The network's output numbers for these strides; for a stride met several times the deepest one."""
+    available = build_network(name, image_size).feature_info.reduction()
+    position = {stride: index for index, stride in enumerate(available)}
+    unknown = [stride for stride in strides if stride not in position]
+    if unknown or not strides or len(set(strides)) < len(strides):
+        raise SIVTError(
+            f"strides {list(strides)}: {name} has outputs of strides {sorted(position)}; name one or more of these, "
+            "each once."
+        )
+    return sorted(position[stride] for stride in strides)
+
+
+def _cut(net: Any) -> Any:
+    """EfficientNet-like feature networks compute all stages whatever is asked of them: drop those after the last."""
+    modules = [info["module"] for info in net.feature_info.get_dicts()]
+    if isinstance(getattr(net, "blocks", None), nn.Sequential) and modules[-1].startswith("blocks."):
+        net.blocks = net.blocks[: int(modules[-1].split(".")[1]) + 1]
+    return net
+
+
+def _explain(name: str, error: Exception) -> str:
+    if timm.is_model(name):
+        return f"backbone {name} cannot give feature maps ({error}): choose another timm network, such as resnet18."
+    near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists those there are."
+    return f"backbone {name} is not known to timm: {hint}"

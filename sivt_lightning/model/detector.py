@@ -1,0 +1,65 @@
+"""Images -> anomaly scores and maps: the one graph that training's validation, test and prediction share."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.partition import draw_partition, generator_for
+from sivt_lightning.model.reconstructor import Reconstructor
+from sivt_lightning.scoring import anomaly_map, check_sigma, image_score
+
+
+class Detection(NamedTuple):
+    """Anomaly scores, 0 or more and without an upper bound: one an image, and one a pixel."""
+
+    score: Float[Tensor, " B"]
+    map: Float[Tensor, "B S S"]
+
+
+class Detector(nn.Module):
+    """Frozen backbone, reconstructor and score, with the one partition that every evaluated image is seen through."""
+
+    def __init__(
+        self, backbone: Backbone, standardize: Standardize, reconstructor: Reconstructor, smoothing_sigma: float
+    ) -> None:
+        super().__init__()
+        check_sigma(smoothing_sigma, backbone.image_size)
+        self.backbone, self.standardize, self.reconstructor = backbone, standardize, reconstructor
+        self.smoothing_sigma = smoothing_sigma
+        # Kept as numbers, not as a seed: a seed is no promise across torch versions.
+        fixed = draw_partition(1, reconstructor.length, reconstructor.groups, generator_for(0))
+        self.partition: Tensor
+        self.calibrated: Tensor
+        self.register_buffer("partition", fixed)
+        self.register_buffer("calibrated", torch.tensor(False))
+
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
+        """Scores RGB images with values in [0, 1]."""
+        features = self.features(images)
+        return self.score(features, self.reconstruct(features))
+
+    def features(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C H W"]:
+        """The standardised feature map F that is to be reconstructed, in float32."""
+        return self.standardize(self.backbone(images))
+
+    def reconstruct(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """F~ through the fixed partition, so that a score depends on no luck, batch size or order."""
+        return self.reconstructor(features, self.partition.expand(len(features), -1))
+
+    def score(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
+        """Eq. 3 and the image score, in float32 whatever the precision of the network."""
+        with torch.autocast(features.device.type, enabled=False):  # it would smooth in half precision
+            maps = anomaly_map(features, reconstruction, self.backbone.image_size, self.smoothing_sigma)
+            return Detection(image_score(maps), maps)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:
+        """Measures on normal images what is measured, not learned: channel statistics of a random backbone and of F."""
+        batches = list(batches)
+        self.backbone.calibrate(batches)
+        self.standardize.measure(self.backbone(images) for images in batches)
+        self.calibrated.fill_(True)

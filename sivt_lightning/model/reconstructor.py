@@ -1,0 +1,122 @@
+"""Feature map -> reconstructed feature map, by self-induction (paper, section III-C and Algorithm 1)."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.partition import collect, substitute
+from sivt_lightning.model.transformer import Transformer
+
+
+class Reconstructor(nn.Module):
+    """Encodes every patch of a feature map only from the other patches, then decodes the whole.
+
+    Defaults are the paper's: with 272 channels at 32 x 32 it has 14,595,248 parameters. `self_induction=False` is the
+    ablation: the same transformer, fed with the patch tokens themselves.
+
+    >>> model = Reconstructor(channels=272, grid=32)
+    >>> sum(p.numel() for p in model.parameters())
+    14595248
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        grid: int,
+        patch_size: int = 2,
+        groups: int = 4,
+        width: int = 240,
+        encoder_depth: int = 12,
+        decoder_depth: int = 8,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        self_induction: bool = True,
+    ) -> None:
+        super().__init__()
+        if grid % patch_size:
+            raise SIVTError(
+                f"patch_size {patch_size} does not divide the feature map's side of {grid}: "
+                f"choose one of {[p for p in range(1, grid + 1) if grid % p == 0]}."
+            )
+        side = grid // patch_size
+        length, patch_values = side * side, channels * patch_size**2
+        _check_transformer(width, heads, encoder_depth, decoder_depth, mlp_ratio)
+        if self_induction and not 2 <= groups <= length:
+            raise SIVTError(
+                f"groups is {groups}, but self-induction needs from 2 to {length} groups (the number of tokens): "
+                "with 1 group nothing of the image would be left to reconstruct from."
+            )
+        self.patch_size, self.groups, self.side, self.length = patch_size, groups, side, length
+        self.self_induction = self_induction
+
+        position = sine_cosine_position(side, width)
+        self.embed = nn.Linear(patch_values, width)
+        self.encoder_position = nn.Parameter(position.clone())
+        if self_induction:
+            self.induction = nn.Parameter(torch.empty(length, width))
+        self.encoder = Transformer(encoder_depth, width, heads, mlp_ratio)
+        self.decoder_position = nn.Parameter(position.clone())
+        self.decoder = Transformer(decoder_depth, width, heads, mlp_ratio)
+        self.head = nn.Linear(width, patch_values)
+        self._initialise()
+
+    def forward(self, features: Float[Tensor, "B C H W"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B C H W"]:
+        """F~ from F. `partition` says which positions are induced together; the ablation takes no notice of it."""
+        tokens = self.embed(self.patchify(features))
+        latents = self.induce(tokens, partition) if self.self_induction else self.encode(tokens)
+        decoded = self.decoder(latents + self.decoder_position)
+        return self.unpatchify(self.head(decoded))
+
+    def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
+        """Latents Z: the one at a position has seen other positions' tokens only, never its own."""
+        sequences = substitute(tokens, self.induction, partition, self.groups)
+        return collect(self.encode(sequences), partition, self.groups)
+
+    def encode(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """Position is added here, to patch and induction tokens alike."""
+        return self.encoder(tokens + self.encoder_position)
+
+    def patchify(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L PPC"]:
+        """Non-overlapping P x P patches of feature vectors, row by row."""
+        p = self.patch_size
+        return rearrange(features, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p)
+
+    def unpatchify(self, patches: Float[Tensor, "B L PPC"]) -> Float[Tensor, "B C H W"]:
+        """The inverse of `patchify`."""
+        p = self.patch_size
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=self.side, p=p, q=p)
+
+    def _initialise(self) -> None:
+        """MAE's choice: Xavier-uniform linear layers, zero biases, normal tokens of deviation 0.02."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        if self.self_induction:
+            nn.init.normal_(self.induction, std=0.02)
+
+
+def sine_cosine_position(side: int, width: int) -> Float[Tensor, "L D"]:
+    """Fixed 2-D position code: half of the channels for the row, half for the column (Transformer's frequencies)."""
+    if width % 4:
+        raise SIVTError(f"width {width} is no multiple of 4, which the 2-D sine-cosine position code needs.")
+    frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+    angle = np.arange(side)[:, None] * frequency
+    axis = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+    rows, columns = np.repeat(axis, side, axis=0), np.tile(axis, (side, 1))
+    return torch.from_numpy(np.concatenate([rows, columns], axis=1)).float()
+
+
+def _check_transformer(width: int, heads: int, encoder_depth: int, decoder_depth: int, mlp_ratio: float) -> None:
+    if width < 1 or heads < 1 or width % heads:
+        raise SIVTError(f"width {width} cannot be split over {heads} heads: make width a multiple of heads.")
+    if encoder_depth < 1 or decoder_depth < 0:
+        raise SIVTError(
+            f"encoder_depth {encoder_depth} and decoder_depth {decoder_depth}: the encoder needs at least 1 block, "
+            "the decoder at least 0."
+        )
+    if round(width * mlp_ratio) < 1:
+        raise SIVTError(f"mlp_ratio {mlp_ratio} leaves the MLP without a hidden unit: choose a positive ratio.")

@@ -1,0 +1,105 @@
+"""Where a backbone's weights come from: timm's hub or cache, a local file, or a seed. Never a silent fallback."""
+
+import re
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import load_state_dict as read_state_dict
+from torch import Tensor, nn
+
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.backbone import Backbone, build_network
+
+OTHER_WAYS = (
+    "Two ways work without a network: a weight file, `weights: PATH` (.safetensors or .pth, the whole network or the "
+    "stages used), or untrained features, `weights: random` (weaker)."
+)
+
+
+def load_weights(backbone: Backbone, source: str, seed: int) -> None:
+    """Fills the backbone from `source`: "imagenet" (timm's own loading), "random" (seeded) or a path.
+
+    Raises SIVTError when the hub cannot be reached, or the file is missing, damaged or made for another network.
+    """
+    backbone.is_random = source == "random"
+    if source == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = build_network(backbone.name, backbone.image_size, backbone.out_indices).state_dict()
+    elif source == "imagenet":
+        state = _download(backbone)
+    else:
+        state = _match_keys(backbone, _read_file(Path(source)), source)
+    backbone.net.load_state_dict(state)
+
+
+def _download(backbone: Backbone) -> dict[str, Tensor]:
+    """The pretrained weights through timm, which honours its cache and the hub's offline mode."""
+    try:
+        full = timm.create_model(
+            backbone.name, pretrained=True, features_only=True, out_indices=tuple(backbone.out_indices)
+        )
+    except Exception as error:  # network, hub, cache and timm errors share no base class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SIVTError(f"ImageNet weights of {backbone.name} could not be loaded ({reason}). {OTHER_WAYS}") from error
+    wanted = backbone.net.state_dict()
+    return {key: value for key, value in full.state_dict().items() if key in wanted}
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise SIVTError(
+            f"weights {path}: there is no such file. "
+            "Give the path of a .safetensors or .pth file, 'imagenet' or 'random'."
+        )
+    if path.suffix.lower() not in {".safetensors", ".pth", ".pt", ".bin"}:
+        raise SIVTError(f"weights {path}: not a .safetensors, .pth, .pt or .bin file.")
+    try:
+        state = read_state_dict(str(path), weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes the readers raise
+        raise SIVTError(
+            f"weights {path}: the file is damaged or holds more than plain tensors ({type(error).__name__}), so it was "
+            "not loaded. Save the network's state_dict alone, best as .safetensors."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise SIVTError(f"weights {path}: not a state_dict, a table of named tensors.")
+    return state
+
+
+def _match_keys(backbone: Backbone, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The part of `state` that the cut backbone needs; keys missing or of another network are errors."""
+    matched, missing, misshapen, used = {}, [], [], set()
+    for key, value in backbone.net.state_dict().items():
+        name = next((name for name in (key, _unflatten(key)) if name in state), None)
+        if name is None:
+            if key.endswith("num_batches_tracked"):  # a counter, of no use in eval mode and often left out
+                matched[key] = value
+            else:
+                missing.append(key)
+        elif state[name].shape != value.shape:
+            misshapen.append(f"{name} is {tuple(state[name].shape)} instead of {tuple(value.shape)}")
+        else:
+            matched[key] = state[name]
+            used.add(name)
+    foreign = sorted(state.keys() - used - _all_keys(backbone.name)) if not (missing or misshapen) else []
+    for problem, names in (("keys are missing", missing), ("shapes differ", misshapen), ("unexpected keys", foreign)):
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise SIVTError(
+                f"weights {source} do not fit backbone {backbone.name}: {problem}: {shown}. "
+                "Name the timm network that the file was made for, or another file."
+            )
+    return matched
+
+
+def _all_keys(name: str) -> set[str]:
+    """Every key that a file of the whole network may hold."""
+    with torch.device("meta"):
+        whole: nn.Module = timm.create_model(name, pretrained=False)
+    return set(whole.state_dict())
+
+
+def _unflatten(key: str) -> str:
+    """timm's feature networks rename `stages.0.x` to `stages_0.x`; the file has the former."""
+    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)

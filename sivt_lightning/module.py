@@ -1,0 +1,162 @@
+"""The LightningModule: wires detector, loss and optimizer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from sivt_lightning.data.dataset import Batch
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.loss import reconstruction_loss
+from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.model.partition import draw_partition, generator_for
+from sivt_lightning.model.reconstructor import Reconstructor
+from sivt_lightning.model.weights import load_weights
+from sivt_lightning.scoring import Thresholds
+
+
+class SIVT(LightningModule):
+    """Self-induction vision transformer: one anomaly detector for many categories, trained on normal images only.
+
+    Args:
+        backbone: timm network that makes the feature map; frozen.
+        strides: its outputs to use, as downsampling factors.
+        weights: "imagenet" (timm's, downloaded or cached), the path of a weight file, or "random".
+        image_size: side in pixels to which every image is resized.
+        feature_stride: pixels of the image per position of the feature map.
+        standardize: scale each feature channel to mean 0 and deviation 1 over the training images.
+        patch_size: P, side of a token's patch in positions of the feature map.
+        groups: N, groups of positions that are induced together.
+        width: D, length of a token.
+        encoder_depth: transformer blocks before collecting the induced latents.
+        decoder_depth: transformer blocks after it.
+        heads: attention heads.
+        mlp_ratio: width of an MLP's hidden layer over `width`.
+        self_induction: false is the ablation, a vanilla transformer of the same shape.
+        smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
+        cosine_weight: lambda, weight of the cosine distance in the loss.
+        learning_rate: peak of the schedule.
+        weight_decay: AdamW's.
+        warmup: share of all optimizer steps in which the rate rises linearly to its peak.
+        schedule: after the warm-up, a cosine to zero at the end of training or a constant rate.
+        seed: linked to --seed_everything.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_b4.aa_in1k",
+        strides: Sequence[int] = (2, 4, 8, 16),
+        weights: str = "imagenet",
+        image_size: int = 256,
+        feature_stride: int = 8,
+        standardize: bool = True,
+        patch_size: int = 2,
+        groups: int = 4,
+        width: int = 240,
+        encoder_depth: int = 12,
+        decoder_depth: int = 8,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        self_induction: bool = True,
+        smoothing_sigma: float = 4.0,
+        cosine_weight: float = 5.0,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        network = Backbone(backbone, strides, image_size, feature_stride)
+        reconstructor = Reconstructor(
+            network.channels,
+            network.grid,
+            patch_size=patch_size,
+            groups=groups,
+            width=width,
+            encoder_depth=encoder_depth,
+            decoder_depth=decoder_depth,
+            heads=heads,
+            mlp_ratio=mlp_ratio,
+            self_induction=self_induction,
+        )
+        self.detector = Detector(network, Standardize(network.channels, standardize), reconstructor, smoothing_sigma)
+        self.thresholds: Thresholds | None = None
+        for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
+            if not 0 <= value < math.inf:
+                raise SIVTError(f"{name} is {value}: give 0 or a positive number.")
+        if not 0 < learning_rate < math.inf:
+            raise SIVTError(f"learning_rate is {learning_rate}: give a positive number.")
+        if not 0 <= warmup < 1:
+            raise SIVTError(f"warmup is {warmup}: give a share of the training from 0 to below 1.")
+
+    def setup(self, stage: str) -> None:
+        """Weights are looked for before anything is spent on a training; a checkpoint brings its own."""
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
+
+    def on_fit_start(self) -> None:
+        if self.trainer.ckpt_path is None:
+            batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
+            self.detector.calibrate(images.to(self.device) for images in batches)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        features = self.detector.features(batch.images)
+        reconstruction = self.detector.reconstructor(features, self.draw_partition(len(features), batch_idx))
+        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
+        return loss
+
+    def draw_partition(self, batch: int, batch_idx: int) -> Tensor:
+        """Anew for each image and step, from what identifies the step and not from the running generator."""
+        model = self.detector.reconstructor
+        generator = generator_for(self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
+        return draw_partition(batch, model.length, model.groups, generator).to(self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Detection:
+        features = self.detector.features(batch.images)
+        reconstruction = self.detector.reconstruct(features)
+        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(features), sync_dist=True)
+        return self.detector.score(features, reconstruction)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Detection:
+        return self.detector(batch.images)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
+        return self.detector(batch.images)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over the trainable parameters; linear warm-up, then cosine or constant, stepped with the optimizer."""
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trainable, lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
+        )
+        total = self.trainer.estimated_stepping_batches
+        cosine = self.hparams["schedule"] == "cosine"
+        if math.isinf(total):
+            raise SIVTError("The learning-rate schedule needs an end of training: set trainer.max_epochs to 1 or more.")
+        warmup = round(total * self.hparams["warmup"])
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) if cosine else 1.0
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside the weights, what `test` and `predict` need and a state_dict does not hold."""
+        checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds else None
+        checkpoint["precision"] = str(self.trainer.precision)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        stored = checkpoint.get("thresholds")
+        self.thresholds = Thresholds(**stored) if stored else None

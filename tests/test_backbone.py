@@ -1,0 +1,207 @@
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch.nn.functional import interpolate
+
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.weights import load_weights
+
+ASSETS = os.environ.get("SIVT_ASSETS")
+needs_assets = pytest.mark.skipif(not ASSETS, reason="needs real weights: set SIVT_ASSETS to their folder")
+B4 = "tf_efficientnet_b4.aa_in1k"
+
+
+def test_b4_is_cut_after_stride_16_and_gives_the_same_features() -> None:
+    backbone = Backbone(B4, [2, 4, 8, 16], 256)
+    assert (backbone.channels, backbone.grid) == (272, 32)
+    assert sum(p.numel() for p in backbone.parameters()) == 3_635_984
+    whole = timm.create_model(B4, features_only=True).eval()
+    backbone.net.load_state_dict({k: v for k, v in whole.state_dict().items() if k in backbone.net.state_dict()})
+    images = torch.rand(1, 3, 256, 256)
+    features = backbone(images)
+    assert features.shape == (1, 272, 32, 32)
+    with torch.no_grad():
+        maps = whole((images - backbone.mean) / backbone.std)[:4]
+    expected = torch.cat([interpolate(m, size=32, mode="bilinear", align_corners=False) for m in maps], 1)
+    torch.testing.assert_close(features, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "channels"),
+    [
+        ("resnet18", [4, 8], 64 + 128),
+        ("mobilenetv3_small_100", [4, 16], 16 + 48),
+        ("vgg11", [2, 8], 128 + 512),
+        ("convnext_atto", [4, 8], 40 + 80),
+        ("swin_tiny_patch4_window7_224", [8], 192),
+        ("vit_tiny_patch16_224", [16], 192),
+    ],
+)
+def test_any_timm_network_without_idle_stages(name: str, strides: list[int], channels: int) -> None:
+    backbone = Backbone(name, strides, 64)
+    assert backbone.channels == channels
+    assert backbone(torch.rand(2, 3, 64, 64)).shape == (2, channels, 8, 8)
+    # every parameter that is left takes part in the features
+    backbone.net.requires_grad_(True)
+    with torch.enable_grad():
+        sum(m.square().sum() for m in backbone.net(torch.rand(2, 3, 64, 64))).backward()
+    idle = sum(p.numel() for p in backbone.net.parameters() if p.grad is None)
+    assert idle <= 0.01 * sum(p.numel() for p in backbone.net.parameters())
+
+
+def test_frozen_and_in_eval_mode_whatever_is_asked() -> None:
+    backbone = Backbone("resnet18", [4], 32)
+    backbone.train()
+    assert not any(m.training for m in backbone.modules())
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert not backbone(torch.rand(1, 3, 32, 32)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("resnet19", [4], 32), "did you mean resnet1"),
+        (("resnet18", [3], 32), r"outputs of strides \[2, 4, 8, 16, 32\]"),
+        (("resnet18", [], 32), "strides"),
+        (("resnet18", [4, 4], 32), "each once"),
+        (("resnet18", [4], 36), "multiple of feature_stride"),
+    ],
+)
+def test_impossible_backbones(arguments: tuple[str, list[int], int], named: str) -> None:
+    with pytest.raises(SIVTError, match=named):
+        Backbone(*arguments)
+
+
+def test_standardize_measures_mean_and_deviation() -> None:
+    maps = torch.randn(6, 3, 8, 8) * torch.tensor([1.0, 100.0, 0.01]).view(3, 1, 1) + 5
+    maps[:, 2] = 7.0  # a dead channel
+    standardize = Standardize(3)
+    standardize.measure([maps[:2], maps[2:]])
+    scaled = standardize(maps)
+    torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-3, rtol=0)
+    untouched = Standardize(3, enabled=False)
+    untouched.measure([maps])
+    assert torch.equal(untouched(maps), maps)
+    with pytest.raises(SIVTError, match="No training image"):
+        Standardize(3).measure([])
+
+
+def test_random_weights_are_seeded_and_calibrated() -> None:
+    images = [torch.rand(4, 3, 64, 64) for _ in range(2)]
+    one, same, other = (Backbone("resnet18", [4, 8], 64) for _ in range(3))
+    for backbone, seed in ((one, 5), (same, 5), (other, 6)):
+        before = torch.get_rng_state()
+        load_weights(backbone, "random", seed)
+        assert torch.equal(before, torch.get_rng_state())
+        backbone.calibrate(images)
+    assert torch.equal(one(images[0]), same(images[0]))
+    assert not torch.equal(one(images[0]), other(images[0]))
+    norm = one.net.get_submodule("bn1")
+    assert norm.running_mean.abs().max() > 0  # no longer the initial zeros
+    assert not norm.training
+    with torch.no_grad():
+        scaled = norm(one.net.get_submodule("conv1")((torch.cat(images) - one.mean) / one.std))
+    assert scaled.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (scaled.var((0, 2, 3)) - 1).abs().max() < 0.05
+
+
+def whole_state(name: str = "resnet18") -> dict[str, torch.Tensor]:
+    return timm.create_model(name, num_classes=1000).state_dict()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("part", ["whole", "stages"])
+def test_local_weights(tmp_path: Path, suffix: str, part: str) -> None:
+    backbone = Backbone("resnet18", [4, 8], 32)
+    state = whole_state()
+    if part == "stages":
+        state = {k: v for k, v in state.items() if k in backbone.net.state_dict() and "num_batches" not in k}
+    path = tmp_path / f"w{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    load_weights(backbone, str(path), seed=0)
+    assert torch.equal(backbone.net.get_submodule("layer1.0.conv1").weight, state["layer1.0.conv1.weight"])
+
+
+def test_local_weights_of_a_network_whose_features_are_renamed(tmp_path: Path) -> None:
+    state = whole_state("convnext_atto")
+    save_file(state, tmp_path / "w.safetensors")
+    backbone = Backbone("convnext_atto", [4, 8], 32)
+    load_weights(backbone, str(tmp_path / "w.safetensors"), seed=0)
+    loaded = backbone.net.state_dict()["stages_0.blocks.0.conv_dw.weight"]
+    assert torch.equal(loaded, state["stages.0.blocks.0.conv_dw.weight"])
+
+
+def test_wrong_local_weights_are_named(tmp_path: Path) -> None:
+    backbone = Backbone("resnet18", [4, 8], 32)
+    state = whole_state()
+    cases = {
+        "keys are missing: layer1.0.conv1.weight": {k: v for k, v in state.items() if k != "layer1.0.conv1.weight"},
+        "unexpected keys: extra": state | {"extra": torch.zeros(1)},
+        r"shapes differ: conv1.weight is \(1,\)": state | {"conv1.weight": torch.zeros(1)},
+    }
+    for number, (message, changed) in enumerate(cases.items()):
+        path = tmp_path / f"{number}.safetensors"
+        save_file(changed, path)
+        with pytest.raises(SIVTError, match=message):
+            load_weights(backbone, str(path), seed=0)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return (Path("/tmp/sivt_was_here").touch, ())
+
+
+def test_unreadable_weights(tmp_path: Path) -> None:
+    backbone = Backbone("resnet18", [4], 32)
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x00" * 100)
+    (tmp_path / "text.txt").write_text("weights")
+    torch.save({"state_dict": {"a": 1}}, tmp_path / "numbers.pth")
+    torch.save({"conv1.weight": Hostile()}, tmp_path / "hostile.pth")
+    for name, message in {
+        "absent.pth": "no such file",
+        "damaged.safetensors": "damaged",
+        "text.txt": "not a .safetensors",
+        "numbers.pth": "state_dict",
+        "hostile.pth": "more than plain tensors",
+    }.items():
+        with pytest.raises(SIVTError, match=message):
+            load_weights(backbone, str(tmp_path / name), seed=0)
+    assert not Path("/tmp/sivt_was_here").exists()
+
+
+def test_imagenet_weights_out_of_reach_name_the_two_other_ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SIVTError, match=r"weights: PATH.*weights: random"):
+        load_weights(Backbone("resnet18", [4], 32), "imagenet", seed=0)
+
+
+def test_imagenet_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = timm.create_model("resnet18", features_only=True, out_indices=(1,))
+    asked = []
+
+    def create_model(name: str, pretrained: bool, **kwargs: object) -> torch.nn.Module:
+        asked.append((name, pretrained))
+        return reference
+
+    backbone = Backbone("resnet18", [4], 32)
+    monkeypatch.setattr(timm, "create_model", create_model)
+    load_weights(backbone, "imagenet", seed=0)
+    assert asked == [("resnet18", True)]
+    assert torch.equal(backbone.net.get_submodule("conv1").weight, reference.get_submodule("conv1").weight)
+
+
+@needs_assets
+def test_real_b4_weights_load_from_the_stages_file() -> None:
+    backbone = Backbone(B4, [2, 4, 8, 16], 256)
+    load_weights(backbone, f"{ASSETS}/weights/tf_efficientnet_b4_stages0-4.safetensors", seed=0)
+    features = backbone(torch.rand(1, 3, 256, 256))
+    assert features.isfinite().all()

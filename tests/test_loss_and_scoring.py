@@ -1,0 +1,95 @@
+"""Eq. 2, Eq. 3 and the image score against plain NumPy in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sivt_lightning.distance import cosine_distance
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.loss import reconstruction_loss
+from sivt_lightning.scoring import anomaly_map, check_sigma, image_score
+
+
+def pair(scale: float = 1.0, channels: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    features, noise = torch.randn(2, 2, channels, 8, 8, generator=generator).unbind()
+    return scale * features, scale * (0.7 * features + 0.5 * noise)
+
+
+def reference_distances(f: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    f, g = f.astype(np.float64), g.astype(np.float64)
+    cosine = (f * g).sum(1) / (np.sqrt((f * f).sum(1)) * np.sqrt((g * g).sum(1)))
+    return ((f - g) ** 2).sum(1), 1 - cosine
+
+
+def reference_upsample(maps: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear, half-pixel centres, edges repeated."""
+    side = maps.shape[-1]
+    at = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0, side - 1)
+    low = np.minimum(at.astype(int), side - 2)
+    weights = np.zeros((size, side))
+    weights[np.arange(size), low] = 1 - (at - low)
+    weights[np.arange(size), low + 1] = at - low
+    return weights @ maps @ weights.T
+
+
+def reference_smooth(maps: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian as a matrix, cut at 4 sigma, mirrored without repeating the border pixel."""
+    size, radius = maps.shape[-1], math.ceil(4 * sigma)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    matrix = np.zeros((size, size))
+    for row in range(size):
+        for offset, weight in zip(range(-radius, radius + 1), kernel, strict=True):
+            column = abs(row + offset)
+            matrix[row, column if column < size else 2 * size - 2 - column] += weight
+    return matrix @ maps @ matrix.T
+
+
+@pytest.mark.parametrize("cosine_weight", [0.0, 1.0, 5.0])
+def test_loss(cosine_weight: float) -> None:
+    features, reconstruction = pair()
+    squared, cosine = reference_distances(features.numpy(), reconstruction.numpy())
+    expected = (squared + cosine_weight * cosine).mean((1, 2))
+    np.testing.assert_allclose(reconstruction_loss(features, reconstruction, cosine_weight), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_map_and_score(sigma: float, scale: float) -> None:
+    features, reconstruction = pair(scale)
+    squared, cosine = reference_distances(features.numpy(), reconstruction.numpy())
+    expected = reference_upsample(squared * cosine, 64)
+    expected = reference_smooth(expected, sigma) if sigma else expected
+    maps = anomaly_map(features, reconstruction, 64, sigma)
+    np.testing.assert_allclose(maps, expected, rtol=2e-5, atol=1e-6 * expected.max())
+    np.testing.assert_allclose(image_score(maps), expected.std(axis=(1, 2)), rtol=2e-5)
+
+
+def test_loss_and_map_are_float32_for_bfloat16_reconstructions() -> None:
+    features, reconstruction = pair()
+    coarse = reconstruction.bfloat16()
+    assert reconstruction_loss(features, coarse, 5.0).dtype == torch.float32
+    torch.testing.assert_close(
+        anomaly_map(features, coarse, 16, 1.0), anomaly_map(features, coarse.float(), 16, 1.0), rtol=0, atol=0
+    )
+
+
+def test_a_perfect_reconstruction_scores_nothing() -> None:
+    features, _ = pair()
+    assert image_score(anomaly_map(features, features, 32, 1.0)).max() < 1e-9
+    zeros = torch.zeros(1, 3, 4, 4)  # a vector without a direction is no NaN
+    assert not cosine_distance(zeros, zeros).isnan().any()
+
+
+@pytest.mark.parametrize(("sigma", "size"), [(-1.0, 64), (float("nan"), 64), (16.0, 64)])
+def test_impossible_smoothing(sigma: float, size: int) -> None:
+    with pytest.raises(SIVTError, match="smoothing_sigma"):
+        check_sigma(sigma, size)
+
+
+def test_widest_possible_smoothing_works() -> None:
+    check_sigma(15.75, 64)
+    anomaly_map(*pair(), 64, 15.75)
