@@ -1,0 +1,31 @@
+"""Features of a frozen backbone, kept so that they are computed once and not once an epoch."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+class FeatureCache:
+    """Feature maps in memory as float16, by position in a data set; each is computed when it is first asked for.
+
+    Right only while an image's features never change: no augmentation, and a backbone that is not trained.
+    """
+
+    def __init__(self) -> None:
+        self.features: dict[int, Float[Tensor, "C H W"]] = {}
+
+    def lookup(
+        self,
+        index: Int64[Tensor, " B"],
+        images: Float[Tensor, "B 3 S S"],
+        compute: Callable[[Float[Tensor, "new 3 S S"]], Float[Tensor, "new C H W"]],
+    ) -> Float[Tensor, "B C H W"]:
+        """The features of a batch in float32, `compute`d for those images only that were not seen before."""
+        positions = index.tolist()
+        missing = [row for row, position in enumerate(positions) if position not in self.features]
+        if missing:
+            for row, features in zip(missing, compute(images[missing]).half().cpu(), strict=True):
+                self.features[positions[row]] = features.clone()  # a view would keep its whole batch alive
+        return torch.stack([self.features[position] for position in positions]).to(images.device).float()

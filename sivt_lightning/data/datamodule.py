@@ -1,0 +1,187 @@
+"""The data module: folders in, batches out, the same ones whatever the number of workers."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from sivt_lightning.data.cache import FeatureCache
+from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, Item, TrainSampler, collate
+from sivt_lightning.data.layouts import hold_out, predict_samples, test_samples, train_samples
+from sivt_lightning.errors import SIVTError
+
+MAX_WORKERS = 8
+MIN_BATCHES_FOR_WORKERS = 4  # below that, starting worker processes costs more than they save
+CALIBRATION_IMAGES = 256
+
+
+class SIVTDataModule(LightningDataModule):
+    """Photos of one or many products, in MVTec or good-only folders (see `layouts`).
+
+    Args:
+        root: folder of the categories, or one category's folder; needed to fit, validate and test.
+        categories: names of the categories to use; null for all.
+        image_size: images are resized to this many pixels in height and width.
+        batch_size: images per training step and device.
+        eval_batch_size: images per step and device in validation, test and prediction.
+        num_workers: processes that read images; null for one per CPU, at most 8. 0 reads in the main process.
+        val_share: share of each category's training images held out to choose the checkpoint, between 0 and 1.
+        cache: "memory" keeps the backbone's features of training and held-out images (float16; about 0.5 MB each at
+            the default size) instead of computing them in each epoch; "off" does not.
+        predict_path: folder of images (with sub-folders), or one image; needed to predict.
+        seed: decides which images are held out and the order of training.
+
+    After `setup`, `train_set` and `val_set` (fit, validate), `test_set` (test) or `predict_set` (predict) are there.
+    """
+
+    train_set: ImageDataset
+    val_set: ImageDataset
+    test_set: ImageDataset
+    predict_set: ImageDataset
+
+    def __init__(
+        self,
+        root: str | None = None,
+        categories: list[str] | None = None,
+        image_size: int = 256,
+        batch_size: int = 8,
+        eval_batch_size: int = 16,
+        num_workers: int | None = None,
+        val_share: float = 0.1,
+        cache: Literal["off", "memory"] = "off",
+        predict_path: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, low in (
+            ("image_size", image_size, 1),
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < low:
+                raise SIVTError(f"data.{name} is {value}, but must be {low} or more.")
+        self.root, self.categories, self.predict_path = root, categories, predict_path
+        self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
+        self.num_workers, self.val_share, self.seed = num_workers, val_share, seed
+        # In this process only, so that worker processes do not carry it along.
+        self.feature_caches = {"train": FeatureCache(), "val": FeatureCache()} if cache == "memory" else {}
+        # With fewer images than devices some devices have none to evaluate.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        # For the checkpoint, not the logger, which refuses a name that the model's settings have with another value.
+        self.save_hyperparameters(logger=False)
+
+    def setup(self, stage: str) -> None:
+        """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
+        if stage in ("fit", "validate"):
+            train, validation = hold_out(train_samples(self._root(), self.categories), self.val_share, self.seed)
+            self.train_set = ImageDataset(train, self.image_size)
+            self.val_set = ImageDataset(validation, self.image_size)
+        elif stage == "test":
+            self.test_set = ImageDataset(test_samples(self._root(), self.categories), self.image_size)
+        elif stage == "predict":
+            if self.predict_path is None:
+                raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
+            self.predict_set = ImageDataset(predict_samples(Path(self.predict_path).expanduser()), self.image_size)
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Batches in an order drawn from (seed, epoch)."""
+        rank, world_size = self._place()
+        sampler = TrainSampler(len(self.train_set), self.seed, rank, world_size)
+        return _LateLoader(self.train_set, sampler=sampler, **self._loader_settings(len(sampler), self.batch_size))
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """The held-out images, each once over all devices, in order.
+
+        Raises SIVTError where a device would get none: it would never meet the others at their exchange of figures.
+        """
+        if len(self.val_set) < self._place()[1]:
+            raise SIVTError(
+                f"{len(self.val_set)} held-out images do not go round {self._place()[1]} processes. "
+                "Raise data.val_share, or lower trainer.devices."
+            )
+        return self._eval_loader(self.val_set)
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """The test images, each once over all devices, in order."""
+        return self._eval_loader(self.test_set)
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """The images to predict, each once over all devices, in order."""
+        return self._eval_loader(self.predict_set)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Stop at an unreadable image, except in prediction, which reports it and goes on."""
+        if not (self.trainer is not None and self.trainer.predicting):
+            _raise_errors(batch)
+        return batch
+
+    def calibration_batches(self) -> Iterator[Float[Tensor, "batch 3 size size"]]:
+        """Up to 256 training images spread evenly over the sorted samples, the same ones on every device.
+
+        Raises SIVTError at an unreadable image.
+        """
+        length = len(self.train_set)
+        chosen = np.linspace(0, length - 1, min(CALIBRATION_IMAGES, length)).round().astype(int).tolist()
+        settings = self._loader_settings(len(chosen), self.eval_batch_size) | {"persistent_workers": False}
+        for batch in DataLoader(Subset(self.train_set, chosen), **settings):
+            _raise_errors(batch)
+            yield batch.images
+
+    def _root(self) -> Path:
+        if self.root is None:
+            raise SIVTError("No data to work on. Set data.root to the folder that holds the categories.")
+        return Path(self.root).expanduser()
+
+    def _place(self) -> tuple[int, int]:
+        """(rank of this process, number of processes)."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _eval_loader(self, dataset: ImageDataset) -> DataLoader[Item]:
+        sampler = EvalSampler(len(dataset), *self._place())
+        return DataLoader(dataset, sampler=sampler, **self._loader_settings(len(sampler), self.eval_batch_size))
+
+    def _loader_settings(self, samples: int, batch_size: int) -> dict[str, Any]:
+        workers = self.num_workers
+        if workers is None:
+            few = samples < MIN_BATCHES_FOR_WORKERS * batch_size
+            workers = 0 if few else min(_cpus() // (self.trainer.num_devices if self.trainer else 1), MAX_WORKERS)
+        return {
+            "batch_size": batch_size,
+            "collate_fn": collate,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator(),  # otherwise each epoch draws a seed for its workers from the global one
+        }
+
+
+class _LateLoader(DataLoader[Item]):
+    """Starts reading at the first `next`, not at `iter`.
+
+    Lightning's fit loop calls `iter` before it tells the sampler the first epoch's number, and workers start reading
+    at once: resumed at epoch 5, a plain loader with workers gives epoch 0's order.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def _raise_errors(batch: Any) -> None:
+    errors = [error for error in batch.errors if error] if isinstance(batch, Batch) else []
+    if errors:
+        more = f" ({len(errors) - 1} more in the same batch.)" if len(errors) > 1 else ""
+        raise SIVTError(errors[0] + more)
+
+
+def _cpus() -> int:
+    """CPUs that this process may use, which in a container are often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,113 @@
+"""Samples to batches of tensors, and the order in which each process reads them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from sivt_lightning.data.images import mask_to_tensor, read_image, read_mask, to_tensor
+from sivt_lightning.data.layouts import Sample
+from sivt_lightning.errors import SIVTError
+
+
+class Item(NamedTuple):
+    """One sample as pixels; see `Batch`."""
+
+    image: Float[Tensor, "3 size size"]
+    mask: Bool[Tensor, "size size"]
+    position: int
+    error: str
+
+
+class Batch(NamedTuple):
+    """What the model is given: pixels and no category, which one model for all categories must never see."""
+
+    images: Float[Tensor, "batch 3 size size"]  # RGB in [0, 1]; zeros where `errors` says why it could not be read
+    masks: Bool[Tensor, "batch size size"]  # True where anomalous; all False without a mask file
+    index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # position in `samples`; hides tuple.index
+    errors: list[str]  # a sentence for the user, "" where the image was read well
+
+
+class ImageDataset(Dataset[Item]):
+    """Reads samples at `image_size` x `image_size` pixels.
+
+    An unreadable file does not raise here, because an exception that leaves a worker process reaches the user as a
+    traceback: its sentence travels in `Item.error` instead.
+    """
+
+    def __init__(self, samples: Sequence[Sample], image_size: int) -> None:
+        self.samples = list(samples)
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        try:
+            return Item(*self._read(self.samples[index]), index, "")
+        except SIVTError as error:
+            size = self.image_size
+            return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
+
+    def _read(self, sample: Sample) -> tuple[Float[Tensor, "3 size size"], Bool[Tensor, "size size"]]:
+        image = read_image(sample.path)
+        pixels = to_tensor(image, self.image_size)
+        if sample.mask_path is None:
+            return pixels, torch.zeros(pixels.shape[1:], dtype=torch.bool)
+        mask = read_mask(sample.mask_path)
+        height, width = mask.shape
+        # A mask may be smaller than its photo, but one of another shape is upside down, or another photo's.
+        if abs(width * image.height - height * image.width) > max(width * image.height, height * image.width) * 0.02:
+            raise SIVTError(
+                f"{sample.mask_path} is {width} x {height} pixels, which is not the shape of its image {sample.path} "
+                f"({image.width} x {image.height}). Replace the mask."
+            )
+        return pixels, mask_to_tensor(mask, self.image_size)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack items into one batch."""
+    images, masks, positions, errors = zip(*items, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(positions), list(errors))
+
+
+class TrainSampler(Sampler[int]):
+    """This process' share of a permutation drawn anew each epoch from (seed, epoch), whatever else draws numbers.
+
+    All processes get equally many indices, so that none waits for another's gradient: the remainder of the permutation
+    sits the epoch out, and a data set smaller than the number of processes is repeated.
+    """
+
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(self.length // self.world_size, 1)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch]))
+        total = len(self) * self.world_size
+        order = np.resize(generator.permutation(self.length), total)  # cuts, or repeats from the start
+        return iter(order[self.rank :: self.world_size].tolist())
+
+
+class EvalSampler(Sampler[int]):
+    """Every `world_size`-th sample from `rank` on, in order: over all processes, each sample exactly once."""
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, length, world_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)

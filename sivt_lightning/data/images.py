@@ -1,0 +1,131 @@
+"""One image or mask file to pixels, whatever its bit depth, palette, transparency or orientation."""
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from sivt_lightning.errors import SIVTError
+
+# Pillow's other decoders are left out: some run external programs (EPS), and a camera delivers none of them.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+JPEG_MASK_THRESHOLD = 127  # JPEG smears faint values around every edge, so there "positive" means the upper half
+
+Decoded = TypeVar("Decoded")
+
+
+class _UnsupportedPixels(ValueError):
+    """A decoded file whose pixel values cannot be taken for an image; the message is the reason."""
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image as upright 8-bit RGB: 16-bit grey is scaled, transparency laid on white, the first page is taken.
+
+    Raises SIVTError naming the file when it cannot be read.
+    """
+    return _decode(path, _to_rgb)
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """The ground-truth mask, upright: True where anomalous, that is where any stored value is positive.
+
+    A palette image's stored values are its indices. The alpha channel is ignored; a JPEG, which cannot store exact
+    values, is cut at half its range.
+    Raises SIVTError naming the file when it cannot be read.
+    """
+    return _decode(path, _to_mask)
+
+
+def to_tensor(image: Image.Image, size: int) -> Float[Tensor, "3 {size} {size}"]:
+    """An RGB image squeezed to `size` x `size` pixels (bilinear, antialiased), values in [0, 1]."""
+    pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Tensor, "{size} {size}"]:
+    """A mask squeezed to `size` x `size` pixels, each taking its nearest neighbour's value."""
+    resized = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized) > 0)
+
+
+def _decode(path: Path, convert: Callable[[Image.Image], Decoded]) -> Decoded:
+    """Open, decode fully, turn upright and convert; every fault of the file becomes a SIVTError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
+            # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                image.load()
+                _turn_upright(image)
+                return convert(image)
+    except Exception as error:  # a damaged file makes decoders raise nearly anything, from struct.error to EOFError
+        reason, remedy = _explain(error, path)
+        raise SIVTError(f"{path} cannot be read: {reason}. {remedy}") from error
+
+
+def _turn_upright(image: Image.Image) -> None:
+    # A damaged EXIF block tells no orientation and says nothing against the pixels.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)  # a copy would forget `format`
+
+
+def _explain(error: Exception, path: Path) -> tuple[str, str]:
+    """(reason, remedy) for the user."""
+    if isinstance(error, _UnsupportedPixels):
+        return str(error), "Convert it to an 8-bit or 16-bit image."
+    if isinstance(error, FileNotFoundError):
+        return "it does not exist", "Check the path."
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder", "Name an image file."
+    if isinstance(error, PermissionError):
+        return "permission is denied", "Allow this user to read it, or remove it."
+    if isinstance(error, (Image.DecompressionBombError, MemoryError)):
+        return "it has too many pixels", "Shrink it, or cut it into several images."
+    if path.is_file() and path.stat().st_size == 0:
+        return "the file is empty", "Replace or remove it."
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not a valid PNG, JPEG, BMP, TIFF or WebP image", "Convert or remove it."
+    return "it is cut off or damaged", "Replace or remove it."
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # I and the I;16 family; convert("RGB") would clip them at 255
+        return Image.fromarray(_bytes_from_integers(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(_bytes_from_floats(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
+    return image.convert("RGB")
+
+
+def _bytes_from_integers(values: np.ndarray) -> np.ndarray:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise _UnsupportedPixels(f"its values run from {low} to {high}, but only 0 to 65535 are accepted")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # the nearest of 65535 / 255 = 257 wide steps
+
+
+def _bytes_from_floats(values: np.ndarray) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # said this way round, NaN fails too
+        raise _UnsupportedPixels(f"its decimal values run from {low:g} to {high:g}, but only 0 to 1 are accepted")
+    return np.rint(values * 255).astype(np.uint8)
+
+
+def _to_mask(image: Image.Image) -> Bool[np.ndarray, "height width"]:
+    threshold = JPEG_MASK_THRESHOLD if image.format == "JPEG" else 0
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):  # channels in which black is not all zeros
+        image = _to_rgb(image)
+    values = np.asarray(image)
+    channels = values.reshape(image.height, image.width, -1)
+    if image.mode[-1] in "Aa":  # LA, PA, RGBA and their premultiplied kin
+        channels = channels[..., :-1]
+    return np.any(channels > threshold, axis=2)
