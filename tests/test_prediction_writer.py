@@ -1,0 +1,228 @@
+"""The files of a prediction: complete, in order, never overwriting one another, and there after an interruption."""
+
+import csv
+import signal
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from PIL import Image
+
+from sivt_lightning.callbacks import PredictionWriter, Thresholds
+from sivt_lightning.callbacks.prediction import picture_names
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.detector import Detection
+
+SIZE = 16
+THRESHOLDS = Thresholds(image=0.5, pixel=0.25, quantile=0.99, images=40)
+
+
+class Probe(LightningModule):
+    """Red is the anomaly map, its maximum the score: what a test paints is what the model says."""
+
+    def __init__(self, thresholds: Thresholds | None = THRESHOLDS) -> None:
+        super().__init__()
+        self.thresholds = thresholds
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Detection:
+        maps = batch.images[:, 0]
+        return Detection(maps.amax((1, 2)), maps)
+
+
+def paint(path: Path, red: int, size: tuple[int, int] = (SIZE, SIZE)) -> None:
+    """A grey image whose upper left quarter is so red."""
+    image = Image.new("RGB", size, (0, 90, 90))
+    image.paste((red, 90, 90), (0, 0, size[0] // 2, size[1] // 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    paint(tmp_path / "photos" / "b.png", 255)
+    paint(tmp_path / "photos" / "line 1" / "a.png", 0, size=(300, 80))
+    paint(tmp_path / "photos" / "line 1" / "a.jpg", 255, size=(80, 300))
+    (tmp_path / "photos" / "c.png").write_bytes(b"no image")
+    return tmp_path / "photos"
+
+
+def predict(path: Path, writer: PredictionWriter, model: LightningModule | None = None, batch_size: int = 2) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer])
+    data = SIVTDataModule(predict_path=str(path), image_size=SIZE, eval_batch_size=batch_size, num_workers=0)
+    trainer.predict(model or Probe(), data, return_predictions=False)
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_table_and_the_files_it_names(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    writer, out = PredictionWriter(str(tmp_path / "out")), tmp_path / "out"
+    predict(photos, writer)
+    rows = rows_of(out / "predictions.csv")
+    assert list(rows[0])[:5] == ["path", "score", "threshold", "is_anomalous", "error"]
+    assert [row["path"] for row in rows] == ["b.png", "c.png", "line 1/a.jpg", "line 1/a.png"]
+    assert [row["is_anomalous"] for row in rows] == ["true", "", "true", "false"]
+    assert [row["score"] for row in rows[:2]] == ["1", ""]
+    assert rows[0]["anomalous_share"] == "0.25"
+    assert {row["threshold"] for row in rows} == {"0.5"}
+    assert rows[3]["mask"] == "masks/line 1/a_png.png"
+    named = {row[column] for row in rows for column in ("mask", "overlay") if row[column]}
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert there == named | {"predictions.csv"}
+    printed = capsys.readouterr().out
+    assert "4 images: 2 anomalous, 1 normal, 1 without a result" in printed
+    assert str(out / "predictions.csv") in printed
+
+
+def test_a_mask_has_the_photos_own_size_and_only_black_and_white(photos: Path, tmp_path: Path) -> None:
+    predict(photos, PredictionWriter(str(tmp_path / "out")))
+    mask = Image.open(tmp_path / "out" / "masks" / "line 1" / "a_jpg.png")
+    assert mask.size == (80, 300)
+    expected = np.zeros((300, 80), np.uint8)
+    expected[:150, :40] = 255
+    differing = (np.asarray(mask) != expected).mean()
+    assert differing < 0.1, "the edge moves by one cell of the network's map"
+    assert set(np.unique(mask)) == {0, 255}
+    assert not np.asarray(Image.open(tmp_path / "out" / "masks" / "line 1" / "a_png.png")).any()
+
+
+def test_maps_keep_every_value(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict(photos, PredictionWriter(str(tmp_path / "out"), maps=True))
+    row = rows_of(tmp_path / "out" / "predictions.csv")[0]
+    anomaly_map = np.asarray(Image.open(tmp_path / "out" / row["map"]))
+    assert row["map"] == "maps/b.tiff"
+    assert anomaly_map.dtype == np.float32
+    assert np.array_equal(anomaly_map, np.asarray(Image.open(photos / "b.png"))[..., 0] / np.float32(255))
+    assert f"4 x {SIZE} x {SIZE} float32 values" in capsys.readouterr().out
+
+
+def test_an_image_that_cannot_be_read_has_a_row_and_a_reason_and_is_counted(photos: Path, tmp_path: Path) -> None:
+    writer = PredictionWriter(str(tmp_path / "out"))
+    predict(photos, writer)
+    (row,) = [row for row in rows_of(tmp_path / "out" / "predictions.csv") if row["error"]]
+    assert row["path"] == "c.png"
+    assert "c.png cannot be read" in row["error"]
+    assert row["score"] == row["is_anomalous"] == row["mask"] == row["overlay"] == ""
+    assert writer.failed == 1
+
+
+def test_a_score_that_is_no_number_is_not_called_normal(photos: Path, tmp_path: Path) -> None:
+    class Diverged(Probe):
+        def predict_step(self, batch: Any, batch_idx: int) -> Detection:
+            return Detection(torch.full((len(batch.images),), torch.nan), batch.images[:, 0])
+
+    writer = PredictionWriter(str(tmp_path / "out"))
+    predict(photos, writer, Diverged())
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert {row["is_anomalous"] for row in rows} == {""}
+    assert "not a finite number" in rows[0]["error"]
+    assert writer.failed == 4
+
+
+def test_a_score_at_the_threshold_is_normal(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", 255)
+    predict(tmp_path / "a.png", PredictionWriter(str(tmp_path / "out")), Probe(Thresholds(1.0, 1.0, 0.99, 40)))
+    (row,) = rows_of(tmp_path / "out" / "predictions.csv")
+    assert (row["score"], row["is_anomalous"], row["anomalous_share"]) == ("1", "false", "0")
+
+
+def test_a_picture_depends_on_its_own_image_alone(photos: Path, tmp_path: Path) -> None:
+    """One colour scale serves the run, whatever else is in it and in whichever batch."""
+    predict(photos, PredictionWriter(str(tmp_path / "all")), batch_size=4)
+    paint(tmp_path / "alone" / "line 1" / "a.png", 0, size=(300, 80))
+    predict(tmp_path / "alone", PredictionWriter(str(tmp_path / "one")))
+    together = (tmp_path / "all" / "overlays" / "line 1" / "a_png.png").read_bytes()
+    assert together == (tmp_path / "one" / "overlays" / "line 1" / "a.png").read_bytes()
+
+
+def test_the_default_folder_bears_the_name_of_what_is_predicted(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    predict(photos, PredictionWriter())
+    predict(photos / "b.png", PredictionWriter())
+    assert len(rows_of(tmp_path / "predictions" / "photos" / "predictions.csv")) == 4
+    assert [row["path"] for row in rows_of(tmp_path / "predictions" / "b" / "predictions.csv")] == ["b.png"]
+
+
+def test_without_thresholds_there_is_no_verdict_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SIVTError, match="no thresholds"):
+        predict(photos, PredictionWriter(str(tmp_path / "out")), Probe(thresholds=None))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def interrupt_handler() -> Iterator[None]:
+    """Lightning leaves Ctrl-C ignored after one."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupt_handler")
+@pytest.mark.parametrize(("fault", "exits"), [(KeyboardInterrupt, SystemExit), (RuntimeError, RuntimeError)])
+def test_an_interrupted_run_keeps_what_is_done(
+    photos: Path, tmp_path: Path, fault: type[BaseException], exits: type[BaseException]
+) -> None:
+    class Interrupted(Probe):
+        def predict_step(self, batch: Any, batch_idx: int) -> Detection:
+            if batch_idx == 2:
+                raise fault
+            return super().predict_step(batch, batch_idx)
+
+    out = tmp_path / "out"
+    with pytest.raises(exits):
+        predict(photos, PredictionWriter(str(out)), Interrupted(), batch_size=1)
+    rows = rows_of(out / "predictions.csv.part")
+    assert [row["path"] for row in rows] == ["b.png", "c.png"]
+    assert (out / rows[0]["overlay"]).is_file()
+    assert not (out / "predictions.csv").exists()
+    predict(photos, PredictionWriter(str(out)))
+    assert len(rows_of(out / "predictions.csv")) == 4
+    assert not (out / "predictions.csv.part").exists()
+
+
+def test_odd_names_come_out_as_they_went_in(tmp_path: Path) -> None:
+    names = [
+        "=1+1.png",
+        "a,b.png",
+        'q"uote.png',
+        "ネジ.png",
+        "two\nlines.png",
+        "not-utf8-\udcff.png",
+        "x" * 250 + ".png",
+    ]
+    for name in names:
+        paint(tmp_path / "photos" / name, 255)
+    predict(tmp_path / "photos", PredictionWriter(str(tmp_path / "out"), maps=True), batch_size=8)
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert sorted(row["path"] for row in rows) == sorted(names)
+    assert all((tmp_path / "out" / row[column]).is_file() for row in rows for column in ("mask", "overlay", "map"))
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.png", "b/x.png"], ["a/x", "b/x"]),
+        (["x.png", "x.jpg", "y.png"], ["x_png", "x_jpg", "y"]),
+        (["X.png", "x.PNG"], ["X_png", "x_PNG_2"]),
+        (["a.jpg", "a.png", "a_png.bmp"], ["a_jpg", "a_png", "a_png_2"]),
+        (["a_png.bmp", "a.jpg", "a.png"], ["a_png", "a_jpg", "a_png_2"]),
+        (["A/x.png", "a/x.png"], ["A/x_png", "a/x_png_2"]),
+        (["\u00e9.png", "e\u0301.png"], ["\u00e9_png", "e\u0301_png_2"]),
+        (["x.v1.png", "x.v2.png"], ["x.v1", "x.v2"]),
+        (["../../x.png", "/x.jpg"], ["x_png", "x_jpg"]),
+        (["x" * 220 + "1.png", "x" * 220 + "2.png"], ["x" * 200 + "_png", "x" * 200 + "_png_2"]),
+    ],
+)
+def test_no_two_pictures_share_a_name_and_none_leaves_the_folder(paths: list[str], names: list[str]) -> None:
+    found = picture_names([PurePosixPath(path) for path in paths])
+    assert found == names
+    assert len({name.casefold() for name in found}) == len(paths)

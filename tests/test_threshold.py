@@ -1,0 +1,104 @@
+"""Thresholds come from held-out normal images, and into the checkpoint of the weights they belong to."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from sivt_lightning.callbacks import ThresholdCalibration, Thresholds
+from sivt_lightning.callbacks.threshold import thresholds_of
+from sivt_lightning.data.dataset import Item, collate
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.detector import Detection
+
+IMAGES, SIZE = 10, 16
+
+
+class Probe(LightningModule):
+    """Scores image k with k times its one weight, which grows by 1 in each of its epochs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.thresholds: Thresholds | None = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return -self.weight
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Detection:
+        score = batch.index.float() * self.weight
+        return Detection(score, score[:, None, None].expand(-1, SIZE, SIZE) * 10)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["thresholds"] = self.thresholds
+
+
+def loader(batch_size: int = 4) -> DataLoader:
+    black = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    return DataLoader([Item(*black, index, "") for index in range(IMAGES)], batch_size, collate_fn=collate)
+
+
+def fit(model: Probe, folder: Path, *callbacks: Callback, epochs: int = 1) -> None:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(
+        max_epochs=epochs, limit_train_batches=1, default_root_dir=folder, callbacks=[*callbacks], **quiet
+    )
+    trainer.fit(model, loader(), loader())
+
+
+@pytest.mark.parametrize("quantile", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_quantile_outside_0_and_1_is_refused(quantile: float) -> None:
+    with pytest.raises(SIVTError, match="between 0 and 1"):
+        ThresholdCalibration(quantile)
+
+
+def test_a_threshold_is_a_value_that_occurred_and_few_normal_images_exceed_it() -> None:
+    scores = np.random.default_rng(0).random(997).astype(np.float32)
+    found = thresholds_of(scores, scores * 3, 0.95)
+    assert found.image in scores.astype(float)
+    assert 0.049 < (scores > found.image).mean() <= 0.05
+    assert found.pixel == (scores * 3).astype(float)[scores.astype(float) == found.image]
+    assert thresholds_of(scores[:20], scores, 0.99).image == scores[:20].max(), "nobody among 20 may exceed it"
+
+
+def test_each_checkpoint_holds_the_thresholds_of_its_own_weights(tmp_path: Path) -> None:
+    every = ModelCheckpoint(dirpath=tmp_path, filename="{epoch}", save_top_k=-1)
+    # the checkpoint callback is named first, and still saves last
+    fit(Probe(), tmp_path, every, ThresholdCalibration(0.5), epochs=3)
+    for epoch in range(3):
+        saved = torch.load(tmp_path / f"epoch={epoch}.ckpt", weights_only=False)
+        weight = saved["state_dict"]["weight"].item()
+        assert weight == 2 + epoch
+        assert saved["thresholds"] == Thresholds(image=5 * weight, pixel=50 * weight, quantile=0.5, images=IMAGES)
+
+
+def test_the_sanity_check_and_a_bare_validation_set_nothing(tmp_path: Path) -> None:
+    seen = []
+
+    class AfterSanityCheck(Callback):
+        def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            seen.append(pl_module.thresholds)
+
+    model, calibration = Probe(), ThresholdCalibration()
+    fit(model, tmp_path, AfterSanityCheck(), calibration)
+    assert seen == [None]
+    assert model.thresholds is not None
+    model.thresholds = None
+    trainer = Trainer(accelerator="cpu", callbacks=[calibration], logger=False, enable_progress_bar=False)
+    trainer.validate(model, loader(), verbose=False)
+    assert model.thresholds is None
+
+
+def test_a_score_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
+    model = Probe()
+    model.weight.data.fill_(float("nan"))
+    with pytest.raises(SIVTError, match="not a finite number"):
+        fit(model, tmp_path, ThresholdCalibration())
