@@ -97,22 +97,26 @@ class SIVT(LightningModule):
         if not 0 <= warmup < 1:
             raise SIVTError(f"warmup is {warmup}: give a share of the training from 0 to below 1.")
 
-    def setup(self, stage: str) -> None:
-        """Weights are looked for before anything is spent on a training; a checkpoint brings its own."""
-        if stage == "fit" and self.trainer.ckpt_path is None:
-            load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
-
     def on_fit_start(self) -> None:
-        if self.trainer.ckpt_path is None:
+        """Weights and channel statistics for a new training; a continued one has them from its checkpoint by now."""
+        if not self.detector.calibrated:
+            load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
             batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
             self.detector.calibrate(images.to(self.device) for images in batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        features = self.detector.features(batch.images)
+        features = self.features(batch, "train")
         reconstruction = self.detector.reconstructor(features, self.draw_partition(len(features), batch_idx))
         loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
         return loss
+
+    def features(self, batch: Batch, split: str) -> Tensor:
+        """F of a batch: from the data module's cache of this split, if it keeps one."""
+        cache = self.trainer.datamodule.feature_caches.get(split)  # type: ignore[attr-defined]
+        if cache is None:
+            return self.detector.features(batch.images)
+        return cache.lookup(batch.index, batch.images, self.detector.features)
 
     def draw_partition(self, batch: int, batch_idx: int) -> Tensor:
         """Anew for each image and step, from what identifies the step and not from the running generator."""
@@ -120,14 +124,15 @@ class SIVT(LightningModule):
         generator = generator_for(self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
         return draw_partition(batch, model.length, model.groups, generator).to(self.device)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Detection:
-        features = self.detector.features(batch.images)
+    # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
+    def validation_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
+        features = self.features(batch, "val")
         reconstruction = self.detector.reconstruct(features)
         loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
         self.log("val/loss", loss, prog_bar=True, batch_size=len(features), sync_dist=True)
         return self.detector.score(features, reconstruction)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Detection:
+    def test_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
         return self.detector(batch.images)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Detection:

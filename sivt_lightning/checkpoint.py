@@ -1,0 +1,36 @@
+"""Reading a checkpoint as data: plain tensors and values, never code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sivt_lightning.errors import SIVTError
+
+CONTENTS = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "thresholds", "precision"}
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """The contents of a checkpoint written by `sivt fit`.
+
+    Raises SIVTError for a URL, a missing or damaged file, one that holds more than plain data, or a foreign one.
+    """
+    if "://" in path:
+        raise SIVTError(f"ckpt_path {path}: checkpoints are read from local files only. Download it first.")
+    if not Path(path).is_file():
+        raise SIVTError(f"ckpt_path {path}: there is no such file. `sivt fit` prints the path of the one it writes.")
+    try:
+        # Memory-mapped: most readers want the settings, not the tensors.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a damaged or hostile file makes the reader raise
+        raise SIVTError(
+            f"ckpt_path {path}: not a checkpoint, damaged, or holding more than plain data, so it was not loaded "
+            f"({type(error).__name__}). Give a file written by `sivt fit`."
+        ) from error
+    missing = CONTENTS - checkpoint.keys() if isinstance(checkpoint, dict) else CONTENTS
+    if missing:
+        raise SIVTError(
+            f"ckpt_path {path}: not a checkpoint of `sivt fit` (it lacks {', '.join(sorted(missing))}). "
+            "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
+        )
+    return checkpoint

@@ -1,0 +1,268 @@
+"""`sivt`: one LightningCLI for fit, test and predict, and the verbs that are no Trainer methods."""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
+from sivt_lightning.callbacks.evaluation import Evaluation
+from sivt_lightning.callbacks.prediction import PredictionWriter
+from sivt_lightning.callbacks.progress import TrainingProgress
+from sivt_lightning.callbacks.threshold import ThresholdCalibration
+from sivt_lightning.checkpoint import read_checkpoint
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.demo import write_demo_data
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.module import SIVT
+
+DESCRIPTION = """One model that finds defects in many products, trained on good images only.
+fit trains, test measures on labelled images, predict looks at any folder of photos.
+A fourth command, `sivt demo-data DIR`, writes a small artificial data set to try them on."""
+CHECKPOINT_VERBS = ("test", "predict")
+UNREADABLE_IMAGES = 3
+
+
+class SIVTCLI(LightningCLI):
+    """LightningCLI whose `test` and `predict` need only a checkpoint, and whose runs lie in runs/<name>/version_K."""
+
+    exit_code = 0
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.given = list(args)
+        super().__init__(
+            SIVT,
+            SIVTDataModule,
+            seed_everything_default=0,
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},  # a continued run writes to its own directory again
+            trainer_defaults={
+                "max_epochs": 400,
+                "gradient_clip_val": 1.0,
+                "log_every_n_steps": 10,
+                "num_sanity_val_steps": 0,  # validation is a pass like any other; nothing is learned from two batches
+                "use_distributed_sampler": False,  # the data module's own samplers repeat no image
+            },
+            parser_kwargs={"description": DESCRIPTION, "prog": "sivt"},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # hyper-parameters in a checkpoint stay plain values
+            args=self.given,
+        )
+
+    # -- arguments ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs, and the Trainer's arguments that are not the user's to set."""
+        wired = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": wired | {"train_dataloaders", "val_dataloaders"},
+            "test": wired | {"dataloaders", "verbose"},
+            "predict": wired | {"dataloaders", "return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("model.image_size", "data.image_size")
+        for target in ("model.seed", "data.seed"):
+            parser.link_arguments("seed_everything", target, compute_fn=_plain_seed)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--name", type=str | None, help="Run name; by default that of the config file.")
+            parser.add_lightning_class_args(ThresholdCalibration, "threshold")
+        else:
+            group, callback = ("eval", Evaluation) if subcommand == "test" else ("writer", PredictionWriter)
+            default, told = ("test", "the run's test folder") if subcommand == "test" else (None, "predictions/<name>")
+            parser.add_argument(
+                "--output", type=type(default) if default else str | None, default=default, help=f"Default: {told}."
+            )
+            parser.add_lightning_class_args(callback, group)
+            parser.link_arguments("output", f"{group}.output")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Settings found in the checkpoint become defaults, so that a flag or config given by hand wins."""
+        verb = next((a for a in self.given if not a.startswith("-")), None)
+        path = _option(self.given, "--ckpt_path")
+        if verb in CHECKPOINT_VERBS and path is None and not {"-h", "--help"} & set(self.given):
+            raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
+        if verb in self.subcommands() and path is not None:
+            self._take_defaults(str(verb), path)
+            run_config = _run_directory(path) / "config.yaml"
+            if verb == "fit" and _option(self.given, "--config") is None and run_config.is_file():
+                at = self.given.index("fit") + 1
+                self.given[at:at] = ["--config", str(run_config)]
+        # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            super().parse_arguments(parser, self.given)
+
+    def _take_defaults(self, verb: str, path: str) -> None:
+        checkpoint = read_checkpoint(path)
+        model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])
+        defaults = {"seed_everything": model.pop("seed"), "trainer.precision": checkpoint["precision"]}
+        for linked in ("seed", "image_size", "predict_path"):
+            data.pop(linked, None)
+        defaults |= {f"model.{key}": value for key, value in model.items()}
+        defaults |= {f"data.{key}": value for key, value in data.items()}
+        if verb == "test":
+            defaults["output"] = str(_run_directory(path) / "test")
+        try:
+            self._subcommand_parsers[verb].set_defaults(defaults)
+        except KeyError as error:
+            raise SIVTError(f"ckpt_path {path}: made by another version of sivt_lightning ({error}).") from error
+
+    def _parse_ckpt_path(self) -> None:
+        """LightningCLI's own reading of the checkpoint would win over flags given by hand."""
+
+    # -- objects -----------------------------------------------------------------------------------------------------
+
+    def before_instantiate_classes(self) -> None:
+        if self.subcommand == "fit":
+            self.run_dir = self._choose_run_directory()
+        else:
+            self.save_config_callback = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self._get(self.config_init, "trainer")
+        given = self._get(self.config_init, "ckpt_path")
+        if given is None and self.subcommand in CHECKPOINT_VERBS:
+            raise SIVTError(
+                f"`sivt {self.subcommand}` needs a trained model: add --ckpt_path .../checkpoints/best.ckpt"
+            )
+        if settings.enable_progress_bar is None:
+            kwargs["enable_progress_bar"] = sys.stdout.isatty()
+        if settings.enable_model_summary is None:
+            kwargs["enable_model_summary"] = False  # TrainingProgress says what matters of it in a line
+        if self.subcommand == "fit":
+            logs = settings.logger in (None, True)
+            if logs:
+                place = (self.run_dir.parent.parent, self.run_dir.parent.name, self.run_dir.name)
+                kwargs["logger"] = [AppendingCSVLogger(*place), TensorBoardLogger(*place)]
+            extra = [TrainingProgress(), *([LearningRateMonitor("step")] if logs else [])]
+            kwargs["callbacks"] = [*(settings.callbacks or []), *extra]
+            if settings.enable_checkpointing is not False:
+                kwargs["callbacks"] += checkpoint_callbacks(self.run_dir / "checkpoints")
+        elif settings.logger is None:
+            kwargs["logger"] = False
+        trainer = super().instantiate_trainer(**kwargs)
+        if str(settings.precision).startswith("16") and isinstance(trainer.accelerator, CPUAccelerator):
+            raise SIVTError(
+                f"precision {settings.precision} needs a GPU, and none is in use: "
+                "add --trainer.precision 32-true (or bf16-mixed)."
+            )
+        return trainer
+
+    def _choose_run_directory(self) -> Path:
+        """A continued run goes on in its directory; a new one takes the next free version of its name."""
+        resumed = self._get(self.config, "ckpt_path")
+        if resumed is not None:
+            return _run_directory(resumed)
+        configs = self._get(self.config, "config") or []
+        name = self._get(self.config, "name") or (Path(str(configs[-1])).stem if configs else "sivt")
+        if not re.fullmatch(r"[\w.-]+", name) or name.strip(".") == "":
+            raise SIVTError(f"name {name!r}: use letters, digits, dots, dashes and underscores only.")
+        taken = [int(p.name[8:]) for p in Path("runs", name).glob("version_*") if p.name[8:].isdigit()]
+        return Path("runs", name, f"version_{max(taken, default=-1) + 1}")
+
+    # -- verbs -------------------------------------------------------------------------------------------------------
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        extra = {"fit": {}, "test": {"verbose": False}, "predict": {"return_predictions": False}}
+        return kwargs | extra[subcommand]
+
+    def after_fit(self) -> None:
+        best = self.run_dir / "checkpoints" / "best.ckpt"
+        if self.trainer.is_global_zero and best.is_file():
+            print(
+                f"\nThe model is {best}. Next:\n"
+                f"  sivt test --ckpt_path {best}\n"
+                f"  sivt predict --ckpt_path {best} --data.predict_path FOLDER_OF_PHOTOS"
+            )
+
+    def after_predict(self) -> None:
+        if self._get(self.config_init, "writer").failed:
+            self.exit_code = UNREADABLE_IMAGES
+
+
+def checkpoint_callbacks(directory: Path) -> list[Callback]:
+    """best.ckpt: lowest loss on held-out normal images, weights only; last.ckpt: all that a training goes on with."""
+    shared: dict[str, Any] = {"dirpath": directory, "enable_version_counter": False}
+    best = ModelCheckpoint(**shared, filename="best", monitor="val/loss", mode="min", save_weights_only=True)
+    return [best, ModelCheckpoint(**shared, filename="last")]
+
+
+def demo_data(args: Sequence[str]) -> int:
+    """`sivt demo-data DIR`."""
+    parser = ArgumentParser(prog="sivt demo-data", description="Writes a small artificial data set in MVTec layout.")
+    parser.add_argument("folder", type=str, help="New or empty folder to write to.")
+    parser.add_argument("--seed", type=int, default=0, help="Another seed gives other images.")
+    settings = parser.parse_args(list(args))
+    write_demo_data(Path(settings.folder), seed=settings.seed)
+    print(f"Wrote {settings.folder}. Next:\n  sivt fit --config configs/demo.yaml --data.root {settings.folder}")
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code: 0 done, 1 a clear error, 3 done but some images unreadable."""
+    args = sys.argv[1:] if args is None else list(args)
+    quiet_lightning()
+    try:
+        if args[:1] == ["demo-data"]:
+            return demo_data(args[1:])
+        return SIVTCLI(args).exit_code
+    except (SIVTError, MisconfigurationException) as error:
+        print(f"sivt: error: {error}", file=sys.stderr)
+        return 1
+
+
+def quiet_lightning() -> None:
+    """Silences what Lightning says to every user of every project; its warnings about this one stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*AMP with fp16 is not supported on CPU",  # an error of ours says so
+        ".*LeafSpec.*is deprecated",  # Lightning 2.6 against torch >= 2.10, nothing of ours
+        ".*smaller than the logging interval",  # small data sets; the figures of each epoch are logged all the same
+        ".*module\\(s\\) in eval mode at the start of training",  # the frozen backbone is meant to be
+        ".*does not have many workers",  # the data module chooses them from the CPUs there are
+        ".*Experiment logs directory .* exists and is not empty",  # AppendingCSVLogger deletes nothing
+        ".*Checkpoint directory .* exists and is not empty",  # a continued run goes on in its own directory
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+    """The last value given for an option, as `--name value` or `--name=value`."""
+    value = None
+    for position, argument in enumerate(args):
+        if argument == name and position + 1 < len(args):
+            value = args[position + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def _run_directory(checkpoint: str) -> Path:
+    """runs/NAME/version_K of runs/NAME/version_K/checkpoints/last.ckpt; a checkpoint moved elsewhere: its folder."""
+    folder = Path(checkpoint).parent
+    return folder.resolve().parent if folder.resolve().name == "checkpoints" else folder
+
+
+def _plain_seed(value: bool | int) -> int:
+    if isinstance(value, bool):
+        raise SIVTError("seed_everything: give a number, so that a run can be repeated.")
+    return value

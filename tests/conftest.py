@@ -1,0 +1,61 @@
+"""A tiny data set in MVTec layout, and a configuration that trains on it in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = """
+model:
+  backbone: resnet18
+  strides: [2, 4]
+  weights: random
+  image_size: 32
+  patch_size: 1
+  feature_stride: 8
+  width: 16
+  encoder_depth: 1
+  decoder_depth: 1
+  heads: 4
+  smoothing_sigma: 2.0
+  learning_rate: 1.0e-3
+data: {root: ROOT, batch_size: 4, num_workers: 0}
+trainer: {max_epochs: 2, accelerator: cpu}
+"""
+
+
+def write_tiny_data(root: Path, train: int = 10, good: int = 3, bad: int = 3) -> Path:
+    """Two categories: stripes along one axis or the other with noise; a defect is a bright square."""
+    generator = np.random.default_rng(0)
+    for number, category in enumerate(("across", "down")):
+        for part, kind, count in (("train", "good", train), ("test", "good", good), ("test", "square", bad)):
+            for index in range(count):
+                stripes = 100 + 50 * np.sin(np.arange(40) / 2 + generator.uniform(0, 6))
+                picture = np.broadcast_to(stripes if number else stripes[:, None], (40, 40)).copy()
+                picture += generator.normal(0, 5, picture.shape)
+                mask = np.zeros((40, 40), np.uint8)
+                if kind == "square":
+                    y, x = generator.integers(5, 25, 2)
+                    mask[y : y + 10, x : x + 10] = 255
+                    picture[mask > 0] = 250
+                folder = root / category / part / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{index:03d}.png")
+                if kind == "square":
+                    masks = root / category / "ground_truth" / kind
+                    masks.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(mask).save(masks / f"{index:03d}_mask.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_data(tmp_path_factory.mktemp("tiny_data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(TINY.replace("ROOT", str(tiny_data)))
+    return path

@@ -1,0 +1,299 @@
+"""The command line as its user meets it."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import write_tiny_data
+
+from sivt_lightning.cli import main
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a finished training."""
+    folder = tmp_path_factory.mktemp("work")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["fit", "--config", str(tiny_config)]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "tiny" / "version_0"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_fit_leaves_a_run_directory(trained: Path) -> None:
+    assert (trained / "checkpoints" / "best.ckpt").stat().st_size < (
+        trained / "checkpoints" / "last.ckpt"
+    ).stat().st_size
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    assert settings["model"]["groups"] == 4  # defaults are spelled out
+    assert list(trained.glob("events.out.tfevents*"))
+    logged = rows_of(trained / "metrics.csv")
+    columns = set(logged[0])
+    assert {"epoch", "step", "train/loss_epoch", "val/loss", "images_per_s", "lr-AdamW"} <= columns
+    losses = [float(row["val/loss"]) for row in logged if row["val/loss"]]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+
+
+def test_a_checkpoint_holds_what_test_and_predict_need(trained: Path) -> None:
+    best = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["thresholds"]["images"] == 2  # one held out of each category's ten
+    assert best["thresholds"]["quantile"] == 0.99
+    assert best["precision"] == "32-true"
+    assert best["state_dict"]["detector.partition"].dtype == torch.int64
+    assert best["state_dict"]["detector.backbone.net.bn1.running_mean"].abs().max() > 0  # calibrated
+    assert "optimizer_states" not in best  # weights only: a file to pass on
+    assert best["hyper_parameters"]["backbone"] == "resnet18"
+
+
+def test_fit_says_the_next_command_and_trains_what_is_trainable(
+    tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(tiny_config), "--name", "other", "--trainer.max_epochs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "on 18 images of 2 categories, 2 held out" in told
+    assert "epoch 1/1  train/loss" in told
+    assert "images/s" in told
+    assert told.rstrip().endswith("FOLDER_OF_PHOTOS")
+    assert "sivt test --ckpt_path runs/other/version_0/checkpoints/best.ckpt" in told
+
+
+def test_test_needs_only_the_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--ckpt_path", str(trained / "checkpoints" / "best.ckpt")]) == 0
+    figures = json.loads((trained / "test" / "metrics.json").read_text())
+    assert set(figures) == {"categories", "mean", "pooled"}
+    assert set(figures["categories"]) == {"across", "down"}
+    assert set(figures["mean"]) == {"image_auroc", "image_ap", "pixel_auroc", "pixel_ap"}
+    assert figures["mean"]["image_auroc"] > 0.8  # a bright square on stripes is easy even for this tiny model
+    assert (trained / "test" / "metrics.csv").is_file()
+    assert (trained / "test" / "metrics.md").is_file()
+    assert f"{figures['mean']['image_auroc']:.4f}" in capsys.readouterr().out
+
+
+def test_predict_writes_scores_masks_and_overlays(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    photos = tiny_data / "down" / "test"
+    checkpoint = str(trained / "checkpoints" / "best.ckpt")
+    assert main(["predict", "--ckpt_path", checkpoint, "--data.predict_path", str(photos)]) == 0
+    rows = rows_of(tmp_path / "predictions" / "test" / "predictions.csv")
+    assert [row["path"] for row in rows][:2] == ["good/000.png", "good/001.png"]
+    assert list(rows[0])[:5] == ["path", "score", "threshold", "is_anomalous", "error"]
+    stored = torch.load(checkpoint, weights_only=True)["thresholds"]
+    for row in rows:
+        assert float(row["threshold"]) == pytest.approx(stored["image"], rel=1e-6)
+        assert (row["is_anomalous"].lower() == "true") == (float(row["score"]) > stored["image"])
+        assert (tmp_path / "predictions" / "test" / "overlays" / row["path"]).is_file()
+        assert (tmp_path / "predictions" / "test" / "masks" / row["path"]).is_file()
+
+
+def scores(folder: Path) -> dict[str, float]:
+    return {row["path"]: float(row["score"]) for row in rows_of(folder / "predictions.csv")}
+
+
+def test_scores_do_not_depend_on_batch_size_order_or_process(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["predict", "--ckpt_path", str(trained / "checkpoints" / "best.ckpt"), "--data.predict_path"]
+    assert main([*arguments, str(tiny_data), "--output", "whole"]) == 0
+    assert main([*arguments, str(tiny_data), "--output", "single", "--data.eval_batch_size", "1"]) == 0
+    reordered = tmp_path / "reordered"
+    names = sorted(p.relative_to(tiny_data) for p in tiny_data.rglob("*.png"))
+    for number, name in enumerate(reversed(names)):
+        (reordered / f"{number:03d}").mkdir(parents=True)
+        shutil.copy(tiny_data / name, reordered / f"{number:03d}" / name.name)
+    command = [sys.executable, "-m", "sivt_lightning", *arguments, str(reordered), "--output", "other"]
+    subprocess.run(command, check=True)
+    whole, single = scores(tmp_path / "whole"), scores(tmp_path / "single")
+    assert len(whole) == len(names)
+    assert single == pytest.approx(whole, rel=1e-5)
+    other = [scores(tmp_path / "other")[f"{n:03d}/{name.name}"] for n, name in enumerate(reversed(names))]
+    assert other == pytest.approx([whole[name.as_posix()] for name in reversed(names)], rel=1e-5)
+
+
+def test_flags_win_over_what_the_checkpoint_says(trained: Path, tmp_path: Path) -> None:
+    other = write_tiny_data(tmp_path / "elsewhere", train=2, good=1, bad=2)
+    checkpoint = str(trained / "checkpoints" / "best.ckpt")
+    options = ["--data.root", str(other), "--data.categories", "[down]", "--output", "out"]
+    assert main(["test", "--ckpt_path", checkpoint, *options]) == 0
+    assert list(json.loads(Path("out/metrics.json").read_text())["categories"]) == ["down"]
+
+
+def test_a_run_goes_on_in_its_own_directory_with_its_best_score(tiny_config: Path, tmp_path: Path) -> None:
+    constant = ["--model.schedule", "constant", "--model.learning_rate", "0.003"]
+    assert main(["fit", "--config", str(tiny_config), *constant]) == 0
+    run = Path("runs/tiny/version_0")
+    first = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    # Weights that are made worse before they go on: the best of before must stay the best.
+    for value in first["state_dict"].values():
+        if value.is_floating_point():
+            value += 1
+    torch.save(first, run / "checkpoints" / "last.ckpt")
+    best = (run / "checkpoints" / "best.ckpt").read_bytes()
+    arguments = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs", "3"]
+    assert main(["fit", *arguments]) == 0  # no config: the run's own
+    assert [p.name for p in Path("runs/tiny").iterdir()] == ["version_0"]
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (first["epoch"], last["epoch"]) == (1, 2)
+    losses = [float(row["val/loss"]) for row in rows_of(run / "metrics.csv") if row["val/loss"]]
+    assert len(losses) == 3  # the log goes on, too
+    assert losses[2] > losses[1]
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == best
+    statistics = "detector.standardize.mean"  # of the checkpoint, not measured again
+    assert torch.equal(last["state_dict"][statistics], first["state_dict"][statistics])
+
+
+def test_fit_never_touches_test_images(tiny_config: Path, tmp_path: Path) -> None:
+    root = write_tiny_data(tmp_path / "data", train=4)
+    for path in root.glob("*/test/*/*.png"):
+        path.write_bytes(b"not an image")
+    assert main(["fit", "--config", str(tiny_config), "--data.root", str(root), "--trainer.max_epochs", "1"]) == 0
+
+
+def test_cached_features_train_alike(tiny_config: Path) -> None:
+    losses = []
+    for cache in ("off", "memory"):
+        assert main(["fit", "--config", str(tiny_config), "--name", cache, "--data.cache", cache]) == 0
+        logged = rows_of(Path("runs") / cache / "version_0" / "metrics.csv")
+        losses.append([float(row["val/loss"]) for row in logged if row["val/loss"]])
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)  # features are rounded to float16
+
+
+def test_unreadable_images_are_reported_and_give_exit_code_3(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(tiny_data / "down" / "test" / "good", photos)
+    (photos / "broken.png").write_bytes(b"\x89PNG nothing more")
+    checkpoint = str(trained / "checkpoints" / "best.ckpt")
+    assert main(["predict", "--ckpt_path", checkpoint, "--data.predict_path", str(photos)]) == 3
+    rows = {row["path"]: row for row in rows_of(tmp_path / "predictions" / "photos" / "predictions.csv")}
+    assert rows["broken.png"]["score"] == ""
+    assert "broken.png" in rows["broken.png"]["error"]
+    assert float(rows["000.png"]["score"]) > 0
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed"])
+def test_precisions(tiny_config: Path, precision: str) -> None:
+    arguments = ["--trainer.precision", precision, "--trainer.max_epochs", "1"]
+    assert main(["fit", "--config", str(tiny_config), *arguments]) == 0
+    checkpoint = "runs/tiny/version_0/checkpoints/best.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["precision"] == precision
+    assert main(["test", "--ckpt_path", checkpoint]) == 0
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return (Path("was_here").touch, ())
+
+
+def write_bad_checkpoints() -> None:
+    torch.save({"state_dict": {}}, "foreign.ckpt")
+    torch.save({"state_dict": Hostile()}, "hostile.ckpt")
+    Path("text.ckpt").write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["test"], "add --ckpt_path"),
+        (["test", "--ckpt_path", "absent.ckpt"], "no such file"),
+        (["test", "--ckpt_path", "https://example.com/best.ckpt"], "local files only"),
+        (["predict", "--ckpt_path", "foreign.ckpt"], "not a checkpoint of `sivt fit`"),
+        (["predict", "--ckpt_path", "hostile.ckpt"], "not loaded"),
+        (["predict", "--ckpt_path", "text.ckpt"], "not loaded"),
+        (["predict", "--ckpt_path", "GOOD"], "data.predict_path"),
+        (["predict", "--ckpt_path", "GOOD", "--data.predict_path", "nowhere"], "nowhere"),
+        (["test", "--ckpt_path", "GOOD", "--data.root", "nowhere"], "nowhere"),
+        (["test", "--ckpt_path", "GOOD", "--trainer.precision", "16-mixed"], "needs a GPU"),
+        (["fit", "--config", "TINY", "--data.root", "nowhere"], "nowhere"),
+        (["fit", "--config", "TINY", "--trainer.precision", "16-mixed"], "needs a GPU"),
+        (["fit", "--config", "TINY", "--model.heads", "3"], "3 heads"),
+        (["fit", "--config", "TINY", "--model.backbone", "resnet19"], "did you mean"),
+        (["fit", "--config", "TINY", "--model.weights", "nowhere.pth"], "nowhere.pth"),
+        (["fit", "--config", "TINY", "--model.learning_rate", "-1"], "learning_rate"),
+        (["fit", "--config", "TINY", "--model.warmup", "1"], "warmup"),
+        (["fit", "--config", "TINY", "--model.cosine_weight", "-1"], "cosine_weight"),
+        (["fit", "--config", "TINY", "--trainer.max_epochs", "-1"], "max_epochs"),
+        (["fit", "--config", "TINY", "--name", "../up"], "name"),
+        (["fit", "--config", "TINY", "--threshold.quantile", "1"], "quantile"),
+        (["demo-data", "."], "empty"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(
+    arguments: list[str], told: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bad_checkpoints()
+    known = {"GOOD": str(trained / "checkpoints" / "best.ckpt"), "TINY": str(tiny_config)}
+    assert main([known.get(a, a) for a in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("sivt: error: ")
+    assert told in error
+    assert "Traceback" not in error
+    assert not Path("was_here").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fly"], ["fit", "--no_such_option", "1"], ["fit", "--seed_everything", "true"], ["demo-data"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_a_broken_training_image_stops_fit_with_its_name(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tiny_data(tmp_path / "data", train=8)
+    (root / "down" / "train" / "good" / "003.png").write_bytes(b"")
+    for workers in ("0", "1"):
+        code = main(["fit", "--config", str(tiny_config), "--data.root", str(root), "--data.num_workers", workers])
+        error = capsys.readouterr().err
+        assert code == 1
+        assert "003.png" in error
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_config_trains_a_step(config: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config.read_text().startswith("# sivt fit --config configs/")  # opens with its command
+    small = ["--data.batch_size", "1", "--data.eval_batch_size", "1", "--data.num_workers", "0"]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+    precision = ["--trainer.precision", "32-true", "--trainer.accelerator", "cpu"]
+    data = ["--data.root", str(tiny_data), "--model.weights", "random", "--data.categories", "[down]"]
+    assert main(["fit", "--config", str(config), *data, *small, *limits, *precision]) == 0
+    assert f"runs/{config.stem}/version_0/checkpoints/best.ckpt" in capsys.readouterr().out
+    if config.stem == "sivt":
+        checkpoint = torch.load("runs/sivt/version_0/checkpoints/best.ckpt", weights_only=True)
+        trained = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith("detector.reconstructor.")}
+        assert sum(v.numel() for v in trained.values()) == 14_595_248  # the paper's
+
+
+def test_help_is_there() -> None:
+    for arguments in (
+        ["--help"],
+        ["fit", "--help"],
+        ["test", "--help"],
+        ["predict", "--help"],
+        ["demo-data", "--help"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0

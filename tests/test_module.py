@@ -1,0 +1,130 @@
+"""The LightningModule: what trains, what stays frozen, what the schedule does, what the detector's scores rest on."""
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sivt_lightning.data.dataset import Batch
+from sivt_lightning.model.detector import Detector
+from sivt_lightning.module import SIVT
+
+TINY: dict[str, Any] = {
+    "backbone": "resnet18",
+    "strides": [2, 4],
+    "weights": "random",
+    "image_size": 32,
+    "patch_size": 1,
+    "width": 16,
+    "encoder_depth": 1,
+    "decoder_depth": 1,
+    "heads": 4,
+    "smoothing_sigma": 2.0,
+}
+
+
+def module(**changes: Any) -> SIVT:
+    torch.manual_seed(0)
+    made = SIVT(**(TINY | changes))
+    steps = SimpleNamespace(estimated_stepping_batches=100, datamodule=SimpleNamespace(feature_caches={}))
+    made._trainer = SimpleNamespace(  # type: ignore[assignment]
+        **vars(steps), current_epoch=0, global_rank=0, precision="32-true"
+    )
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
+    return made
+
+
+def batch(size: int = 3) -> Batch:
+    images = torch.rand(size, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return Batch(images, torch.zeros(size, 32, 32, dtype=torch.bool), torch.arange(size), [""] * size)
+
+
+@pytest.mark.parametrize("self_induction", [True, False])
+def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(self_induction: bool) -> None:
+    model = module(self_induction=self_induction)
+    model.train()
+    model.training_step(batch(), 0).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("detector.backbone."):
+            assert not parameter.requires_grad
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.any(), name
+
+
+def test_the_optimizer_holds_the_trainable_parameters_only() -> None:
+    model = module()
+    optimizer = model.configure_optimizers()["optimizer"]
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.detector.reconstructor.parameters()}
+    assert isinstance(optimizer, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("cosine", 0.0), ("constant", 1.0)])
+def test_warm_up_then_schedule(schedule: str, end: float) -> None:
+    configured = module(schedule=schedule, warmup=0.1, learning_rate=0.5).configure_optimizers()
+    factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    rates = [factor(step) for step in range(101)]
+    assert rates[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
+    assert rates[100] == pytest.approx(end)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    assert configured["lr_scheduler"]["interval"] == "step"
+
+
+def test_partitions_come_from_seed_epoch_batch_and_rank() -> None:
+    model = module()
+    first = model.draw_partition(2, 0)
+    torch.rand(3)
+    assert torch.equal(first, model.draw_partition(2, 0))
+    assert not torch.equal(first, model.draw_partition(2, 1))
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, module(seed=1).draw_partition(2, 0))
+
+
+def test_the_evaluation_partition_is_fixed_and_kept_with_the_weights() -> None:
+    one, other = module(), module(seed=7)
+    assert torch.equal(one.detector.partition, other.detector.partition)
+    assert "partition" in dict(one.detector.named_buffers())
+    assert "detector.partition" in one.state_dict()
+
+
+def test_scores_do_not_depend_on_the_batch() -> None:
+    detector: Detector = module().detector.eval()
+    images = batch(5).images
+    together = detector(images)
+    for row in range(5):
+        alone = detector(images[row : row + 1])
+        torch.testing.assert_close(alone.score[0], together.score[row], rtol=1e-5, atol=0)
+        torch.testing.assert_close(alone.map[0], together.map[row], rtol=1e-4, atol=1e-4)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(detector(images[order]).score, together.score[order], rtol=1e-5, atol=0)
+    assert together.map.shape == (5, 32, 32)
+    torch.testing.assert_close(together.score, together.map.flatten(1).std(1, correction=0))
+
+
+def test_loss_and_residual_are_float32_under_autocast() -> None:
+    model = module()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.training_step(batch(), 0).dtype == torch.float32
+        detection = model.validation_step(batch(), 0)
+    assert detection.map.dtype == detection.score.dtype == torch.float32
+
+
+def test_thresholds_travel_with_the_checkpoint() -> None:
+    from sivt_lightning.scoring import Thresholds
+
+    model, other = module(), module()
+    checkpoint: dict[str, Any] = {}
+    model.thresholds = Thresholds(image=1.5, pixel=2.5, quantile=0.9, images=12)
+    model.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    assert other.thresholds == model.thresholds
+    assert checkpoint["precision"] == "32-true"
+
+
+def test_construction_loads_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module(weights=str(tmp_path / "absent.safetensors"))  # looked for by `fit`, never by `test` or `predict`
