@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from sivt_lightning.callbacks.common import writable_folder
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
 from sivt_lightning.callbacks.evaluation import Evaluation
 from sivt_lightning.callbacks.prediction import PredictionWriter
@@ -32,6 +33,7 @@ fit trains, test measures on labelled images, predict looks at any folder of pho
 A fourth command, `sivt demo-data DIR`, writes a small artificial data set to try them on."""
 CHECKPOINT_VERBS = ("test", "predict")
 UNREADABLE_IMAGES = 3
+PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
 class SIVTCLI(LightningCLI):
@@ -49,6 +51,7 @@ class SIVTCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},  # a continued run writes to its own directory again
             trainer_defaults={
                 "max_epochs": 400,
+                "precision": "32-true",
                 "gradient_clip_val": 1.0,
                 "log_every_n_steps": 10,
                 "num_sanity_val_steps": 0,  # validation is a pass like any other; nothing is learned from two batches
@@ -80,26 +83,26 @@ class SIVTCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
-            parser.add_argument("--name", type=str | None, help="Run name; by default that of the config file.")
+            parser.add_argument("--name", type=str | None, help="Name of the run. Default: that of the config file.")
             parser.add_lightning_class_args(ThresholdCalibration, "threshold")
+        elif subcommand == "test":
+            parser.add_argument("--output", type=str, default="test", help="Folder of the results. Default: RUN/test.")
+            parser.add_lightning_class_args(Evaluation, "eval")
+            parser.link_arguments("output", "eval.output")
         else:
-            group, callback = ("eval", Evaluation) if subcommand == "test" else ("writer", PredictionWriter)
-            default, told = ("test", "the run's test folder") if subcommand == "test" else (None, "predictions/<name>")
-            parser.add_argument(
-                "--output", type=type(default) if default else str | None, default=default, help=f"Default: {told}."
-            )
-            parser.add_lightning_class_args(callback, group)
-            parser.link_arguments("output", f"{group}.output")
+            parser.add_argument("--output", type=str | None, help="Folder of the results. Default: predictions/NAME.")
+            parser.add_lightning_class_args(PredictionWriter, "writer")
+            parser.link_arguments("output", "writer.output")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Settings found in the checkpoint become defaults, so that a flag or config given by hand wins."""
-        verb = next((a for a in self.given if not a.startswith("-")), None)
+        verb = next((argument for argument in self.given if argument in self.subcommands()), "")
         path = _option(self.given, "--ckpt_path")
         if verb in CHECKPOINT_VERBS and path is None and not {"-h", "--help"} & set(self.given):
             raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
-        if verb in self.subcommands() and path is not None:
-            self._take_defaults(str(verb), path)
+        if verb and path is not None:
+            self._take_defaults(verb, path)
             run_config = _run_directory(path) / "config.yaml"
             if verb == "fit" and _option(self.given, "--config") is None and run_config.is_file():
                 at = self.given.index("fit") + 1
@@ -108,6 +111,18 @@ class SIVTCLI(LightningCLI):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, self.given)
+        if verb == "predict" and path is not None:
+            self._refuse_other_models(read_checkpoint(path)["hyper_parameters"])
+
+    def _refuse_other_models(self, trained: dict[str, Any]) -> None:
+        """Its thresholds speak of the scores of the very model that was trained."""
+        given = self.config.predict.model.as_dict()
+        changed = sorted(key for key in given if key in trained and _plain(given[key]) != _plain(trained[key]))
+        if changed:
+            raise SIVTError(
+                f"model.{changed[0]} is {given[changed[0]]}, but the checkpoint's model and its thresholds were made "
+                f"with {trained[changed[0]]}: leave the option out, or train a model with it."
+            )
 
     def _take_defaults(self, verb: str, path: str) -> None:
         checkpoint = read_checkpoint(path)
@@ -117,6 +132,8 @@ class SIVTCLI(LightningCLI):
             data.pop(linked, None)
         defaults |= {f"model.{key}": value for key, value in model.items()}
         defaults |= {f"data.{key}": value for key, value in data.items()}
+        if verb == "fit" and "optimizer_states" not in checkpoint:
+            raise SIVTError(f"ckpt_path {path}: holds the model only. Go on from the last.ckpt beside it.")
         if verb == "test":
             defaults["output"] = str(_run_directory(path) / "test")
         try:
@@ -130,18 +147,16 @@ class SIVTCLI(LightningCLI):
     # -- objects -----------------------------------------------------------------------------------------------------
 
     def before_instantiate_classes(self) -> None:
+        if self._get(self.config, "ckpt_path") != _option(self.given, "--ckpt_path"):
+            raise SIVTError("ckpt_path stands in a config file, where it is not looked for: give it as --ckpt_path.")
         if self.subcommand == "fit":
             self.run_dir = self._choose_run_directory()
+            writable_folder(self.run_dir)
         else:
             self.save_config_callback = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
-        given = self._get(self.config_init, "ckpt_path")
-        if given is None and self.subcommand in CHECKPOINT_VERBS:
-            raise SIVTError(
-                f"`sivt {self.subcommand}` needs a trained model: add --ckpt_path .../checkpoints/best.ckpt"
-            )
         if settings.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         if settings.enable_model_summary is None:
@@ -153,11 +168,17 @@ class SIVTCLI(LightningCLI):
                 kwargs["logger"] = [AppendingCSVLogger(*place), TensorBoardLogger(*place)]
             extra = [TrainingProgress(), *([LearningRateMonitor("step")] if logs else [])]
             kwargs["callbacks"] = [*(settings.callbacks or []), *extra]
+            self.config.fit.ckpt_path = None  # not for config.yaml: what it starts next is a run of its own
             if settings.enable_checkpointing is not False:
                 kwargs["callbacks"] += checkpoint_callbacks(self.run_dir / "checkpoints")
         elif settings.logger is None:
             kwargs["logger"] = False
-        trainer = super().instantiate_trainer(**kwargs)
+        if str(settings.precision) not in PRECISIONS:
+            raise SIVTError(f"precision {settings.precision}: choose one of {', '.join(PRECISIONS)}.")
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # an accelerator, strategy or number that Lightning does not know
+            raise SIVTError(f"trainer: {error}") from error
         if str(settings.precision).startswith("16") and isinstance(trainer.accelerator, CPUAccelerator):
             raise SIVTError(
                 f"precision {settings.precision} needs a GPU, and none is in use: "
@@ -174,7 +195,9 @@ class SIVTCLI(LightningCLI):
         name = self._get(self.config, "name") or (Path(str(configs[-1])).stem if configs else "sivt")
         if not re.fullmatch(r"[\w.-]+", name) or name.strip(".") == "":
             raise SIVTError(f"name {name!r}: use letters, digits, dots, dashes and underscores only.")
-        taken = [int(p.name[8:]) for p in Path("runs", name).glob("version_*") if p.name[8:].isdigit()]
+        versions = [p for p in Path("runs", name).glob("version_*") if p.name[8:].isdigit()]
+        # A directory without either is that of a start that failed.
+        taken = [int(p.name[8:]) for p in versions if (p / "checkpoints").exists() or (p / "metrics.csv").exists()]
         return Path("runs", name, f"version_{max(taken, default=-1) + 1}")
 
     # -- verbs -------------------------------------------------------------------------------------------------------
@@ -194,7 +217,8 @@ class SIVTCLI(LightningCLI):
             )
 
     def after_predict(self) -> None:
-        if self._get(self.config_init, "writer").failed:
+        # One process alone says so: Lightning would take it for a crash of the others.
+        if self._get(self.config_init, "writer").failed and self.trainer.is_global_zero:
             self.exit_code = UNREADABLE_IMAGES
 
 
@@ -262,7 +286,12 @@ def _run_directory(checkpoint: str) -> Path:
     return folder.resolve().parent if folder.resolve().name == "checkpoints" else folder
 
 
+def _plain(value: Any) -> Any:
+    """A checkpoint may hold a tuple where a parsed setting is a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _plain_seed(value: bool | int) -> int:
-    if isinstance(value, bool):
-        raise SIVTError("seed_everything: give a number, so that a run can be repeated.")
+    if isinstance(value, bool) or value < 0:
+        raise SIVTError("seed_everything: give a number of 0 or more, so that a run can be repeated.")
     return value

@@ -141,9 +141,9 @@ class SIVT(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters; linear warm-up, then cosine or constant, stepped with the optimizer."""
         trainable = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trainable, lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
-        )
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        fused = not str(self.trainer.precision).startswith("16")  # faster, but cannot clip gradients scaled for float16
+        optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=decay, fused=fused)
         total = self.trainer.estimated_stepping_batches
         cosine = self.hparams["schedule"] == "cosine"
         if math.isinf(total):
@@ -153,7 +153,7 @@ class SIVT(LightningModule):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / (warmup + 1)
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) if cosine else 1.0
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) if cosine else 1.0
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
@@ -163,5 +163,13 @@ class SIVT(LightningModule):
         checkpoint["precision"] = str(self.trainer.precision)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises SIVTError where the checkpoint's weights are not this model's."""
+        own, stored_weights = self.state_dict(), checkpoint["state_dict"]
+        shapes = {name: tuple(value.shape) for name, value in own.items()}
+        if shapes != {name: tuple(value.shape) for name, value in stored_weights.items()}:
+            raise SIVTError(
+                "The checkpoint holds a model of another shape than the settings given: leave out the --model options "
+                "and the config, which the checkpoint brings along, or train a new model."
+            )
         stored = checkpoint.get("thresholds")
         self.thresholds = Thresholds(**stored) if stored else None

@@ -70,6 +70,7 @@ def test_frozen_and_in_eval_mode_whatever_is_asked() -> None:
         (("resnet18", [], 32), "strides"),
         (("resnet18", [4, 4], 32), "each once"),
         (("resnet18", [4], 36), "multiple of feature_stride"),
+        (("vit_tiny_patch16_224", [16], 72), "image_size"),
     ],
 )
 def test_impossible_backbones(arguments: tuple[str, list[int], int], named: str) -> None:
@@ -137,6 +138,14 @@ def test_local_weights_of_a_network_whose_features_are_renamed(tmp_path: Path) -
     assert torch.equal(loaded, state["stages.0.blocks.0.conv_dw.weight"])
 
 
+def test_local_weights_of_a_vision_transformer(tmp_path: Path) -> None:
+    state = timm.create_model("vit_tiny_patch16_224", img_size=64).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    backbone = Backbone("vit_tiny_patch16_224", [16], 64)
+    load_weights(backbone, str(tmp_path / "w.safetensors"), seed=0)
+    assert torch.equal(backbone.net.state_dict()["model.cls_token"], state["cls_token"])
+
+
 def test_wrong_local_weights_are_named(tmp_path: Path) -> None:
     backbone = Backbone("resnet18", [4, 8], 32)
     state = whole_state()
@@ -185,6 +194,7 @@ def test_imagenet_weights_out_of_reach_name_the_two_other_ways(monkeypatch: pyte
 
 
 def test_imagenet_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = Backbone("resnet18", [4], 32)
     reference = timm.create_model("resnet18", features_only=True, out_indices=(1,))
     asked = []
 
@@ -192,7 +202,6 @@ def test_imagenet_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch) -> 
         asked.append((name, pretrained))
         return reference
 
-    backbone = Backbone("resnet18", [4], 32)
     monkeypatch.setattr(timm, "create_model", create_model)
     load_weights(backbone, "imagenet", seed=0)
     assert asked == [("resnet18", True)]

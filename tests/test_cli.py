@@ -48,6 +48,7 @@ def test_fit_leaves_a_run_directory(trained: Path) -> None:
     ).stat().st_size
     settings = yaml.safe_load((trained / "config.yaml").read_text())
     assert settings["model"]["groups"] == 4  # defaults are spelled out
+    assert settings["trainer"]["gradient_clip_val"] == 1.0
     assert list(trained.glob("events.out.tfevents*"))
     logged = rows_of(trained / "metrics.csv")
     columns = set(logged[0])
@@ -161,6 +162,29 @@ def test_a_run_goes_on_in_its_own_directory_with_its_best_score(tiny_config: Pat
     assert torch.equal(last["state_dict"][statistics], first["state_dict"][statistics])
 
 
+def test_a_start_that_fails_takes_no_version(tiny_config: Path) -> None:
+    assert main(["fit", "--config", str(tiny_config), "--data.root", "nowhere"]) == 1
+    assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
+    assert [p.name for p in Path("runs/tiny").iterdir()] == ["version_0"]
+
+
+def test_two_processes_train_and_test_one_model(tiny_config: Path) -> None:
+    both = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "sivt_lightning"]
+    subprocess.run([*command, "fit", "--config", str(tiny_config), *both], check=True)
+    run = Path("runs/tiny/version_0")
+    assert [p.name for p in run.parent.iterdir()] == ["version_0"]
+    logged = rows_of(run / "metrics.csv")
+    assert len([row for row in logged if row["val/loss"]]) == 2  # once an epoch, not once a process
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["thresholds"]["images"] == 2
+    subprocess.run([*command, "test", "--ckpt_path", str(checkpoint), *both, "--output", "two"], check=True)
+    assert main(["test", "--ckpt_path", str(checkpoint), "--output", "one"]) == 0
+    one, two = (json.loads((Path(name) / "metrics.json").read_text()) for name in ("one", "two"))
+    for name, figures in one["categories"].items():
+        assert two["categories"][name] == pytest.approx(figures, abs=1e-6)
+
+
 def test_fit_never_touches_test_images(tiny_config: Path, tmp_path: Path) -> None:
     root = write_tiny_data(tmp_path / "data", train=4)
     for path in root.glob("*/test/*/*.png"):
@@ -207,6 +231,7 @@ def write_bad_checkpoints() -> None:
     torch.save({"state_dict": {}}, "foreign.ckpt")
     torch.save({"state_dict": Hostile()}, "hostile.ckpt")
     Path("text.ckpt").write_text("hello")
+    Path("in_config.yaml").write_text("ckpt_path: text.ckpt\ndata: {root: .}\n")
 
 
 @pytest.mark.parametrize(
@@ -232,6 +257,15 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--model.cosine_weight", "-1"], "cosine_weight"),
         (["fit", "--config", "TINY", "--trainer.max_epochs", "-1"], "max_epochs"),
         (["fit", "--config", "TINY", "--name", "../up"], "name"),
+        (["fit", "--ckpt_path", "GOOD"], "last.ckpt"),
+        (["predict", "--ckpt_path", "GOOD", "--data.predict_path", ".", "--model.smoothing_sigma", "1"], "thresholds"),
+        (["test", "--ckpt_path", "GOOD", "--model.width", "32"], "another shape"),
+        (["fit", "--config", "TINY", "--trainer.precision", "64-true"], "choose one of"),
+        (["fit", "--config", "TINY", "--trainer.accelerator", "abacus"], "abacus"),
+        (["fit", "--config", "TINY", "--model.patch_size", "0"], "patch_size 0"),
+        (["fit", "--config", "TINY", "--model.mlp_ratio", "nan"], "mlp_ratio"),
+        (["fit", "--config", "CKPT_IN_CONFIG"], "give it as --ckpt_path"),
+        (["fit", "--trainer.max_epochs", "1"], "data.root"),
         (["fit", "--config", "TINY", "--threshold.quantile", "1"], "quantile"),
         (["demo-data", "."], "empty"),
     ],
@@ -240,7 +274,11 @@ def test_a_mistake_gets_one_sentence(
     arguments: list[str], told: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bad_checkpoints()
-    known = {"GOOD": str(trained / "checkpoints" / "best.ckpt"), "TINY": str(tiny_config)}
+    known = {
+        "GOOD": str(trained / "checkpoints" / "best.ckpt"),
+        "TINY": str(tiny_config),
+        "CKPT_IN_CONFIG": "in_config.yaml",
+    }
     assert main([known.get(a, a) for a in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("sivt: error: ")
@@ -250,7 +288,14 @@ def test_a_mistake_gets_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["fly"], ["fit", "--no_such_option", "1"], ["fit", "--seed_everything", "true"], ["demo-data"]]
+    "arguments",
+    [
+        ["fly"],
+        ["fit", "--no_such_option", "1"],
+        ["fit", "--seed_everything", "true"],
+        ["fit", "--seed_everything", "-1"],
+        ["demo-data"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -83,6 +83,10 @@ def test_partitions_come_from_seed_epoch_batch_and_rank() -> None:
     assert not torch.equal(first, model.draw_partition(2, 1))
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, module(seed=1).draw_partition(2, 0))
+    for place in ("current_epoch", "global_rank"):
+        other = module()
+        setattr(other.trainer, place, 1)
+        assert not torch.equal(first, other.draw_partition(2, 0))
 
 
 def test_the_evaluation_partition_is_fixed_and_kept_with_the_weights() -> None:

@@ -84,6 +84,8 @@ def test_position_code_tells_positions_apart() -> None:
     ("changes", "named"),
     [
         ({"patch_size": 3}, "patch_size 3"),
+        ({"patch_size": -2}, "patch_size -2"),
+        ({"self_induction": False, "groups": 0}, "groups is 0"),
         ({"width": 18, "heads": 3}, "multiple of 4"),
         ({"heads": 5}, "5 heads"),
         ({"groups": 1}, "groups is 1"),

@@ -8,13 +8,17 @@ from torch import Tensor
 
 
 class FeatureCache:
-    """Feature maps in memory as float16, by position in a data set; each is computed when it is first asked for.
+    """Feature maps in memory, as `dtype`, by position in a data set; each is computed when it is first asked for.
 
     Right only while an image's features never change: no augmentation, and a backbone that is not trained.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         self.features: dict[int, Float[Tensor, "C H W"]] = {}
+
+    def __contains__(self, position: object) -> bool:
+        return position in self.features
 
     def lookup(
         self,
@@ -26,6 +30,6 @@ class FeatureCache:
         positions = index.tolist()
         missing = [row for row, position in enumerate(positions) if position not in self.features]
         if missing:
-            for row, features in zip(missing, compute(images[missing]).half().cpu(), strict=True):
+            for row, features in zip(missing, compute(images[missing]).to(self.dtype).cpu(), strict=True):
                 self.features[positions[row]] = features.clone()  # a view would keep its whole batch alive
         return torch.stack([self.features[position] for position in positions]).to(images.device).float()

@@ -69,11 +69,14 @@ class SIVTDataModule(LightningDataModule):
         ):
             if value is not None and value < low:
                 raise SIVTError(f"data.{name} is {value}, but must be {low} or more.")
+        # Absolute, so that a checkpoint finds its data again from any directory.
+        root = None if root is None else str(Path(root).expanduser().resolve())
         self.root, self.categories, self.predict_path = root, categories, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers, self.val_share, self.seed = num_workers, val_share, seed
-        # In this process only, so that worker processes do not carry it along.
-        self.feature_caches = {"train": FeatureCache(), "val": FeatureCache()} if cache == "memory" else {}
+        # Held-out scores become thresholds, so their features are as exact as those in prediction.
+        caches = {"train": FeatureCache(torch.float16), "val": FeatureCache(torch.float32)}
+        self.feature_caches = caches if cache == "memory" else {}
         # With fewer images than devices some devices have none to evaluate.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         # For the checkpoint, not the logger, which refuses a name that the model's settings have with another value.
@@ -82,9 +85,11 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
+            for cache in self.feature_caches.values():
+                cache.features.clear()  # another training may bring another backbone
             train, validation = hold_out(train_samples(self._root(), self.categories), self.val_share, self.seed)
-            self.train_set = ImageDataset(train, self.image_size)
-            self.val_set = ImageDataset(validation, self.image_size)
+            self.train_set = ImageDataset(train, self.image_size, self.feature_caches.get("train", ()))
+            self.val_set = ImageDataset(validation, self.image_size, self.feature_caches.get("val", ()))
         elif stage == "test":
             self.test_set = ImageDataset(test_samples(self._root(), self.categories), self.image_size)
         elif stage == "predict":
@@ -96,7 +101,8 @@ class SIVTDataModule(LightningDataModule):
         """Batches in an order drawn from (seed, epoch)."""
         rank, world_size = self._place()
         sampler = TrainSampler(len(self.train_set), self.seed, rank, world_size)
-        return _LateLoader(self.train_set, sampler=sampler, **self._loader_settings(len(sampler), self.batch_size))
+        settings = self._loader_settings(self.train_set, len(sampler), self.batch_size)
+        return _LateLoader(self.train_set, sampler=sampler, **settings)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The held-out images, each once over all devices, in order.
@@ -131,7 +137,8 @@ class SIVTDataModule(LightningDataModule):
         """
         length = len(self.train_set)
         chosen = np.linspace(0, length - 1, min(CALIBRATION_IMAGES, length)).round().astype(int).tolist()
-        settings = self._loader_settings(len(chosen), self.eval_batch_size) | {"persistent_workers": False}
+        settings = self._loader_settings(self.train_set, len(chosen), self.eval_batch_size)
+        settings["persistent_workers"] = False
         for batch in DataLoader(Subset(self.train_set, chosen), **settings):
             _raise_errors(batch)
             yield batch.images
@@ -139,7 +146,7 @@ class SIVTDataModule(LightningDataModule):
     def _root(self) -> Path:
         if self.root is None:
             raise SIVTError("No data to work on. Set data.root to the folder that holds the categories.")
-        return Path(self.root).expanduser()
+        return Path(self.root)
 
     def _place(self) -> tuple[int, int]:
         """(rank of this process, number of processes)."""
@@ -147,11 +154,14 @@ class SIVTDataModule(LightningDataModule):
 
     def _eval_loader(self, dataset: ImageDataset) -> DataLoader[Item]:
         sampler = EvalSampler(len(dataset), *self._place())
-        return DataLoader(dataset, sampler=sampler, **self._loader_settings(len(sampler), self.eval_batch_size))
+        settings = self._loader_settings(dataset, len(sampler), self.eval_batch_size)
+        return DataLoader(dataset, sampler=sampler, **settings)
 
-    def _loader_settings(self, samples: int, batch_size: int) -> dict[str, Any]:
+    def _loader_settings(self, dataset: ImageDataset, samples: int, batch_size: int) -> dict[str, Any]:
         workers = self.num_workers
-        if workers is None:
+        if isinstance(dataset.cached, FeatureCache):
+            workers = 0  # only this process sees what is in the cache, and after an epoch there is nothing left to read
+        elif workers is None:
             few = samples < MIN_BATCHES_FOR_WORKERS * batch_size
             workers = 0 if few else min(_cpus() // (self.trainer.num_devices if self.trainer else 1), MAX_WORKERS)
         return {

@@ -43,6 +43,12 @@ class Backbone(nn.Module):
         self.register_buffer("std", rearrange(torch.tensor(self.net.pretrained_cfg["std"]), "c -> c 1 1"))
         self.requires_grad_(False)
         self.train(False)
+        try:
+            self(torch.zeros(1, 3, image_size, image_size))
+        except Exception as error:  # networks refuse sizes with whatever exception comes their way
+            raise SIVTError(
+                f"backbone {name} takes no images of {image_size} x {image_size} ({error}): choose another image_size."
+            ) from error
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in eval mode: batch-norm statistics are as frozen as the weights."""
@@ -95,7 +101,7 @@ class Standardize(nn.Module):
             return
         count, total, squares = 0, torch.zeros(()), torch.zeros(())
         for features in feature_maps:
-            values = rearrange(features, "b c h w -> c (b h w)").double()
+            values = rearrange(features, "b c h w -> c (b h w)").cpu().double()  # no float64 on Apple's GPUs
             count, total, squares = count + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
         if count == 0:
             raise SIVTError("No training image to measure the feature channels on: check data.root.")
@@ -107,15 +113,19 @@ class Standardize(nn.Module):
         self.std.copy_(rearrange(deviation, "c -> c 1 1"))
 
 
-def build_network(name: str, image_size: int, out_indices: Sequence[int] | None = None) -> Any:
-    """A timm feature network with untrained weights, cut after its last output."""
+def build_network(
+    name: str, image_size: int, out_indices: Sequence[int] | None = None, pretrained: bool = False
+) -> Any:
+    """A timm feature network, untrained or with timm's own weights, cut after its last output."""
     kwargs: dict = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is not None and config.fixed_input_size:
         kwargs["img_size"] = image_size  # vision transformers are built for one size
     try:
-        net = timm.create_model(name, pretrained=False, features_only=True, **kwargs)
+        net = timm.create_model(name, pretrained=pretrained, features_only=True, **kwargs)
     except Exception as error:  # timm raises what it likes here: assertion, runtime, type and value errors
+        if pretrained:
+            raise
         raise SIVTError(_explain(name, error)) from error
     return _cut(net)
 

@@ -36,7 +36,7 @@ class Reconstructor(nn.Module):
         self_induction: bool = True,
     ) -> None:
         super().__init__()
-        if grid % patch_size:
+        if patch_size < 1 or grid % patch_size:
             raise SIVTError(
                 f"patch_size {patch_size} does not divide the feature map's side of {grid}: "
                 f"choose one of {[p for p in range(1, grid + 1) if grid % p == 0]}."
@@ -44,7 +44,7 @@ class Reconstructor(nn.Module):
         side = grid // patch_size
         length, patch_values = side * side, channels * patch_size**2
         _check_transformer(width, heads, encoder_depth, decoder_depth, mlp_ratio)
-        if self_induction and not 2 <= groups <= length:
+        if not 2 <= groups <= length and (self_induction or groups < 1):
             raise SIVTError(
                 f"groups is {groups}, but self-induction needs from 2 to {length} groups (the number of tokens): "
                 "with 1 group nothing of the image would be left to reconstruct from."
@@ -118,5 +118,5 @@ def _check_transformer(width: int, heads: int, encoder_depth: int, decoder_depth
             f"encoder_depth {encoder_depth} and decoder_depth {decoder_depth}: the encoder needs at least 1 block, "
             "the decoder at least 0."
         )
-    if round(width * mlp_ratio) < 1:
+    if not 1 <= width * mlp_ratio < float("inf"):
         raise SIVTError(f"mlp_ratio {mlp_ratio} leaves the MLP without a hidden unit: choose a positive ratio.")

@@ -37,14 +37,11 @@ def load_weights(backbone: Backbone, source: str, seed: int) -> None:
 def _download(backbone: Backbone) -> dict[str, Tensor]:
     """The pretrained weights through timm, which honours its cache and the hub's offline mode."""
     try:
-        full = timm.create_model(
-            backbone.name, pretrained=True, features_only=True, out_indices=tuple(backbone.out_indices)
-        )
+        network = build_network(backbone.name, backbone.image_size, backbone.out_indices, pretrained=True)
     except Exception as error:  # network, hub, cache and timm errors share no base class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SIVTError(f"ImageNet weights of {backbone.name} could not be loaded ({reason}). {OTHER_WAYS}") from error
-    wanted = backbone.net.state_dict()
-    return {key: value for key, value in full.state_dict().items() if key in wanted}
+    return network.state_dict()
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
@@ -101,5 +98,5 @@ def _all_keys(name: str) -> set[str]:
 
 
 def _unflatten(key: str) -> str:
-    """timm's feature networks rename `stages.0.x` to `stages_0.x`; the file has the former."""
-    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)
+    """timm's feature networks rename `stages.0.x` to `stages_0.x`, or put all into `model`; the file has the former."""
+    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key.removeprefix("model."))
