@@ -70,7 +70,7 @@ def test_frozen_and_in_eval_mode_whatever_is_asked() -> None:
         (("resnet18", [], 32), "strides"),
         (("resnet18", [4, 4], 32), "each once"),
         (("resnet18", [4], 36), "multiple of feature_stride"),
-        (("vit_tiny_patch16_224", [16], 72), "image_size"),
+        (("vgg11", [32], 8), "takes no images of 8 x 8"),
     ],
 )
 def test_impossible_backbones(arguments: tuple[str, list[int], int], named: str) -> None:

@@ -263,7 +263,7 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--trainer.precision", "64-true"], "choose one of"),
         (["fit", "--config", "TINY", "--trainer.accelerator", "abacus"], "abacus"),
         (["fit", "--config", "TINY", "--model.patch_size", "0"], "patch_size 0"),
-        (["fit", "--config", "TINY", "--model.mlp_ratio", "nan"], "mlp_ratio"),
+        (["fit", "--config", "TINY", "--model.mlp_ratio", "-1"], "mlp_ratio"),
         (["fit", "--config", "CKPT_IN_CONFIG"], "give it as --ckpt_path"),
         (["fit", "--trainer.max_epochs", "1"], "data.root"),
         (["fit", "--config", "TINY", "--threshold.quantile", "1"], "quantile"),

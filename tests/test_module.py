@@ -122,7 +122,7 @@ def test_thresholds_travel_with_the_checkpoint() -> None:
     from sivt_lightning.scoring import Thresholds
 
     model, other = module(), module()
-    checkpoint: dict[str, Any] = {}
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
     model.thresholds = Thresholds(image=1.5, pixel=2.5, quantile=0.9, images=12)
     model.on_save_checkpoint(checkpoint)
     other.on_load_checkpoint(checkpoint)

@@ -30,7 +30,7 @@ def test_every_option_of_a_command_exists(capsys: pytest.CaptureFixture[str]) ->
 
 def test_every_setting_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
     known = help_of("fit", capsys)
-    settings = set(re.findall(r"(?:model|data|trainer|threshold)\.[a-z_]+", README))
+    settings = set(re.findall(r"\b(?:model|data|trainer|threshold)\.[a-z_]+", README))
     assert len(settings) > 15
     assert {setting for setting in settings if f"--{setting}" not in known} == set()
 
