@@ -104,7 +104,8 @@ class SIVTCLI(LightningCLI):
         if verb and path is not None:
             self._take_defaults(verb, path)
             run_config = _run_directory(path) / "config.yaml"
-            if verb == "fit" and _option(self.given, "--config") is None and run_config.is_file():
+            configured = _option(self.given, "--config") or _option(self.given, "-c")
+            if verb == "fit" and configured is None and run_config.is_file():
                 at = self.given.index("fit") + 1
                 self.given[at:at] = ["--config", str(run_config)]
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
