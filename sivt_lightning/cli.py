@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -252,6 +253,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except (SIVTError, MisconfigurationException) as error:
         print(f"sivt: error: {error}", file=sys.stderr)
         return 1
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()  # its threads, left running, can abort an interpreter that exits
 
 
 def quiet_lightning() -> None:

@@ -257,6 +257,8 @@ t = trainer(PredictionWriter(str(out / "one")))  # fewer images than processes
 t.predict(model, data(predict_path=root + "/bolt/test/cut/0.png"), return_predictions=False)
 if t.is_global_zero:
     (out / "thresholds.txt").write_text(repr(model.thresholds))
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()  # its threads, left running, can abort an interpreter that exits
 """
 
 
