@@ -15,10 +15,11 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
 from sivt_lightning.model.backbone import Backbone, Standardize
 from sivt_lightning.model.detector import Detection, Detector
-from sivt_lightning.model.partition import draw_partition, generator_for
+from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.scoring import Thresholds
+from sivt_lightning.seeding import generator_for
 
 
 class SIVT(LightningModule):
@@ -106,7 +107,7 @@ class SIVT(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         features = self.features(batch, "train")
-        reconstruction = self.detector.reconstructor(features, self.draw_partition(len(features), batch_idx))
+        reconstruction = self.detector.reconstructor(features, self.draw_partitions(batch.index))
         loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
         return loss
@@ -118,11 +119,11 @@ class SIVT(LightningModule):
             return self.detector.features(batch.images)
         return cache.lookup(batch.index, batch.images, self.detector.features)
 
-    def draw_partition(self, batch: int, batch_idx: int) -> Tensor:
-        """Anew for each image and step, from what identifies the step and not from the running generator."""
-        model = self.detector.reconstructor
-        generator = generator_for(self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
-        return draw_partition(batch, model.length, model.groups, generator).to(self.device)
+    def draw_partitions(self, index: Tensor) -> Tensor:
+        """Anew for each image and epoch, the same however the images are spread over batches and processes."""
+        model, key = self.detector.reconstructor, (self.hparams["seed"], self.current_epoch)
+        drawn = [draw_partition(model.length, model.groups, generator_for(*key, i)) for i in index.tolist()]
+        return torch.stack(drawn).to(self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def validation_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]

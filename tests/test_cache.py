@@ -23,6 +23,17 @@ def test_features_are_computed_once_for_each_image() -> None:
     assert sorted(seen) == [0, 1, 2, 3]
 
 
+def test_features_do_not_depend_on_the_batch_they_were_first_met_in() -> None:
+    cache, sizes = FeatureCache(torch.float16), []
+
+    def compute(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return images
+
+    cache.lookup(torch.arange(3), torch.rand(3, 3, 2, 2), compute)
+    assert sizes == [1, 1, 1]
+
+
 def test_cached_images_are_not_read_again(tiny_data: Path) -> None:
     data = SIVTDataModule(str(tiny_data), image_size=32, batch_size=4, cache="memory", num_workers=2)
     data.setup("fit")

@@ -75,18 +75,15 @@ def test_warm_up_then_schedule(schedule: str, end: float) -> None:
     assert configured["lr_scheduler"]["interval"] == "step"
 
 
-def test_partitions_come_from_seed_epoch_batch_and_rank() -> None:
-    model = module()
-    first = model.draw_partition(2, 0)
+def test_partitions_come_from_seed_epoch_and_image() -> None:
+    model, images = module(), torch.arange(6)
+    first = model.draw_partitions(images)
     torch.rand(3)
-    assert torch.equal(first, model.draw_partition(2, 0))
-    assert not torch.equal(first, model.draw_partition(2, 1))
-    assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, module(seed=1).draw_partition(2, 0))
-    for place in ("current_epoch", "global_rank"):
-        other = module()
-        setattr(other.trainer, place, 1)
-        assert not torch.equal(first, other.draw_partition(2, 0))
+    assert torch.equal(first[[4, 1]], model.draw_partitions(torch.tensor([4, 1])))  # in whatever batch, on any rank
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(first, 2))
+    assert not torch.equal(first, module(seed=1).draw_partitions(images))
+    model.trainer.current_epoch = 1  # type: ignore[misc]
+    assert not torch.equal(first, model.draw_partitions(images))
 
 
 def test_the_evaluation_partition_is_fixed_and_kept_with_the_weights() -> None:

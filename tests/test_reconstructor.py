@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.partition import draw_partition, generator_for
+from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor, sine_cosine_position
+from sivt_lightning.seeding import generator_for
 
 SMALL: dict[str, Any] = {"channels": 6, "grid": 8, "width": 16, "encoder_depth": 2, "decoder_depth": 1, "heads": 4}
 
@@ -14,7 +15,8 @@ def make(**changes: Any) -> tuple[Reconstructor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     model = Reconstructor(**(SMALL | changes))
     features = torch.randn(2, 6, 8, 8)
-    return model, features, draw_partition(2, model.length, model.groups, generator_for(0))
+    drawn = [draw_partition(model.length, model.groups, generator_for(0, i)) for i in range(2)]
+    return model, features, torch.stack(drawn)
 
 
 def test_the_paper_s_size() -> None:

@@ -26,10 +26,13 @@ class FeatureCache:
         images: Float[Tensor, "B 3 S S"],
         compute: Callable[[Float[Tensor, "new 3 S S"]], Float[Tensor, "new C H W"]],
     ) -> Float[Tensor, "B C H W"]:
-        """The features of a batch in float32, `compute`d for those images only that were not seen before."""
+        """The features of a batch in float32, `compute`d for those images only that were not seen before.
+
+        One image at a time: the rounding of a convolution depends on how many images it is given, and a training that
+        is continued meets them in other batches.
+        """
         positions = index.tolist()
-        missing = [row for row, position in enumerate(positions) if position not in self.features]
-        if missing:
-            for row, features in zip(missing, compute(images[missing]).to(self.dtype).cpu(), strict=True):
-                self.features[positions[row]] = features.clone()  # a view would keep its whole batch alive
+        for row, position in enumerate(positions):
+            if position not in self.features:
+                self.features[position] = compute(images[row : row + 1])[0].to(self.dtype).cpu()
         return torch.stack([self.features[position] for position in positions]).to(images.device).float()

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sivt_lightning.model.backbone import Backbone, Standardize
-from sivt_lightning.model.partition import draw_partition, generator_for
+from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.scoring import anomaly_map, check_sigma, image_score
+from sivt_lightning.seeding import generator_for
 
 
 class Detection(NamedTuple):
@@ -31,10 +32,10 @@ class Detector(nn.Module):
         self.backbone, self.standardize, self.reconstructor = backbone, standardize, reconstructor
         self.smoothing_sigma = smoothing_sigma
         # Kept as numbers, not as a seed: a seed is no promise across torch versions.
-        fixed = draw_partition(1, reconstructor.length, reconstructor.groups, generator_for(0))
+        fixed = draw_partition(reconstructor.length, reconstructor.groups, generator_for(0))
         self.partition: Tensor
         self.calibrated: Tensor
-        self.register_buffer("partition", fixed)
+        self.register_buffer("partition", fixed[None])
         self.register_buffer("calibrated", torch.tensor(False))
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Detection:

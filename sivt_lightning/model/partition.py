@@ -4,27 +4,19 @@ A partition is a group index in 0..N-1 for each position. Group i is the set of 
 sequence i; everywhere else sequence i holds the image's own patch tokens.
 """
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 
-def generator_for(*key: int) -> torch.Generator:
-    """A CPU generator that depends on `key`, say (seed, epoch, step, rank), and on nothing that ran before."""
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))  # manual_seed takes a signed 64-bit integer
+def draw_partition(length: int, groups: int, generator: torch.Generator) -> Int64[Tensor, " L"]:
+    """Random groups for one image: disjoint, complete, sizes within one of each other.
 
-
-def draw_partition(batch: int, length: int, groups: int, generator: torch.Generator) -> Int64[Tensor, "B L"]:
-    """Random groups for each image: disjoint, complete, sizes within one of each other.
-
-    >>> draw_partition(1, 10, groups=4, generator=generator_for(0, 7))[0].bincount().tolist()
+    >>> draw_partition(10, groups=4, generator=torch.Generator()).bincount().tolist()
     [3, 3, 2, 2]
     """
-    order = torch.rand(batch, length, generator=generator).argsort(dim=1)
-    return order % groups
+    return torch.randperm(length, generator=generator) % groups
 
 
 def substitute(
