@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sivt_lightning.data.demo import DEFECTS, PAINTERS, SMALLEST, VISIBLE, defective_picture, write_demo_data
+from sivt_lightning.data.demo import CONDITIONS, SMALLEST, VISIBLE, defective_picture, write_demo_data
+from sivt_lightning.data.demo.defects import DEFECTS
+from sivt_lightning.data.demo.products import PAINTERS
 from sivt_lightning.errors import SIVTError
 
 
@@ -38,13 +40,14 @@ def demo(tmp_path_factory) -> Path:
 
 
 def test_writes_the_mvtec_layout(demo):
+    assert (len(PAINTERS), len(DEFECTS)) == (6, 5)
     assert sorted(path.name for path in demo.iterdir()) == sorted(PAINTERS)
     for category in PAINTERS:
         names = {path.relative_to(demo / category).as_posix() for path in (demo / category).rglob("*.png")}
         expected = {f"train/good/{i:03}.png" for i in range(48)} | {f"test/good/{i:03}.png" for i in range(12)}
         for defect in DEFECTS:
-            expected |= {f"test/{defect}/{i:03}.png" for i in range(6)}
-            expected |= {f"ground_truth/{defect}/{i:03}_mask.png" for i in range(6)}
+            expected |= {f"test/{defect}/{i:03}.png" for i in range(4)}
+            expected |= {f"ground_truth/{defect}/{i:03}_mask.png" for i in range(4)}
         assert names == expected
     for path in demo.rglob("*.png"):
         with Image.open(path) as image:
@@ -71,7 +74,7 @@ def test_the_same_call_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("defect", DEFECTS)
 @pytest.mark.parametrize("category", PAINTERS)
 def test_the_mask_is_where_the_image_differs_from_its_clean_twin(demo, category, defect):
-    for index in range(6):
+    for index in range(4):
         image, twin, mask = defective_picture(category, defect, 0, f"{category}/test/{defect}/{index:03}", 128)
         difference = np.abs(image.astype(int) - twin).max(-1)
         assert set(np.unique(mask)) == {0, 255}
@@ -89,6 +92,21 @@ def test_defects_show_in_the_smallest_image_at_any_seed():
             for defect in DEFECTS:
                 mask = defective_picture(category, defect, seed, "any", SMALLEST)[2]
                 assert 0.002 < (mask == 255).mean() < 0.25, (seed, category, defect)
+
+
+def test_harder_data_have_fainter_defects_and_vary_more():
+    faintness, variation = {}, {}
+    for difficulty in CONDITIONS:
+        depths, spreads = [], []
+        for category in PAINTERS:
+            for defect in (name for name, blemish in DEFECTS.items() if blemish):
+                image, twin, mask = defective_picture(category, defect, 0, category, 64, difficulty)
+                depths.append(np.abs(image.astype(float) - twin)[mask == 255].mean())
+            twins = [defective_picture(category, "stain", 0, str(key), 64, difficulty)[1] for key in range(8)]
+            spreads.append(np.std([twin.mean() for twin in twins]))
+        faintness[difficulty], variation[difficulty] = np.mean(depths), np.mean(spreads)
+    assert faintness["easy"] > 1.1 * faintness["normal"] > 1.5 * faintness["hard"]
+    assert 1.2 * variation["easy"] < variation["normal"] < variation["hard"] / 1.2
 
 
 def test_pixel_statistics_do_not_solve_it(demo):
