@@ -192,10 +192,12 @@ def test_fit_never_touches_test_images(tiny_config: Path, tmp_path: Path) -> Non
     assert main(["fit", "--config", str(tiny_config), "--data.root", str(root), "--trainer.max_epochs", "1"]) == 0
 
 
-def test_cached_features_train_alike(tiny_config: Path) -> None:
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_cached_features_train_alike(precision: str, tiny_config: Path) -> None:
     losses = []
+    fit = ["fit", "--config", str(tiny_config), "--trainer.precision", precision]
     for cache in ("off", "memory"):
-        assert main(["fit", "--config", str(tiny_config), "--name", cache, "--data.cache", cache]) == 0
+        assert main([*fit, "--name", cache, "--data.cache", cache]) == 0
         logged = rows_of(Path("runs") / cache / "version_0" / "metrics.csv")
         losses.append([float(row["val/loss"]) for row in logged if row["val/loss"]])
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)  # features are rounded to float16

@@ -35,4 +35,5 @@ class FeatureCache:
         for row, position in enumerate(positions):
             if position not in self.features:
                 self.features[position] = compute(images[row : row + 1])[0].to(self.dtype).cpu()
-        return torch.stack([self.features[position] for position in positions]).to(images.device).float()
+        # Widened before they are stacked: under autocast to bfloat16, torch stacks no float16 tensors.
+        return torch.stack([self.features[position].to(images.device).float() for position in positions])
