@@ -10,27 +10,33 @@ from sivt_lightning.errors import SIVTError
 CONTENTS = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "thresholds", "precision"}
 
 
+def same_setting(one: Any, other: Any) -> bool:
+    """Whether two settings are equal, where a checkpoint may hold a tuple and a parsed setting is a list."""
+    plain = [list(value) if isinstance(value, tuple) else value for value in (one, other)]
+    return bool(plain[0] == plain[1])
+
+
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The contents of a checkpoint written by `sivt fit`.
 
     Raises SIVTError for a URL, a missing or damaged file, one that holds more than plain data, or a foreign one.
     """
     if "://" in path:
-        raise SIVTError(f"ckpt_path {path}: checkpoints are read from local files only. Download it first.")
+        raise SIVTError(f"Checkpoint {path}: checkpoints are read from local files only. Download it first.")
     if not Path(path).is_file():
-        raise SIVTError(f"ckpt_path {path}: there is no such file. `sivt fit` prints the path of the one it writes.")
+        raise SIVTError(f"Checkpoint {path}: there is no such file. `sivt fit` prints the path of the one it writes.")
     try:
         # Memory-mapped: most readers want the settings, not the tensors.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever a damaged or hostile file makes the reader raise
         raise SIVTError(
-            f"ckpt_path {path}: not a checkpoint, damaged, or holding more than plain data, so it was not loaded "
+            f"Checkpoint {path}: not a checkpoint, damaged, or holding more than plain data, so it was not loaded "
             f"({type(error).__name__}). Give a file written by `sivt fit`."
         ) from error
     missing = CONTENTS - checkpoint.keys() if isinstance(checkpoint, dict) else CONTENTS
     if missing:
         raise SIVTError(
-            f"ckpt_path {path}: not a checkpoint of `sivt fit` (it lacks {', '.join(sorted(missing))}). "
+            f"Checkpoint {path}: not a checkpoint of `sivt fit` (it lacks {', '.join(sorted(missing))}). "
             "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
         )
     return checkpoint

@@ -1,5 +1,6 @@
 """`sivt`: one LightningCLI for fit, test and predict, and the verbs that are no Trainer methods."""
 
+import errno
 import logging
 import re
 import sys
@@ -10,23 +11,29 @@ from typing import Any
 
 import torch.distributed as dist
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Callback, Trainer
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from sivt_lightning.callbacks.checkpoint import WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.callbacks.common import writable_folder
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
 from sivt_lightning.callbacks.evaluation import Evaluation
+from sivt_lightning.callbacks.interruption import Interruption
+from sivt_lightning.callbacks.panel import Panel
 from sivt_lightning.callbacks.prediction import PredictionWriter
 from sivt_lightning.callbacks.progress import TrainingProgress
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
-from sivt_lightning.checkpoint import read_checkpoint
+from sivt_lightning.callbacks.watch import TrainingWatch
+from sivt_lightning.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.demo import write_demo_data
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.data.demo import Difficulty, write_demo_data
+from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.module import SIVT
 
 DESCRIPTION = """One model that finds defects in many products, trained on good images only.
@@ -85,7 +92,13 @@ class SIVTCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
             parser.add_argument("--name", type=str | None, help="Name of the run. Default: that of the config file.")
+            parser.add_argument(
+                "--patience",
+                type=PositiveInt | None,
+                help="Stop when val/loss has not reached a new low for this many validations. Default: never.",
+            )
             parser.add_lightning_class_args(ThresholdCalibration, "threshold")
+            parser.add_lightning_class_args(Panel, "panel")
         elif subcommand == "test":
             parser.add_argument("--output", type=str, default="test", help="Folder of the results. Default: RUN/test.")
             parser.add_lightning_class_args(Evaluation, "eval")
@@ -102,13 +115,10 @@ class SIVTCLI(LightningCLI):
         path = _option(self.given, "--ckpt_path")
         if verb in CHECKPOINT_VERBS and path is None and not {"-h", "--help"} & set(self.given):
             raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
-        if verb and path is not None:
-            self._take_defaults(verb, path)
-            run_config = _run_directory(path) / "config.yaml"
-            configured = _option(self.given, "--config") or _option(self.given, "-c")
-            if verb == "fit" and configured is None and run_config.is_file():
-                at = self.given.index("fit") + 1
-                self.given[at:at] = ["--config", str(run_config)]
+        if verb == "fit":
+            self._prepare_fit(path, _option(self.given, "--model.init_from"))
+        elif verb and path is not None:
+            self._take_defaults(verb, path, read_checkpoint(path))
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
@@ -116,32 +126,58 @@ class SIVTCLI(LightningCLI):
         if verb == "predict" and path is not None:
             self._refuse_other_models(read_checkpoint(path)["hyper_parameters"])
 
+    def _prepare_fit(self, path: str | None, start: str | None) -> None:
+        """Settings of a run that goes on, or of the model that a new one starts from."""
+        self.unsaved = False  # to go on with a run that was stopped before it had saved anything
+        self.first_step: int | None = None  # of this process, where another one began the run
+        if path is None:
+            if start is not None:
+                model = read_checkpoint(start)["hyper_parameters"]
+                kept = {f"model.{key}": value for key, value in model.items() if key not in ("seed", "init_from")}
+                self._set_defaults("fit", start, kept)
+            return
+        config = _run_directory(path) / "config.yaml"
+        self.unsaved = not Path(path).exists() and config.is_file()
+        if self.unsaved:
+            self.first_step = 0
+            if _is_first():
+                print(f"There is no {path}: the run was stopped before its first epoch ended. It starts anew.")
+        else:
+            checkpoint = read_checkpoint(path)
+            if "optimizer_states" not in checkpoint:
+                raise SIVTError(f"ckpt_path {path}: holds the model only. Go on from the last.ckpt beside it.")
+            self.first_step = checkpoint["global_step"]
+            self._take_defaults("fit", path, checkpoint)
+        if config.is_file() and not (_option(self.given, "--config") or _option(self.given, "-c")):
+            at = self.given.index("fit") + 1
+            self.given[at:at] = ["--config", str(config)]
+
     def _refuse_other_models(self, trained: dict[str, Any]) -> None:
         """Its thresholds speak of the scores of the very model that was trained."""
         given = self.config.predict.model.as_dict()
-        changed = sorted(key for key in given if key in trained and _plain(given[key]) != _plain(trained[key]))
+        changed = sorted(key for key in given if key in trained and not same_setting(given[key], trained[key]))
         if changed:
             raise SIVTError(
                 f"model.{changed[0]} is {given[changed[0]]}, but the checkpoint's model and its thresholds were made "
                 f"with {trained[changed[0]]}: leave the option out, or train a model with it."
             )
 
-    def _take_defaults(self, verb: str, path: str) -> None:
-        checkpoint = read_checkpoint(path)
+    def _take_defaults(self, verb: str, path: str, checkpoint: dict[str, Any]) -> None:
         model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])
         defaults = {"seed_everything": model.pop("seed"), "trainer.precision": checkpoint["precision"]}
         for linked in ("seed", "image_size", "predict_path"):
             data.pop(linked, None)
         defaults |= {f"model.{key}": value for key, value in model.items()}
         defaults |= {f"data.{key}": value for key, value in data.items()}
-        if verb == "fit" and "optimizer_states" not in checkpoint:
-            raise SIVTError(f"ckpt_path {path}: holds the model only. Go on from the last.ckpt beside it.")
         if verb == "test":
             defaults["output"] = str(_run_directory(path) / "test")
+        self._set_defaults(verb, path, defaults)
+
+    def _set_defaults(self, verb: str, path: str, defaults: dict[str, Any]) -> None:
         try:
             self._subcommand_parsers[verb].set_defaults(defaults)
         except KeyError as error:
-            raise SIVTError(f"ckpt_path {path}: made by another version of sivt_lightning ({error}).") from error
+            raise SIVTError(f"Checkpoint {path}: made by another version of sivt_lightning ({error}).") from error
 
     def _parse_ckpt_path(self) -> None:
         """LightningCLI's own reading of the checkpoint would win over flags given by hand."""
@@ -167,12 +203,22 @@ class SIVTCLI(LightningCLI):
             logs = settings.logger in (None, True)
             if logs:
                 place = (self.run_dir.parent.parent, self.run_dir.parent.name, self.run_dir.name)
-                kwargs["logger"] = [AppendingCSVLogger(*place), TensorBoardLogger(*place)]
-            extra = [TrainingProgress(), *([LearningRateMonitor("step")] if logs else [])]
-            kwargs["callbacks"] = [*(settings.callbacks or []), *extra]
+                kwargs["logger"] = [
+                    AppendingCSVLogger(*place, first_step=self.first_step),
+                    TensorBoardLogger(*place, purge_step=self.first_step),
+                ]
+            kwargs["callbacks"] = [*(settings.callbacks or []), TrainingWatch(), TrainingProgress()]
+            if logs:
+                kwargs["callbacks"] += [LearningRateMonitor("step")]
+            if (patience := self._get(self.config_init, "patience")) is not None:
+                # A checkpoint loads plain numbers only, not jsonargparse's kind.
+                kwargs["callbacks"] += [EarlyStopping("val/loss", mode="min", patience=int(patience))]
             self.config.fit.ckpt_path = None  # not for config.yaml: what it starts next is a run of its own
             if settings.enable_checkpointing is not False:
-                kwargs["callbacks"] += checkpoint_callbacks(self.run_dir / "checkpoints")
+                checkpoints = self.run_dir / "checkpoints"
+                kwargs["callbacks"] += [Interruption(checkpoints / "last.ckpt"), *checkpoint_callbacks(checkpoints)]
+                plugins = settings.plugins or []
+                kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
         elif settings.logger is None:
             kwargs["logger"] = False
         if str(settings.precision) not in PRECISIONS:
@@ -207,10 +253,15 @@ class SIVTCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
         extra = {"fit": {}, "test": {"verbose": False}, "predict": {"return_predictions": False}}
+        if subcommand == "fit" and self.unsaved:
+            kwargs["ckpt_path"] = None
         return kwargs | extra[subcommand]
 
     def after_fit(self) -> None:
         best = self.run_dir / "checkpoints" / "best.ckpt"
+        stopping: Any = self.trainer.early_stopping_callback
+        if self.trainer.is_global_zero and stopping and stopping.stopped_epoch:
+            print(f"Ended after {self.trainer.current_epoch} epochs: val/loss has not fallen for {stopping.patience}.")
         if self.trainer.is_global_zero and best.is_file():
             print(
                 f"\nThe model is {best}. Next:\n"
@@ -224,20 +275,15 @@ class SIVTCLI(LightningCLI):
             self.exit_code = UNREADABLE_IMAGES
 
 
-def checkpoint_callbacks(directory: Path) -> list[Callback]:
-    """best.ckpt: lowest loss on held-out normal images, weights only; last.ckpt: all that a training goes on with."""
-    shared: dict[str, Any] = {"dirpath": directory, "enable_version_counter": False}
-    best = ModelCheckpoint(**shared, filename="best", monitor="val/loss", mode="min", save_weights_only=True)
-    return [best, ModelCheckpoint(**shared, filename="last")]
-
-
 def demo_data(args: Sequence[str]) -> int:
     """`sivt demo-data DIR`."""
     parser = ArgumentParser(prog="sivt demo-data", description="Writes a small artificial data set in MVTec layout.")
     parser.add_argument("folder", type=str, help="New or empty folder to write to.")
     parser.add_argument("--seed", type=int, default=0, help="Another seed gives other images.")
+    told = "How faint the defects are, and how much light and noise vary."
+    parser.add_argument("--difficulty", type=Difficulty, default="normal", help=told)
     settings = parser.parse_args(list(args))
-    write_demo_data(Path(settings.folder), seed=settings.seed)
+    write_demo_data(Path(settings.folder), settings.seed, settings.difficulty)
     print(f"Wrote {settings.folder}. Next:\n  sivt fit --config configs/demo.yaml --data.root {settings.folder}")
     return 0
 
@@ -250,12 +296,28 @@ def main(args: Sequence[str] | None = None) -> int:
         if args[:1] == ["demo-data"]:
             return demo_data(args[1:])
         return SIVTCLI(args).exit_code
+    except Stopped as stop:
+        # One process alone says so and fails: Lightning would take it for a crash of the others.
+        if not _is_first():
+            return 0
+        print(f"sivt: {stop}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. Make room.", file=sys.stderr)
+        return 1
     except (SIVTError, MisconfigurationException) as error:
         print(f"sivt: error: {error}", file=sys.stderr)
         return 1
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # its threads, left running, can abort an interpreter that exits
+
+
+def _is_first() -> bool:
+    """Whether this process has rank 0, which Lightning knows before any process group does."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def quiet_lightning() -> None:
@@ -267,7 +329,9 @@ def quiet_lightning() -> None:
         ".*LeafSpec.*is deprecated",  # Lightning 2.6 against torch >= 2.10, nothing of ours
         ".*smaller than the logging interval",  # small data sets; the figures of each epoch are logged all the same
         ".*module\\(s\\) in eval mode at the start of training",  # the frozen backbone is meant to be
+        ".*ended before the epoch ended and your dataloader is not resumable",  # it goes by Lightning's own count
         ".*does not have many workers",  # the data module chooses them from the CPUs there are
+        ".*The dirpath has changed",  # BestCheckpoint copes with that, and last.ckpt keeps no score
         ".*Experiment logs directory .* exists and is not empty",  # AppendingCSVLogger deletes nothing
         ".*Checkpoint directory .* exists and is not empty",  # a continued run goes on in its own directory
     ):
@@ -289,11 +353,6 @@ def _run_directory(checkpoint: str) -> Path:
     """runs/NAME/version_K of runs/NAME/version_K/checkpoints/last.ckpt; a checkpoint moved elsewhere: its folder."""
     folder = Path(checkpoint).parent
     return folder.resolve().parent if folder.resolve().name == "checkpoints" else folder
-
-
-def _plain(value: Any) -> Any:
-    """A checkpoint may hold a tuple where a parsed setting is a list."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain_seed(value: bool | int) -> int:

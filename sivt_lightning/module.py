@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from sivt_lightning.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
@@ -21,6 +23,18 @@ from sivt_lightning.model.weights import load_weights
 from sivt_lightning.scoring import Thresholds
 from sivt_lightning.seeding import generator_for
 
+# What a model may differ in from the one whose weights it starts from.
+FREE = {"weights", "init_from", "seed", "smoothing_sigma"}
+FREE |= {"cosine_weight", "learning_rate", "weight_decay", "warmup", "schedule"}
+
+
+class Validation(NamedTuple):
+    """A Detection of held-out images, and the training's loss on each."""
+
+    score: Float[Tensor, " B"]
+    map: Float[Tensor, "B S S"]
+    loss: Float[Tensor, " B"]
+
 
 class SIVT(LightningModule):
     """Self-induction vision transformer: one anomaly detector for many categories, trained on normal images only.
@@ -29,6 +43,8 @@ class SIVT(LightningModule):
         backbone: timm network that makes the feature map; frozen.
         strides: its outputs to use, as downsampling factors.
         weights: "imagenet" (timm's, downloaded or cached), the path of a weight file, or "random".
+        init_from: checkpoint of a trained model of the same shape to go on from with other data: its weights and
+            statistics, nothing of its training. `weights` is not looked at then.
         image_size: side in pixels to which every image is resized.
         feature_stride: pixels of the image per position of the feature map.
         standardize: scale each feature channel to mean 0 and deviation 1 over the training images.
@@ -54,6 +70,7 @@ class SIVT(LightningModule):
         backbone: str = "tf_efficientnet_b4.aa_in1k",
         strides: Sequence[int] = (2, 4, 8, 16),
         weights: str = "imagenet",
+        init_from: str | None = None,
         image_size: int = 256,
         feature_stride: int = 8,
         standardize: bool = True,
@@ -100,10 +117,26 @@ class SIVT(LightningModule):
 
     def on_fit_start(self) -> None:
         """Weights and channel statistics for a new training; a continued one has them from its checkpoint by now."""
-        if not self.detector.calibrated:
+        if self.detector.calibrated:
+            return
+        if self.hparams["init_from"]:
+            self._start_from(self.hparams["init_from"])
+        else:
             load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
             batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
             self.detector.calibrate(images.to(self.device) for images in batches)
+
+    def _start_from(self, path: str) -> None:
+        """Raises SIVTError where that model is another than this one."""
+        checkpoint = read_checkpoint(path)
+        theirs = checkpoint["hyper_parameters"]
+        for name, value in self.hparams.items():
+            if name not in FREE and not same_setting(theirs.get(name), value):
+                raise SIVTError(
+                    f"model.{name} is {value}, but the model of init_from {path} has {theirs.get(name)}: weights fit "
+                    "into a model of the same shape only. Leave out the config and --model options that say otherwise."
+                )
+        self.load_state_dict(checkpoint["state_dict"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         features = self.features(batch, "train")
@@ -126,12 +159,12 @@ class SIVT(LightningModule):
         return torch.stack(drawn).to(self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
-    def validation_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
+    def validation_step(self, batch: Batch, batch_idx: int) -> Validation:  # type: ignore[override]
         features = self.features(batch, "val")
         reconstruction = self.detector.reconstruct(features)
-        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(features), sync_dist=True)
-        return self.detector.score(features, reconstruction)
+        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"])
+        self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
+        return Validation(*self.detector.score(features, reconstruction), loss)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
         return self.detector(batch.images)

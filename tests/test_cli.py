@@ -344,3 +344,44 @@ def test_help_is_there() -> None:
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 0
+
+
+def test_a_new_product_joins_a_trained_model(
+    trained: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tiny_data(tmp_path / "data")
+    shutil.copytree(root / "down", root / "more")
+    start = ["fit", "--model.init_from", str(trained / "checkpoints" / "best.ckpt")]
+    settings = ["--data.root", str(root), "--data.batch_size", "4", "--trainer.accelerator", "cpu", "--name", "joined"]
+    assert main([*start, *settings, "--trainer.max_epochs", "1"]) == 0  # no config: the model is that of the checkpoint
+    assert "on 27 images of 3 categories" in capsys.readouterr().out
+    joined = Path("runs/joined/version_0/checkpoints/best.ckpt")
+    before, after = (torch.load(path, weights_only=True) for path in (trained / "checkpoints" / "best.ckpt", joined))
+    assert after["hyper_parameters"]["width"] == 16
+    assert after["thresholds"]["images"] == 3
+    for name, value in before["state_dict"].items():
+        if not name.startswith("detector.reconstructor."):
+            assert torch.equal(after["state_dict"][name], value), name  # statistics and backbone are not measured anew
+    first_loss = [
+        float(row["val/loss"]) for row in rows_of(Path("runs/joined/version_0/metrics.csv")) if row["val/loss"]
+    ]
+    fresh = [float(row["val/loss"]) for row in rows_of(trained / "metrics.csv") if row["val/loss"]]
+    assert first_loss[0] < fresh[0]  # it starts from what was learned
+    assert main(["test", "--ckpt_path", str(joined)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--model.width", "32"], "model.width is 32, but the model of init_from"),
+        (["--model.heads", "2"], "model.heads is 2"),
+        (["--model.groups", "3"], "model.groups is 3"),
+        (["--model.init_from", "absent.ckpt"], "no such file"),
+    ],
+)
+def test_a_model_starts_from_one_of_its_own_shape_only(
+    arguments: list[str], told: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["--model.init_from", str(trained / "checkpoints" / "best.ckpt"), "--config", str(tiny_config)]
+    assert main(["fit", *start, *arguments]) == 1
+    assert told in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """What the callbacks share: gathering over processes, and files that appear whole."""
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +41,13 @@ def write_whole(path: Path, text: str) -> None:
     with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
     part.replace(path)
+
+
+def csv_text(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
+    """Rows of cells, without a heading."""
+    text = io.StringIO()
+    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 NOT_FINITE = (

@@ -1,7 +1,5 @@
 """Files of a prediction: one table for all images, a mask and a picture for each."""
 
-import csv
-import io
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from jaxtyping import Bool, Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder, write_whole
+from sivt_lightning.callbacks.common import NOT_FINITE, csv_text, gather, writable_folder, write_whole
 from sivt_lightning.data.images import read_image
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
@@ -170,13 +168,6 @@ class PredictionWriter(Callback):
 def mask_picture(mask: Bool[np.ndarray, "s s"], size: tuple[int, int]) -> Image.Image:
     """The mask as 0 and 255 at the photo's own size."""
     return Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
-
-
-def csv_text(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """Rows of cells, without the heading."""
-    text = io.StringIO()
-    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def picture_names(paths: Sequence[PurePosixPath]) -> list[str]:

@@ -23,6 +23,10 @@ class TrainingProgress(Callback):
                 flush=True,
             )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """An epoch that was stopped within and goes on has no start of its own."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started, self.seen = time.perf_counter(), 0
 
@@ -38,4 +42,6 @@ class TrainingProgress(Callback):
             figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
             shown = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
             shown += [f"{name} {figures[name]:.4g}" for name in ("train/loss", "val/loss") if name in figures]
-            print("  ".join([*shown, f"{figures['images_per_s']:.1f} images/s"]), flush=True)
+            if self.seen:  # a training stopped at the very end of an epoch goes on with none of its batches
+                shown.append(f"{figures['images_per_s']:.1f} images/s")
+            print("  ".join(shown), flush=True)

@@ -1,6 +1,7 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +13,12 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from sivt_lightning.data.augment import Augmentation, Flip
 from sivt_lightning.data.cache import FeatureCache
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, Item, TrainSampler, collate
 from sivt_lightning.data.layouts import hold_out, predict_samples, test_samples, train_samples
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.seeding import generator_for
 
 MAX_WORKERS = 8
 MIN_BATCHES_FOR_WORKERS = 4  # below that, starting worker processes costs more than they save
@@ -35,6 +38,10 @@ class SIVTDataModule(LightningDataModule):
         val_share: share of each category's training images held out to choose the checkpoint, between 0 and 1.
         cache: "memory" keeps the backbone's features of training and held-out images (float16; about 0.5 MB each at
             the default size) instead of computing them in each epoch; "off" does not.
+        rotation: largest random turn of a training image in degrees, either way.
+        shift: largest random shift of a training image, as a share of its side.
+        flip: mirror half of the training images: "horizontal" (left and right), "vertical", "both" or "none".
+        light: largest random change of brightness and contrast of a training image, as a share.
         predict_path: folder of images (with sub-folders), or one image; needed to predict.
         seed: decides which images are held out and the order of training.
 
@@ -56,6 +63,10 @@ class SIVTDataModule(LightningDataModule):
         num_workers: int | None = None,
         val_share: float = 0.1,
         cache: Literal["off", "memory"] = "off",
+        rotation: float = 0.0,
+        shift: float = 0.0,
+        flip: Flip = "none",
+        light: float = 0.0,
         predict_path: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -74,6 +85,12 @@ class SIVTDataModule(LightningDataModule):
         self.root, self.categories, self.predict_path = root, categories, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers, self.val_share, self.seed = num_workers, val_share, seed
+        self.augmentation = Augmentation(rotation, shift, flip, light).check()
+        if self.augmentation and cache != "off":
+            raise SIVTError(
+                f"data.cache is {cache}, but features can be kept only while an image looks the same in every epoch: "
+                "set data.cache to off, or data.rotation, shift, flip and light to nothing."
+            )
         # Held-out scores become thresholds, so their features are as exact as those in prediction.
         caches = {"train": FeatureCache(torch.float16), "val": FeatureCache(torch.float32)}
         self.feature_caches = caches if cache == "memory" else {}
@@ -102,7 +119,9 @@ class SIVTDataModule(LightningDataModule):
         rank, world_size = self._place()
         sampler = TrainSampler(len(self.train_set), self.seed, rank, world_size)
         settings = self._loader_settings(self.train_set, len(sampler), self.batch_size)
-        return _LateLoader(self.train_set, sampler=sampler, **settings)
+        loader = _TrainLoader(self.train_set, sampler=sampler, **settings)
+        loader.trainer = self.trainer
+        return loader
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The held-out images, each once over all devices, in order.
@@ -129,6 +148,15 @@ class SIVTDataModule(LightningDataModule):
         if not (self.trainer is not None and self.trainer.predicting):
             _raise_errors(batch)
         return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment a training batch on the model's device, each image by (seed, epoch, image) alone."""
+        if not (self.augmentation and self.trainer is not None and self.trainer.training):
+            return batch
+        key = (self.seed, self.trainer.current_epoch)
+        # The last number sets these numbers apart from those of the image's partition.
+        generators = [generator_for(*key, index, 1) for index in batch.index.tolist()]
+        return batch._replace(images=self.augmentation(batch.images, generators))
 
     def calibration_batches(self) -> Iterator[Float[Tensor, "batch 3 size size"]]:
         """Up to 256 training images spread evenly over the sorted samples, the same ones on every device.
@@ -170,19 +198,32 @@ class SIVTDataModule(LightningDataModule):
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": _ignore_interrupts,
             "generator": torch.Generator(),  # otherwise each epoch draws a seed for its workers from the global one
         }
 
 
-class _LateLoader(DataLoader[Item]):
-    """Starts reading at the first `next`, not at `iter`.
+class _TrainLoader(DataLoader[Item]):
+    """Goes on within an epoch where a checkpoint was saved, and starts reading at the first `next`, not at `iter`.
 
     Lightning's fit loop calls `iter` before it tells the sampler the first epoch's number, and workers start reading
     at once: resumed at epoch 5, a plain loader with workers gives epoch 0's order.
     """
 
+    trainer: Any = None
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # Lightning counts the batches of an epoch, brings the count back with a checkpoint and goes on from it, but
+        # leaves it to the loader to leave them out: it is above 0 here only then.
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        sampler: Any = self.sampler
+        sampler.skip = done * (self.batch_size or 1)
         yield from super().__iter__()
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; the main one decides when reading ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _raise_errors(batch: Any) -> None:

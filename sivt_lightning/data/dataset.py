@@ -91,6 +91,7 @@ class TrainSampler(Sampler[int]):
     def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
         self.epoch = 0
+        self.skip = 0  # indices at the epoch's start that were seen before the training was interrupted
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -103,7 +104,7 @@ class TrainSampler(Sampler[int]):
         generator = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch]))
         total = len(self) * self.world_size
         order = np.resize(generator.permutation(self.length), total)  # cuts, or repeats from the start
-        return iter(order[self.rank :: self.world_size].tolist())
+        return iter(order[self.rank :: self.world_size][self.skip :].tolist())
 
 
 class EvalSampler(Sampler[int]):

@@ -1,0 +1,75 @@
+"""Ctrl-C in a training."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sivt_lightning.errors import Stopped
+
+ASKED = b"\nStopping after this step; Ctrl-C once more stops at once.\n"
+
+AGREE_EVERY = 10  # steps
+
+
+class Interruption(Callback):
+    """The first Ctrl-C ends a training between two steps, with a last.ckpt that goes on as if nothing had happened.
+
+    Several processes stop at the same step, whichever of them heard it first.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self.asked = False
+        self.before: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen, where Python lets us: in the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self._ask)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop, but not between a gradient and the step that it is accumulated for."""
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        # To agree costs several processes an exchange.
+        due = trainer.world_size == 1 or trainer.global_step % AGREE_EVERY == 0
+        if stepped and due and self._agreed(trainer):
+            trainer.save_checkpoint(self.checkpoint)
+            self._stop(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asked for in a validation: by now last.ckpt has been written."""
+        if trainer.global_step and self._agreed(trainer):
+            self._stop(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The second Ctrl-C."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            print(f"Stopped at once. {self._how_to_go_on()}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signal back."""
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+            self.before = None
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self.before)
+        os.write(2, ASKED)  # print is not for signal handlers
+
+    def _agreed(self, trainer: Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+
+    def _stop(self, trainer: Trainer) -> None:
+        raise Stopped(f"Stopped in epoch {trainer.current_epoch + 1}. {self._how_to_go_on()}")
+
+    def _how_to_go_on(self) -> str:
+        if self.checkpoint.is_file():
+            return f"Go on with:\n  sivt fit --ckpt_path {self.checkpoint}"
+        return "Nothing was saved yet: start it anew."

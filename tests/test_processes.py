@@ -1,0 +1,181 @@
+"""Several processes, on one machine and on two, do what one does."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import write_tiny_data
+
+from sivt_lightning.cli import main
+
+# Two steps of the command line's own objects; keeps the gradients and partitions of each.
+STEPS = """
+import sys, torch
+from lightning.pytorch import Callback, Trainer
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.module import SIVT
+
+class Keep(Callback):
+    kept = {}
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.kept[trainer.global_step] = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+
+class Drawn(SIVT):
+    drawn = {}
+    def draw_partitions(self, index):
+        partitions = super().draw_partitions(index)
+        self.drawn |= dict(zip(index.tolist(), partitions))
+        return partitions
+
+processes, root, self_induction, out = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "True", sys.argv[4]
+torch.manual_seed(0)
+module = Drawn(backbone="resnet18", strides=[2, 4], weights="random", image_size=32, patch_size=1, width=16,
+               encoder_depth=1, decoder_depth=1, heads=4, smoothing_sigma=2.0, self_induction=self_induction)
+data = SIVTDataModule(root, image_size=32, batch_size=8 // processes, num_workers=0, val_share=0.2)
+keep = Keep()
+trainer = Trainer(devices=processes, accelerator="cpu", strategy="ddp" if processes > 1 else "auto", max_epochs=1,
+                  max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, callbacks=[keep],
+                  use_distributed_sampler=False, enable_model_summary=False, num_sanity_val_steps=0)
+trainer.fit(module, datamodule=data)
+torch.save({"gradients": keep.kept, "partitions": module.drawn}, f"{out}.{trainer.global_rank}")
+"""
+SIVT = [sys.executable, "-m", "sivt_lightning"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("self_induction", [True, False])
+def test_two_processes_have_the_gradients_of_one_at_twice_the_batch(self_induction: bool, tiny_data: Path) -> None:
+    Path("steps.py").write_text(STEPS)
+    for processes in (1, 2):
+        run(sys.executable, "steps.py", str(processes), str(tiny_data), str(self_induction), f"{processes}")
+    one, first, second = (torch.load(name, weights_only=True) for name in ("1.0", "2.0", "2.1"))
+    for step in (0, 1):  # in the second, DistributedDataParallel would miss a parameter that was not used in the first
+        assert one["gradients"][step].keys() == first["gradients"][step].keys()
+        for name, gradient in one["gradients"][step].items():
+            scale = gradient.abs().max()
+            torch.testing.assert_close(first["gradients"][step][name], gradient, rtol=1e-4, atol=1e-5 * float(scale))
+            assert torch.equal(first["gradients"][step][name], second["gradients"][step][name])
+    if self_induction:
+        shared = first["partitions"] | second["partitions"]
+        assert len(shared) == len(first["partitions"]) + len(second["partitions"])  # each image on one process
+        assert shared.keys() == one["partitions"].keys()
+        assert all(torch.equal(shared[image], one["partitions"][image]) for image in shared)
+        drawn = list(shared.values())
+        assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path: Path) -> None:
+    root = write_tiny_data(tmp_path / "data", train=10, good=4, bad=3)  # 14 test images, 3 of them held by one only
+    (root / "down" / "test" / "good" / "003.png").unlink()  # 13: an odd number
+    fit = ["fit", "--config", str(tiny_config), "--data.root", str(root), "--data.val_share", "0.2"]
+    run(*SIVT, *fit, "--name", "one", "--data.batch_size", "4")
+    run(*SIVT, *fit, "--name", "two", "--data.batch_size", "2", *TWO)
+    one, two = (Path("runs") / name / "version_0" for name in ("one", "two"))
+    assert [path.name for path in two.parent.iterdir()] == ["version_0"]
+    assert sorted(path.name for path in (two / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    ours, theirs = rows_of(two / "metrics.csv"), rows_of(one / "metrics.csv")
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.keys() == other.keys()
+        for name in mine.keys() - {"images_per_s"}:
+            if not name.startswith("train/loss"):  # each process logs the mean of its own images
+                assert mine[name] == other[name] or float(mine[name]) == pytest.approx(float(other[name]), rel=1e-3), (
+                    name
+                )
+    checkpoints = [torch.load(r / "checkpoints" / "best.ckpt", weights_only=True) for r in (two, one)]
+    for name, value in checkpoints[0]["thresholds"].items():
+        assert value == pytest.approx(checkpoints[1]["thresholds"][name], rel=1e-3), name
+    for name, value in checkpoints[0]["state_dict"].items():
+        torch.testing.assert_close(value, checkpoints[1]["state_dict"][name], rtol=1e-2, atol=1e-3, msg=name)
+
+    best = ["--ckpt_path", str(one / "checkpoints" / "best.ckpt")]
+    predict = ["predict", *best, "--data.predict_path", str(root / "down" / "test")]
+    run(*SIVT, "test", *best, *TWO, "--output", "two")
+    run(*SIVT, *predict, *TWO, "--output", "two")
+    assert main(["test", *best, "--output", "one"]) == 0
+    assert main([*predict, "--output", "one"]) == 0
+    figures = [json.loads(Path(name, "metrics.json").read_text())["categories"] for name in ("one", "two")]
+    for category, row in figures[0].items():
+        assert figures[1][category] == pytest.approx(row, abs=1e-6)
+    tables = [rows_of(Path(name, "predictions.csv")) for name in ("one", "two")]
+    assert [row["path"] for row in tables[1]] == [row["path"] for row in tables[0]]
+    assert len({row["path"] for row in tables[1]}) == 6
+    for mine, other in zip(*tables, strict=True):
+        assert float(mine["score"]) == pytest.approx(float(other["score"]), rel=1e-5)
+
+
+def test_two_machines_under_torchrun(tiny_config: Path, tiny_data: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def on_two_machines(*arguments: str) -> None:
+        agents = []
+        for node in range(2):
+            where = ["--nnodes", "2", "--nproc_per_node", "1", "--node_rank", str(node)]
+            place = [*where, "--master_addr", "127.0.0.1", "--master_port", str(port)]
+            command = [sys.executable, "-m", "torch.distributed.run", *place, "-m", "sivt_lightning", *arguments]
+            spread = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
+            agents.append(subprocess.Popen([*command, *spread], env=ONE_THREAD, stdout=-1, stderr=-1, text=True))
+        told = [agent.communicate(timeout=240) for agent in agents]
+        assert [agent.returncode for agent in agents] == [0, 0], told
+
+    on_two_machines("fit", "--config", str(tiny_config))
+    assert [path.name for path in Path("runs/tiny").iterdir()] == ["version_0"]
+    settings = yaml.safe_load(Path("runs/tiny/version_0/config.yaml").read_text())
+    assert settings["trainer"]["num_nodes"] == 2
+    losses = [row["val/loss"] for row in rows_of(Path("runs/tiny/version_0/metrics.csv")) if row["val/loss"]]
+    assert len(losses) == 2
+    best = ["--ckpt_path", "runs/tiny/version_0/checkpoints/best.ckpt"]
+    on_two_machines("predict", *best, "--data.predict_path", str(tiny_data / "down" / "test"), "--output", "two")
+    assert len({row["path"] for row in rows_of(Path("two/predictions.csv"))}) == 6
+    assert not list(Path("two").glob("*.part*"))
+
+
+def test_fsdp_without_a_gpu_is_one_sentence(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["fit", "--config", str(tiny_config), "--trainer.strategy", "fsdp", "--trainer.accelerator", "cpu"]) == 1
+    )
+    assert "fsdp" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_all_processes_at_the_same_step(tiny_config: Path) -> None:
+    fit = [*SIVT, "fit", "--config", str(tiny_config), "--trainer.max_epochs", "1000", *TWO]
+    # Only the first process of a terminal is told here: it has to bring the other along.
+    training = subprocess.Popen(fit, env=ONE_THREAD, stdout=-1, stderr=-1, text=True, bufsize=1)
+    assert training.stdout is not None
+    for line in training.stdout:
+        if line.startswith("epoch 2/"):
+            training.send_signal(2)
+            break
+    told = training.communicate(timeout=120)
+    assert training.returncode == 1, told
+    assert "Stopped in epoch" in told[1]
+    last = Path("runs/tiny/version_0/checkpoints/last.ckpt")
+    steps = torch.load(last, weights_only=True)["global_step"]
+    assert steps > 0
+    run(*SIVT, "fit", "--ckpt_path", str(last), "--trainer.max_steps", str(steps + 2))
+    assert torch.load(last, weights_only=True)["global_step"] >= steps
