@@ -10,7 +10,8 @@ from sivt_lightning.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
-COMMANDS = re.findall(r"^ *(sivt .+)$", "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)), re.M)
+SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)).replace("\\\n", " ")
+COMMANDS = re.findall(r"^.*?\bsivt(?:_lightning)? ((?:fit|test|predict|demo-data)\b.*)$", SHELL, re.M)
 
 
 def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -20,9 +21,9 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_option_of_a_command_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) >= 4
+    assert len(COMMANDS) >= 8
     for command in COMMANDS:
-        _, verb, *arguments = shlex.split(command, comments=True)
+        verb, *arguments = shlex.split(command, comments=True)
         known = help_of(verb, capsys)
         for option in (argument.split("=")[0] for argument in arguments if argument.startswith("--")):
             assert re.search(rf"{re.escape(option)}[ \n\]]", known), f"{command}: {option}"
@@ -30,7 +31,7 @@ def test_every_option_of_a_command_exists(capsys: pytest.CaptureFixture[str]) ->
 
 def test_every_setting_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
     known = help_of("fit", capsys)
-    settings = set(re.findall(r"\b(?:model|data|trainer|threshold)\.[a-z_]+", README))
+    settings = set(re.findall(r"\b(?:model|data|trainer|threshold|panel)\.[a-z_]+", README))
     assert len(settings) > 15
     assert {setting for setting in settings if f"--{setting}" not in known} == set()
 
