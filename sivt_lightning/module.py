@@ -1,8 +1,10 @@
 """The LightningModule: wires detector, loss and optimizer."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,13 +14,14 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from sivt_lightning.checkpoint import read_checkpoint, same_setting
+from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
 from sivt_lightning.model.backbone import Backbone, Standardize
 from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
-from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.scoring import Thresholds
 from sivt_lightning.seeding import generator_for
@@ -93,7 +96,7 @@ class SIVT(LightningModule):
         super().__init__()
         self.save_hyperparameters()
         network = Backbone(backbone, strides, image_size, feature_stride)
-        reconstructor = Reconstructor(
+        reconstructor = FastReconstructor(
             network.channels,
             network.grid,
             patch_size=patch_size,
@@ -116,15 +119,34 @@ class SIVT(LightningModule):
             raise SIVTError(f"warmup is {warmup}: give a share of the training from 0 to below 1.")
 
     def on_fit_start(self) -> None:
-        """Weights and channel statistics for a new training; a continued one has them from its checkpoint by now."""
-        if self.detector.calibrated:
-            return
+        """Weights and channel statistics for a new training, and the features that the data module keeps."""
+        if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
+            self._begin()
+        network = self.detector.backbone
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            self.trainer.datamodule.keep_features(  # type: ignore[attr-defined]
+                lambda images: self.detector.features(images.to(self.device)),
+                (network.channels, network.grid, network.grid),
+                self._feature_key(),
+            )
+
+    def _begin(self) -> None:
         if self.hparams["init_from"]:
             self._start_from(self.hparams["init_from"])
         else:
             load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
             batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
             self.detector.calibrate(images.to(self.device) for images in batches)
+
+    def _feature_key(self) -> str:
+        """Names what the features of an image depend on: network, statistics, size, precision, software."""
+        detector, versions = self.detector, [version(name) for name in ("sivt-lightning", "pillow", "timm", "torch")]
+        said = [detector.backbone.name, detector.backbone.out_indices, detector.backbone.image_size]
+        key = hashlib.sha256(repr([*said, detector.backbone.grid, self.trainer.precision, *versions]).encode())
+        for part in (detector.backbone, detector.standardize):
+            for value in part.state_dict().values():
+                key.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return key.hexdigest()[:16]
 
     def _start_from(self, path: str) -> None:
         """Raises SIVTError where that model is another than this one."""
@@ -138,19 +160,16 @@ class SIVT(LightningModule):
                 )
         self.load_state_dict(checkpoint["state_dict"])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        features = self.features(batch, "train")
+    def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
+        features = self.features(batch)
         reconstruction = self.detector.reconstructor(features, self.draw_partitions(batch.index))
         loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
         return loss
 
-    def features(self, batch: Batch, split: str) -> Tensor:
-        """F of a batch: from the data module's cache of this split, if it keeps one."""
-        cache = self.trainer.datamodule.feature_caches.get(split)  # type: ignore[attr-defined]
-        if cache is None:
-            return self.detector.features(batch.images)
-        return cache.lookup(batch.index, batch.images, self.detector.features)
+    def features(self, batch: Batch | FeatureBatch) -> Tensor:
+        """F of a batch, whether computed now or kept."""
+        return batch.features.float() if isinstance(batch, FeatureBatch) else self.detector.features(batch.images)
 
     def draw_partitions(self, index: Tensor) -> Tensor:
         """Anew for each image and epoch, the same however the images are spread over batches and processes."""
@@ -159,8 +178,8 @@ class SIVT(LightningModule):
         return torch.stack(drawn).to(self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
-    def validation_step(self, batch: Batch, batch_idx: int) -> Validation:  # type: ignore[override]
-        features = self.features(batch, "val")
+    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]
+        features = self.features(batch)
         reconstruction = self.detector.reconstruct(features)
         loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"])
         self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)

@@ -1,5 +1,6 @@
 """A tiny data set in MVTec layout, and a configuration that trains on it in a second."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,12 @@ def write_tiny_data(root: Path, train: int = 10, good: int = 3, bad: int = 3) ->
                     masks.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(mask).save(masks / f"{index:03d}_mask.png")
     return root
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="session")

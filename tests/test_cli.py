@@ -1,6 +1,5 @@
 """The command line as its user meets it."""
 
-import csv
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import write_tiny_data
+from conftest import rows_of, write_tiny_data
 
 from sivt_lightning.cli import main
 
@@ -35,11 +34,6 @@ def trained(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_fit_leaves_a_run_directory(trained: Path) -> None:
@@ -190,17 +184,6 @@ def test_fit_never_touches_test_images(tiny_config: Path, tmp_path: Path) -> Non
     for path in root.glob("*/test/*/*.png"):
         path.write_bytes(b"not an image")
     assert main(["fit", "--config", str(tiny_config), "--data.root", str(root), "--trainer.max_epochs", "1"]) == 0
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_cached_features_train_alike(precision: str, tiny_config: Path) -> None:
-    losses = []
-    fit = ["fit", "--config", str(tiny_config), "--trainer.precision", precision]
-    for cache in ("off", "memory"):
-        assert main([*fit, "--name", cache, "--data.cache", cache]) == 0
-        logged = rows_of(Path("runs") / cache / "version_0" / "metrics.csv")
-        losses.append([float(row["val/loss"]) for row in logged if row["val/loss"]])
-    assert losses[1] == pytest.approx(losses[0], rel=2e-3)  # features are rounded to float16
 
 
 def test_unreadable_images_are_reported_and_give_exit_code_3(trained: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -29,9 +29,8 @@ TINY: dict[str, Any] = {
 def module(**changes: Any) -> SIVT:
     torch.manual_seed(0)
     made = SIVT(**(TINY | changes))
-    steps = SimpleNamespace(estimated_stepping_batches=100, datamodule=SimpleNamespace(feature_caches={}))
     made._trainer = SimpleNamespace(  # type: ignore[assignment]
-        **vars(steps), current_epoch=0, global_rank=0, precision="32-true"
+        estimated_stepping_batches=100, current_epoch=0, global_rank=0, precision="32-true"
     )
     made.log = lambda *_, **__: None  # type: ignore[method-assign]
     return made

@@ -1,6 +1,5 @@
 """Several processes, on one machine and on two, do what one does."""
 
-import csv
 import json
 import os
 import socket
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import write_tiny_data
+from conftest import rows_of, write_tiny_data
 
 from sivt_lightning.cli import main
 
@@ -59,11 +58,6 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def run(*command: str) -> None:
     done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("self_induction", [True, False])
@@ -179,3 +173,17 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tiny_config: Path) -> None:
     assert steps > 0
     run(*SIVT, "fit", "--ckpt_path", str(last), "--trainer.max_steps", str(steps + 2))
     assert torch.load(last, weights_only=True)["global_step"] >= steps
+
+
+def test_two_processes_keep_features_of_half_of_the_images_each(tiny_config: Path) -> None:
+    fit = ["fit", "--config", str(tiny_config), "--data.cache", "disk", "--trainer.max_epochs", "1"]
+    run(*SIVT, *fit, "--name", "one", "--data.batch_size", "4", "--data.cache_dir", "alone")
+    run(*SIVT, *fit, "--name", "two", "--data.batch_size", "2", "--data.cache_dir", "shared", *TWO)
+    alone, shared = ({path.name: path.read_bytes() for path in Path(d).rglob("*.*")} for d in ("alone", "shared"))
+    assert len(shared) == 20
+    assert shared == alone
+    one, two = (
+        [float(row["val/loss"]) for row in rows_of(Path("runs") / name / "version_0/metrics.csv") if row["val/loss"]]
+        for name in ("one", "two")
+    )
+    assert two == pytest.approx(one, rel=1e-3)

@@ -5,6 +5,7 @@ import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 
 
@@ -31,7 +32,7 @@ class TrainingProgress(Callback):
         self.started, self.seen = time.perf_counter(), 0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch | FeatureBatch, batch_idx: int
     ) -> None:
         self.seen += len(batch.index) * trainer.world_size
         rate = self.seen / (time.perf_counter() - self.started)

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.callbacks.common import gather
+from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 
@@ -15,7 +16,7 @@ from sivt_lightning.errors import SIVTError
 class TrainingWatch(Callback):
     """Logs train/grad_norm (before clipping) and val/loss/CATEGORY; stops at a loss that is no finite number."""
 
-    unchecked: tuple[torch.Tensor, int, Batch] | None = None
+    unchecked: tuple[torch.Tensor, int, Batch | FeatureBatch] | None = None
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Called after the gradients are unscaled and before they are clipped."""
@@ -23,7 +24,7 @@ class TrainingWatch(Callback):
         pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch | FeatureBatch, batch_idx: int
     ) -> None:
         """Check the loss of the step before: to ask for this one's would let a GPU run dry at every step."""
         self._check(trainer)
@@ -35,7 +36,7 @@ class TrainingWatch(Callback):
         self.losses: dict[int, float] = {}
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch | FeatureBatch, *_: Any
     ) -> None:
         """Keep the loss of each image."""
         self.losses |= dict(zip(batch.index.tolist(), outputs.loss.tolist(), strict=True))

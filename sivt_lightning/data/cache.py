@@ -1,39 +1,180 @@
-"""Features of a frozen backbone, kept so that they are computed once and not once an epoch."""
+"""Features of a frozen backbone, computed once and kept: in memory, or in files that trainings and processes share.
 
-from collections.abc import Callable
+Right only while an image's features never change: no augmentation, and a backbone that is not trained.
+"""
+
+import hashlib
+import shutil
+import uuid
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
+from torch.utils.data import Dataset
+
+from sivt_lightning.errors import SIVTError
+
+HEADER = 512  # bytes of a feature file before its numbers, at most
+RESERVE = 64 * 2**20  # bytes that a full disk is left with, for checkpoints and logs
 
 
-class FeatureCache:
-    """Feature maps in memory, as `dtype`, by position in a data set; each is computed when it is first asked for.
+class FeatureItem(NamedTuple):
+    """One sample as features; see `FeatureBatch`."""
 
-    Right only while an image's features never change: no augmentation, and a backbone that is not trained.
+    features: Float[Tensor, "C H W"]
+    position: int
+
+
+class FeatureBatch(NamedTuple):
+    """What a training with a cache is given in place of a `Batch`."""
+
+    features: Float[Tensor, "B C H W"]  # as kept: float16 or float32
+    index: Int64[Tensor, " B"]  # type: ignore[assignment]  # position in the samples; hides tuple.index
+
+
+@runtime_checkable  # the tests check signatures
+class FeatureStore(Protocol):
+    """Feature maps by the position of their sample."""
+
+    item_size: int  # bytes of one, at most
+
+    def missing(self, positions: Sequence[int]) -> list[int]:
+        """Those of the positions whose features are still to be computed."""
+
+    def put(self, position: int, features: Float[Tensor, "C H W"]) -> None:
+        """Keep the features of a sample."""
+
+    def get(self, position: int) -> Float[Tensor, "C H W"]:
+        """The features that were put."""
+
+
+class FeatureDataset(Dataset[FeatureItem]):
+    """Samples as features: nothing is decoded, and no network is asked. `store` is there once it is filled."""
+
+    store: FeatureStore
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> FeatureItem:
+        return FeatureItem(self.store.get(index), index)
+
+
+def collate_features(items: Sequence[FeatureItem]) -> FeatureBatch:
+    """Stack items into one batch."""
+    features, positions = zip(*items, strict=True)
+    return FeatureBatch(torch.stack(features), torch.tensor(positions))
+
+
+class MemoryStore:
+    """Features in this process' memory."""
+
+    def __init__(self, length: int, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self.maps = torch.empty((length, *shape), dtype=dtype)
+        self.item_size = self.maps[0].nbytes
+        self.known: set[int] = set()
+
+    def missing(self, positions: Sequence[int]) -> list[int]:
+        return [position for position in positions if position not in self.known]
+
+    def put(self, position: int, features: Float[Tensor, "C H W"]) -> None:
+        self.maps[position] = features
+        self.known.add(position)
+
+    def get(self, position: int) -> Float[Tensor, "C H W"]:
+        return self.maps[position]
+
+
+class DiskStore:
+    """Features in files, memory-mapped when read; one for each image's content, so that a changed image has a new one.
+
+    Files appear whole or not at all, so processes and trainings may fill one folder at once and be killed at any time.
+    Each holds a checksum of its numbers.
+
+    Args:
+        paths: image files.
+        folder: of the features; another network, preprocessing or precision needs another folder.
+        shape: of one feature map.
+        dtype: in which they are kept.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.features: dict[int, Float[Tensor, "C H W"]] = {}
+    def __init__(self, paths: Sequence[Path], folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self.shape, self.dtype = torch.Size(shape), dtype
+        kind = str(dtype).removeprefix("torch.")
+        with ThreadPoolExecutor() as pool:
+            self.files = [folder / f"{digest}.{kind}.safetensors" for digest in pool.map(content_digest, paths)]
+        self.item_size = self.shape.numel() * dtype.itemsize + HEADER
 
-    def __contains__(self, position: object) -> bool:
-        return position in self.features
+    def missing(self, positions: Sequence[int]) -> list[int]:
+        """Also those whose file is damaged: every file is read whole to know it."""
+        with ThreadPoolExecutor() as pool:
+            sound = pool.map(lambda position: self._is_sound(self.files[position]), positions)
+            return [position for position, good in zip(positions, sound, strict=True) if not good]
 
-    def lookup(
-        self,
-        index: Int64[Tensor, " B"],
-        images: Float[Tensor, "B 3 S S"],
-        compute: Callable[[Float[Tensor, "new 3 S S"]], Float[Tensor, "new C H W"]],
-    ) -> Float[Tensor, "B C H W"]:
-        """The features of a batch in float32, `compute`d for those images only that were not seen before.
+    def put(self, position: int, features: Float[Tensor, "C H W"]) -> None:
+        kept = features.to(self.dtype).cpu().contiguous()
+        write_bytes(self.files[position], save({"features": kept}, {"crc32": str(checksum(kept))}))
 
-        One image at a time: the rounding of a convolution depends on how many images it is given, and a training that
-        is continued meets them in other batches.
-        """
-        positions = index.tolist()
-        for row, position in enumerate(positions):
-            if position not in self.features:
-                self.features[position] = compute(images[row : row + 1])[0].to(self.dtype).cpu()
-        # Widened before they are stacked: under autocast to bfloat16, torch stacks no float16 tensors.
-        return torch.stack([self.features[position].to(images.device).float() for position in positions])
+    def get(self, position: int) -> Float[Tensor, "C H W"]:
+        path = self.files[position]
+        try:
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor("features")
+        except (OSError, SafetensorError) as error:
+            raise SIVTError(
+                f"{path} was removed or damaged since this training began. Go on from its last.ckpt: "
+                "what is missing is computed again."
+            ) from error
+
+    def _is_sound(self, path: Path) -> bool:
+        try:
+            with safe_open(path, framework="pt") as file:
+                features, told = file.get_tensor("features"), (file.metadata() or {}).get("crc32")
+        except (OSError, SafetensorError):
+            return False
+        return (features.shape, features.dtype, str(checksum(features))) == (self.shape, self.dtype, told)
+
+
+def content_digest(path: Path) -> str:
+    """Of a file's bytes, not of its name or date."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SIVTError(f"{path} cannot be read: {error.strerror}. Replace or remove it.") from error
+
+
+def checksum(features: Tensor) -> int:
+    """CRC-32 of the numbers' bytes."""
+    return zlib.crc32(features.numpy().data)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Under a name of its own first, then in place: another writer of the same file does the same, with the same."""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raises SIVTError where the disk of `folder` has no room for `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed + RESERVE > free:
+        raise SIVTError(
+            f"The features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, name "
+            "another folder with --data.cache_dir, or set --data.cache to memory or off."
+        )

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from sivt_lightning.data.augment import Augmentation, Flip
-from sivt_lightning.data.cache import FeatureCache
-from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, Item, TrainSampler, collate
+from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, MemoryStore, check_room, collate_features
+from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
 from sivt_lightning.data.layouts import hold_out, predict_samples, test_samples, train_samples
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.seeding import generator_for
@@ -36,8 +36,10 @@ class SIVTDataModule(LightningDataModule):
         eval_batch_size: images per step and device in validation, test and prediction.
         num_workers: processes that read images; null for one per CPU, at most 8. 0 reads in the main process.
         val_share: share of each category's training images held out to choose the checkpoint, between 0 and 1.
-        cache: "memory" keeps the backbone's features of training and held-out images (float16; about 0.5 MB each at
-            the default size) instead of computing them in each epoch; "off" does not.
+        cache: "off" computes the backbone's features in every epoch. "memory" and "disk" do it once, before the first,
+            and keep them in float16, 0.6 MB an image at the default size: in each process, or in files that all
+            processes and later trainings share.
+        cache_dir: folder of these files. It may be deleted at any time between trainings.
         rotation: largest random turn of a training image in degrees, either way.
         shift: largest random shift of a training image, as a share of its side.
         flip: mirror half of the training images: "horizontal" (left and right), "vertical", "both" or "none".
@@ -62,7 +64,8 @@ class SIVTDataModule(LightningDataModule):
         eval_batch_size: int = 16,
         num_workers: int | None = None,
         val_share: float = 0.1,
-        cache: Literal["off", "memory"] = "off",
+        cache: Literal["off", "memory", "disk"] = "off",
+        cache_dir: str = "runs/features",
         rotation: float = 0.0,
         shift: float = 0.0,
         flip: Flip = "none",
@@ -91,9 +94,7 @@ class SIVTDataModule(LightningDataModule):
                 f"data.cache is {cache}, but features can be kept only while an image looks the same in every epoch: "
                 "set data.cache to off, or data.rotation, shift, flip and light to nothing."
             )
-        # Held-out scores become thresholds, so their features are as exact as those in prediction.
-        caches = {"train": FeatureCache(torch.float16), "val": FeatureCache(torch.float32)}
-        self.feature_caches = caches if cache == "memory" else {}
+        self.cache, self.cache_dir = cache, Path(cache_dir).expanduser()
         # With fewer images than devices some devices have none to evaluate.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         # For the checkpoint, not the logger, which refuses a name that the model's settings have with another value.
@@ -102,11 +103,10 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
-            for cache in self.feature_caches.values():
-                cache.features.clear()  # another training may bring another backbone
             train, validation = hold_out(train_samples(self._root(), self.categories), self.val_share, self.seed)
-            self.train_set = ImageDataset(train, self.image_size, self.feature_caches.get("train", ()))
-            self.val_set = ImageDataset(validation, self.image_size, self.feature_caches.get("val", ()))
+            self.train_set = ImageDataset(train, self.image_size)
+            self.val_set = ImageDataset(validation, self.image_size)
+            self.train_features, self.val_features = FeatureDataset(len(train)), FeatureDataset(len(validation))
         elif stage == "test":
             self.test_set = ImageDataset(test_samples(self._root(), self.categories), self.image_size)
         elif stage == "predict":
@@ -114,16 +114,16 @@ class SIVTDataModule(LightningDataModule):
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
             self.predict_set = ImageDataset(predict_samples(Path(self.predict_path).expanduser()), self.image_size)
 
-    def train_dataloader(self) -> DataLoader[Item]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order drawn from (seed, epoch)."""
         rank, world_size = self._place()
         sampler = TrainSampler(len(self.train_set), self.seed, rank, world_size)
-        settings = self._loader_settings(self.train_set, len(sampler), self.batch_size)
-        loader = _TrainLoader(self.train_set, sampler=sampler, **settings)
+        data = self.train_set if self.cache == "off" else self.train_features
+        loader = _TrainLoader(data, sampler=sampler, **self._loader_settings(data, len(sampler), self.batch_size))
         loader.trainer = self.trainer
         return loader
 
-    def val_dataloader(self) -> DataLoader[Item]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """The held-out images, each once over all devices, in order.
 
         Raises SIVTError where a device would get none: it would never meet the others at their exchange of figures.
@@ -133,13 +133,13 @@ class SIVTDataModule(LightningDataModule):
                 f"{len(self.val_set)} held-out images do not go round {self._place()[1]} processes. "
                 "Raise data.val_share, or lower trainer.devices."
             )
-        return self._eval_loader(self.val_set)
+        return self._eval_loader(self.val_set if self.cache == "off" else self.val_features)
 
-    def test_dataloader(self) -> DataLoader[Item]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """The test images, each once over all devices, in order."""
         return self._eval_loader(self.test_set)
 
-    def predict_dataloader(self) -> DataLoader[Item]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """The images to predict, each once over all devices, in order."""
         return self._eval_loader(self.predict_set)
 
@@ -157,6 +157,59 @@ class SIVTDataModule(LightningDataModule):
         # The last number sets these numbers apart from those of the image's partition.
         generators = [generator_for(*key, index, 1) for index in batch.index.tolist()]
         return batch._replace(images=self.augmentation(batch.images, generators))
+
+    def keep_features(
+        self,
+        compute: Callable[[Float[Tensor, "1 3 size size"]], Float[Tensor, "1 C H W"]],
+        shape: tuple[int, int, int],
+        key: str,
+    ) -> None:
+        """Computes the features that `cache` keeps, before the first epoch; those on disk only where they are missing.
+
+        Args:
+            compute: features of an image. One at a time: the rounding of a convolution depends on how many it is given.
+            shape: (C, H, W).
+            key: names all that features depend on, apart from the image file.
+
+        Raises SIVTError at an unreadable image, and where the disk has no room.
+        """
+        if self.cache == "off":
+            return
+        rank, world_size = self._place()
+        folder = self.cache_dir / key
+        # Held-out scores become thresholds, so their features are as exact as those in prediction.
+        sets = ((self.train_set, self.train_features, torch.float16), (self.val_set, self.val_features, torch.float32))
+        work = []
+        for images, features, dtype in sets:
+            paths = [sample.path for sample in images.samples]
+            store: FeatureStore = MemoryStore(len(paths), shape, dtype)
+            if self.cache == "disk":
+                store = DiskStore(paths, folder, shape, dtype)
+            features.store = store
+            work.append((images, store, store.missing(range(len(paths)))))
+        if rank == 0:
+            self._announce(work, folder)
+        if self.cache == "disk":
+            _make_room(folder, sum(store.item_size * len(missing) for _, store, missing in work))
+        self._barrier()  # nobody writes before everybody has looked
+        for images, store, missing in work:
+            mine = missing if self.cache == "memory" else missing[rank::world_size]
+            settings = self._loader_settings(images, len(mine), 1) | {"persistent_workers": False}
+            for batch in DataLoader(Subset(images, mine), **settings):
+                _raise_errors(batch)
+                store.put(int(batch.index), compute(batch.images)[0])
+        self._barrier()
+
+    def _announce(self, work: list[tuple[ImageDataset, FeatureStore, list[int]]], folder: Path) -> None:
+        size = sum(store.item_size * len(images) for images, store, _ in work)
+        count, missing = sum(len(images) for images, *_ in work), sum(len(missing) for *_, missing in work)
+        place = "in memory" if self.cache == "memory" else f"in {folder}"
+        todo = f"computing {missing} of them" if missing else "all there"
+        print(f"Features of {count} images, {size / 1e9:.2f} GB {place}: {todo}", flush=True)
+
+    def _barrier(self) -> None:
+        if self.trainer is not None:
+            self.trainer.strategy.barrier()
 
     def calibration_batches(self) -> Iterator[Float[Tensor, "batch 3 size size"]]:
         """Up to 256 training images spread evenly over the sorted samples, the same ones on every device.
@@ -180,21 +233,21 @@ class SIVTDataModule(LightningDataModule):
         """(rank of this process, number of processes)."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _eval_loader(self, dataset: ImageDataset) -> DataLoader[Item]:
+    def _eval_loader(self, dataset: ImageDataset | FeatureDataset) -> DataLoader[Any]:
         sampler = EvalSampler(len(dataset), *self._place())
         settings = self._loader_settings(dataset, len(sampler), self.eval_batch_size)
         return DataLoader(dataset, sampler=sampler, **settings)
 
-    def _loader_settings(self, dataset: ImageDataset, samples: int, batch_size: int) -> dict[str, Any]:
-        workers = self.num_workers
-        if isinstance(dataset.cached, FeatureCache):
-            workers = 0  # only this process sees what is in the cache, and after an epoch there is nothing left to read
+    def _loader_settings(self, dataset: ImageDataset | FeatureDataset, samples: int, batch_size: int) -> dict[str, Any]:
+        workers, kept = self.num_workers, isinstance(dataset, FeatureDataset)
+        if kept:
+            workers = 0  # to hand a feature map over from another process takes longer than to read it
         elif workers is None:
             few = samples < MIN_BATCHES_FOR_WORKERS * batch_size
             workers = 0 if few else min(_cpus() // (self.trainer.num_devices if self.trainer else 1), MAX_WORKERS)
         return {
             "batch_size": batch_size,
-            "collate_fn": collate,
+            "collate_fn": collate_features if kept else collate,
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),
@@ -203,7 +256,7 @@ class SIVTDataModule(LightningDataModule):
         }
 
 
-class _TrainLoader(DataLoader[Item]):
+class _TrainLoader(DataLoader[Any]):
     """Goes on within an epoch where a checkpoint was saved, and starts reading at the first `next`, not at `iter`.
 
     Lightning's fit loop calls `iter` before it tells the sampler the first epoch's number, and workers start reading
@@ -219,6 +272,16 @@ class _TrainLoader(DataLoader[Item]):
         sampler: Any = self.sampler
         sampler.skip = done * (self.batch_size or 1)
         yield from super().__iter__()
+
+
+def _make_room(folder: Path, needed: int) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SIVTError(
+            f"Cannot write features into {folder}: {error.strerror}. Name another folder with --data.cache_dir."
+        ) from error
+    check_room(folder, needed)
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -1,6 +1,6 @@
 """Samples to batches of tensors, and the order in which each process reads them."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,25 +39,19 @@ class ImageDataset(Dataset[Item]):
     traceback: its sentence travels in `Item.error` instead.
     """
 
-    def __init__(self, samples: Sequence[Sample], image_size: int, cached: Container[int] = ()) -> None:
+    def __init__(self, samples: Sequence[Sample], image_size: int) -> None:
         self.samples = list(samples)
         self.image_size = image_size
-        self.cached = cached  # positions whose pixels nobody needs any more: they come as zeros, unread
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Item:
-        if index in self.cached:
-            return self._blank(index, "")
         try:
             return Item(*self._read(self.samples[index]), index, "")
         except SIVTError as error:
-            return self._blank(index, str(error))
-
-    def _blank(self, index: int, error: str) -> Item:
-        size = self.image_size
-        return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, error)
+            size = self.image_size
+            return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
 
     def _read(self, sample: Sample) -> tuple[Float[Tensor, "3 size size"], Bool[Tensor, "size size"]]:
         image = read_image(sample.path)
