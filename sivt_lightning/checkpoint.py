@@ -1,5 +1,6 @@
 """Reading a checkpoint as data: plain tensors and values, never code."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,14 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
         )
     return checkpoint
+
+
+def given_option(args: Sequence[str], name: str) -> str | None:
+    """The last value given for an option, as `--name value` or `--name=value`: a checkpoint's path before parsing."""
+    value = None
+    for position, argument in enumerate(args):
+        if argument == name and position + 1 < len(args):
+            value = args[position + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.split("=", 1)[1]
+    return value

@@ -20,6 +20,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from sivt_lightning.allocator import keep_freed_memory
+from sivt_lightning.benchmark import benchmark
 from sivt_lightning.callbacks.checkpoint import WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.callbacks.common import writable_folder
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
@@ -30,7 +32,7 @@ from sivt_lightning.callbacks.prediction import PredictionWriter
 from sivt_lightning.callbacks.progress import TrainingProgress
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
 from sivt_lightning.callbacks.watch import TrainingWatch
-from sivt_lightning.checkpoint import read_checkpoint, same_setting
+from sivt_lightning.checkpoint import given_option, read_checkpoint, same_setting
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped
@@ -38,7 +40,8 @@ from sivt_lightning.module import SIVT
 
 DESCRIPTION = """One model that finds defects in many products, trained on good images only.
 fit trains, test measures on labelled images, predict looks at any folder of photos.
-A fourth command, `sivt demo-data DIR`, writes a small artificial data set to try them on."""
+Beside these, `sivt demo-data DIR` writes a small artificial data set to try them on, and `sivt benchmark` measures what
+a model costs on this machine."""
 CHECKPOINT_VERBS = ("test", "predict")
 UNREADABLE_IMAGES = 3
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
@@ -112,11 +115,11 @@ class SIVTCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Settings found in the checkpoint become defaults, so that a flag or config given by hand wins."""
         verb = next((argument for argument in self.given if argument in self.subcommands()), "")
-        path = _option(self.given, "--ckpt_path")
+        path = given_option(self.given, "--ckpt_path")
         if verb in CHECKPOINT_VERBS and path is None and not {"-h", "--help"} & set(self.given):
             raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
         if verb == "fit":
-            self._prepare_fit(path, _option(self.given, "--model.init_from"))
+            self._prepare_fit(path, given_option(self.given, "--model.init_from"))
         elif verb and path is not None:
             self._take_defaults(verb, path, read_checkpoint(path))
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
@@ -148,7 +151,7 @@ class SIVTCLI(LightningCLI):
                 raise SIVTError(f"ckpt_path {path}: holds the model only. Go on from the last.ckpt beside it.")
             self.first_step = checkpoint["global_step"]
             self._take_defaults("fit", path, checkpoint)
-        if config.is_file() and not (_option(self.given, "--config") or _option(self.given, "-c")):
+        if config.is_file() and not (given_option(self.given, "--config") or given_option(self.given, "-c")):
             at = self.given.index("fit") + 1
             self.given[at:at] = ["--config", str(config)]
 
@@ -185,7 +188,7 @@ class SIVTCLI(LightningCLI):
     # -- objects -----------------------------------------------------------------------------------------------------
 
     def before_instantiate_classes(self) -> None:
-        if self._get(self.config, "ckpt_path") != _option(self.given, "--ckpt_path"):
+        if self._get(self.config, "ckpt_path") != given_option(self.given, "--ckpt_path"):
             raise SIVTError("ckpt_path stands in a config file, where it is not looked for: give it as --ckpt_path.")
         if self.subcommand == "fit":
             self.run_dir = self._choose_run_directory()
@@ -292,9 +295,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 1 a clear error, 3 done but some images unreadable."""
     args = sys.argv[1:] if args is None else list(args)
     quiet_lightning()
+    keep_freed_memory()
     try:
         if args[:1] == ["demo-data"]:
             return demo_data(args[1:])
+        if args[:1] == ["benchmark"]:
+            return benchmark(args[1:])
         return SIVTCLI(args).exit_code
     except Stopped as stop:
         # One process alone says so and fails: Lightning would take it for a crash of the others.
@@ -336,17 +342,6 @@ def quiet_lightning() -> None:
         ".*Checkpoint directory .* exists and is not empty",  # a continued run goes on in its own directory
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def _option(args: Sequence[str], name: str) -> str | None:
-    """The last value given for an option, as `--name value` or `--name=value`."""
-    value = None
-    for position, argument in enumerate(args):
-        if argument == name and position + 1 < len(args):
-            value = args[position + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.split("=", 1)[1]
-    return value
 
 
 def _run_directory(checkpoint: str) -> Path:

@@ -25,12 +25,12 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def writable_folder(folder: Path) -> Path:
+def writable_folder(folder: Path, option: str = "--output") -> Path:
     """The folder, made where it is missing; refused before the work starts rather than after it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SIVTError(f"Cannot write into {folder}: {error.strerror}. Name another folder with --output.") from error
+        raise SIVTError(f"Cannot write into {folder}: {error.strerror}. Name another folder with {option}.") from error
     return folder
 
 

@@ -67,8 +67,7 @@ class Reconstructor(nn.Module):
         """F~ from F. `partition` says which positions are induced together; the ablation takes no notice of it."""
         tokens = self.embed(self.patchify(features))
         latents = self.induce(tokens, partition) if self.self_induction else self.encode(tokens)
-        decoded = self.decoder(latents + self.decoder_position)
-        return self.unpatchify(self.head(decoded))
+        return self.unpatchify(self.head(self.decode(latents)))
 
     def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
         """Latents Z: the one at a position has seen other positions' tokens only, never its own."""
@@ -78,6 +77,10 @@ class Reconstructor(nn.Module):
     def encode(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Position is added here, to patch and induction tokens alike."""
         return self.encoder(tokens + self.encoder_position)
+
+    def decode(self, latents: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """The decoder has positions of its own."""
+        return self.decoder(latents + self.decoder_position)
 
     def patchify(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L PPC"]:
         """Non-overlapping P x P patches of feature vectors, row by row."""

@@ -1,0 +1,147 @@
+"""The same reconstruction, faster: `Reconstructor` says what is computed, this file how it need not be."""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from sivt_lightning.model.partition import substitute
+from sivt_lightning.model.reconstructor import Reconstructor
+from sivt_lightning.model.transformer import Attention, Block, Transformer
+
+CHUNK = 2**19  # scores computed at a time: 2 MB
+
+
+class FastReconstructor(Reconstructor):
+    """`Reconstructor` with its very weights and outputs, but for rounding.
+
+    Of the encoder's last block only what is collected is computed, and attention takes the path that is quicker on the
+    device and in the precision at hand. Partitions must be even, as those of `draw_partition` are.
+    """
+
+    def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
+        sequences = substitute(tokens, self.induction, partition, self.groups) + self.encoder_position
+        *blocks, last, norm = list[Any](self.encoder)
+        for block in blocks:
+            sequences = run_block(block, sequences)
+        positions, places = induced(partition, self.groups)
+        latents = norm(run_block(last, sequences, positions))
+        latents = rearrange(latents, "(n b) m d -> b (n m) d", n=self.groups)
+        return latents.gather(1, places[..., None].expand(-1, -1, latents.shape[-1]))
+
+    def encode(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return run(self.encoder, tokens + self.encoder_position)
+
+    def decode(self, latents: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return run(self.decoder, latents + self.decoder_position)
+
+
+def induced(partition: Int64[Tensor, "B L"], groups: int) -> tuple[Int64[Tensor, "NB M"], Int64[Tensor, "B L"]]:
+    """Where each sequence holds induction tokens, and where each position is found among these, group after group.
+
+    M is the size of the largest group; a smaller one repeats its last position.
+    """
+    numbers = torch.arange(groups, device=partition.device)
+    sizes = (rearrange(partition, "b l -> b 1 l") == rearrange(numbers, "n -> n 1")).sum(-1)
+    starts = sizes.cumsum(1) - sizes
+    most = -(-partition.shape[1] // groups)
+    steps = torch.arange(most, device=partition.device).minimum(sizes[..., None] - 1)
+    by_group = partition.argsort(dim=1, stable=True)
+    positions = by_group.gather(1, rearrange(starts[..., None] + steps, "b n m -> b (n m)"))
+    within = by_group.argsort(dim=1) - starts.gather(1, partition)
+    return rearrange(positions, "b (n m) -> (n b) m", n=groups), partition * most + within
+
+
+def run(transformer: Transformer, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    """All blocks and the final norm."""
+    *blocks, norm = list[Any](transformer)
+    for block in blocks:
+        tokens = run_block(block, tokens)
+    return norm(tokens)
+
+
+def run_block(
+    block: Block, tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"] | None = None
+) -> Float[Tensor, "B M D"]:
+    """A block's outputs, of some positions only where these are given."""
+    normed = block.norm1(tokens)
+    asking = normed
+    if positions is not None:
+        at = positions[..., None].expand(-1, -1, tokens.shape[-1])
+        tokens, asking = tokens.gather(1, at), normed.gather(1, at)
+    tokens = tokens + attend(block.attention, asking, normed)
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+def attend(
+    attention: Attention, asking: Float[Tensor, "B M D"], tokens: Float[Tensor, "B L D"]
+) -> Float[Tensor, "B M D"]:
+    """Attention of some tokens to all."""
+    weight, bias, heads = attention.qkv.weight, attention.qkv.bias, attention.heads
+    width = weight.shape[1]
+    if asking is tokens:
+        query, key, value = rearrange(attention.qkv(tokens), "b l (three h d) -> three b h l d", three=3, h=heads)
+    else:
+        query = rearrange(linear(asking, weight[:width], bias[:width]), "b m (h d) -> b h m d", h=heads)
+        both = linear(tokens, weight[width:], bias[width:])
+        key, value = rearrange(both, "b l (two h d) -> two b h l d", two=2, h=heads)
+    return attention.proj(rearrange(mix(query, key, value), "b h m d -> b m (h d)"))
+
+
+def mix(
+    query: Float[Tensor, "B H M E"], key: Float[Tensor, "B H L E"], value: Float[Tensor, "B H L E"]
+) -> Float[Tensor, "B H M E"]:
+    """softmax(Q K^T / sqrt(E)) V."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        flat = [rearrange(part, "b h l e -> (b h) l e").contiguous() for part in (query, key, value)]
+        with torch.autocast("cpu", enabled=False):
+            mixed: Tensor = _ChunkedAttention.apply(*flat)
+        return rearrange(mixed, "(b h) m e -> b h m e", h=query.shape[1])
+    return scaled_dot_product_attention(query, key, value)
+
+
+class _ChunkedAttention(torch.autograd.Function):
+    """Attention by plain matrix products, a few heads at a time, so that their scores stay in the processor's cache.
+
+    For training in bfloat16, where it takes less time than torch's fused kernel for CPUs. Like that one it has scores
+    and their gradients in float32, and keeps neither for the backward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Float[Tensor, "B M E"], key: Float[Tensor, "B L E"], value: Float[Tensor, "B L E"]
+    ) -> Float[Tensor, "B M E"]:
+        mixed = torch.empty_like(query)
+        for part in _chunks(query, key):
+            torch.bmm(_weights(query[part], key[part]).bfloat16(), value[part], out=mixed[part])
+        ctx.save_for_backward(query, key, value, mixed)
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "B M E"]) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, mixed = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        # A softmax's gradient needs the sum over each row of weight times gradient of the weight: this one.
+        row = (gradient.float() * mixed).sum(-1, keepdim=True)
+        to_query, to_key, to_value = (torch.empty_like(part) for part in (query, key, value))
+        scale = query.shape[-1] ** -0.5
+        for part in _chunks(query, key):
+            weights = _weights(query[part], key[part])
+            torch.bmm(weights.bfloat16().mT, gradient[part], out=to_value[part])
+            to_weights = torch.bmm(gradient[part].float(), value[part].float().mT)
+            to_scores = to_weights.sub_(row[part]).mul_(weights).mul_(scale).bfloat16()
+            torch.bmm(to_scores, key[part], out=to_query[part])
+            torch.bmm(to_scores.mT, query[part], out=to_key[part])
+        return to_query, to_key, to_value
+
+
+def _chunks(query: Tensor, key: Tensor) -> list[slice]:
+    step = max(1, CHUNK // (query.shape[1] * key.shape[1]))
+    return [slice(start, start + step) for start in range(0, len(query), step)]
+
+
+def _weights(query: Float[Tensor, "B M E"], key: Float[Tensor, "B L E"]) -> Float[Tensor, "B M L"]:
+    return torch.bmm(query.float() * query.shape[-1] ** -0.5, key.float().mT).softmax(-1)

@@ -1,0 +1,118 @@
+"""`sivt benchmark`: the counts are right, the times are of what they say, and all of it is in the JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sivt_lightning.benchmark import training
+from sivt_lightning.benchmark.counts import count_parameters, multiply_adds
+from sivt_lightning.benchmark.machine import Machine
+from sivt_lightning.benchmark.training import PARTS
+from sivt_lightning.cli import main
+from sivt_lightning.module import SIVT
+
+QUICK = ["--seconds", "0.01", "--batch_sizes", "[1,2]", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "GROWTH", {"groups": (2, 4), "patch_size": (1, 3), "batch_size": (2,)})
+
+
+def run(*args: str) -> dict[str, Any]:
+    assert main(["benchmark", *QUICK, "--json", "cost.json", *args]) == 0
+    report: dict[str, Any] = json.loads(Path("cost.json").read_text())
+    return report
+
+
+def test_the_paper_s_model() -> None:
+    module = SIVT()
+    assert count_parameters(module)["trainable"] == 14_595_248
+    assert count_parameters(module)["frozen"] == sum(p.numel() for p in module.detector.backbone.parameters())
+    counts = multiply_adds(module.detector, dict(module.hparams))
+    # Each of 4 x 256 tokens in 12 blocks and 256 in 8 blocks: 12 D^2; embedding and head.
+    width, patch = 240, 4 * 272
+    assert counts["linear"] == 12 * width**2 * (12 * 1024 + 8 * 256) + 2 * 256 * width * patch
+    assert counts["attention"] == 2 * width * 256 * (12 * 1024 + 8 * 256)
+    assert counts["reconstructor"] == counts["linear"] + counts["attention"]
+    assert 0.94 < counts["reconstructor_fast"] / counts["reconstructor"] < 0.97
+    assert 1.1e9 < counts["backbone"] < 1.3e9
+
+
+def test_the_report(tiny_config: Path) -> None:
+    report = run("--config", str(tiny_config), "--growth", "true")
+    assert report["parameters"]["trainable"] > 0
+    assert [row["batch_size"] for row in report["inference"]] == [1, 2]
+    for row in report["inference"]:
+        assert row["images_per_s"] == pytest.approx(1e3 * row["batch_size"] / row["ms"])
+    assert [row["cache"] for row in report["training"]] == ["plain", "off", "memory", "disk"]
+    for row in report["training"]:
+        assert tuple(row["ms"]) == PARTS
+        assert row["images_per_s"] == pytest.approx(1e3 * report["batch_size"] / sum(row["ms"].values()))
+        assert row["hours_of_the_paper"] == pytest.approx(400 * 3629 / row["images_per_s"] / 3600)
+    uncached, kept = report["training"][1], report["training"][2]
+    assert kept["ms"]["features"] < uncached["ms"]["features"] / 2
+    settings = [(row["setting"], row["value"]) for row in report["growth"]]
+    assert settings == [("groups", 2), ("groups", 4), ("patch_size", 1), ("patch_size", 3), ("batch_size", 2)]
+    assert "patch_size 3" in report["growth"][3]["error"]
+    few, many = report["growth"][:2]
+    assert few["multiply_adds"] < many["multiply_adds"]
+
+
+def test_a_checkpoint_s_settings_are_measured(tiny_config: Path) -> None:
+    fit = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1", "--trainer.precision", "bf16-mixed"]
+    assert main([*fit, "--model.width", "24"]) == 0
+    report = run("--ckpt_path", "runs/tiny/version_0/checkpoints/last.ckpt")
+    assert report["model"]["width"] == 24
+    assert report["machine"]["precision"] == "bf16-mixed"
+    assert [row["precision"] for row in report["training"]] == ["32-true", *["bf16-mixed"] * 3]
+    assert report["batch_size"] == 4
+
+
+@pytest.mark.parametrize("root", ["null", "/nowhere"])
+def test_without_data_there_are_generated_ones(root: str, tiny_config: Path, tiny_data: Path) -> None:
+    assert run("--config", str(tiny_config))["images"] == str(tiny_data)
+    report = run("--config", str(tiny_config), "--data.root", root)
+    assert report["images"].startswith("those of sivt demo-data")
+    assert (root in report["images"]) == (root != "null")
+    assert report["training"][1]["ms"]["data"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--trainer.precision", "8"], "precision 8: choose one of"),
+        (["--trainer.precision", "16-mixed"], "needs a GPU"),
+        (["--device", "abacus"], "device abacus: choose cpu or auto"),
+        (["--data.categories", "[nut]"], "nut"),
+        (["--ckpt_path", "none.ckpt"], "none.ckpt: there is no such file"),
+        (["--json", "/proc/none/cost.json"], "Cannot write into /proc/none"),
+        (["--seconds", "0"], "seconds"),
+        (["--batch_sizes", "[0]"], "batch_sizes"),
+    ],
+)
+def test_wrong_settings_are_a_sentence(
+    options: list[str], named: str, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", "--config", str(tiny_config), *QUICK, *options]) == 1
+    assert named in capsys.readouterr().err
+
+
+def test_peak_memory_is_that_of_the_call() -> None:
+    machine = Machine(torch.device("cpu"), "32-true", 0.0)
+    machine.reset_peak()
+    before = machine.peak_bytes()
+    if before is None:
+        pytest.skip("this system does not tell a process' peak memory")
+    torch.ones(50_000_000)
+    peak = machine.peak_bytes()
+    assert peak is not None
+    assert 190e6 < peak - before < 260e6
+    machine.reset_peak()
+    after = machine.peak_bytes()
+    assert after is not None
+    assert after < peak - 150e6
