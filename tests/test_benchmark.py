@@ -89,6 +89,7 @@ def test_without_data_there_are_generated_ones(root: str, tiny_config: Path, tin
         (["--trainer.precision", "16-mixed"], "needs a GPU"),
         (["--device", "abacus"], "device abacus: choose cpu or auto"),
         (["--data.categories", "[nut]"], "nut"),
+        (["--data.batch_size", "19"], "has 18 training images, fewer than data.batch_size"),
         (["--ckpt_path", "none.ckpt"], "none.ckpt: there is no such file"),
         (["--json", "/proc/none/cost.json"], "Cannot write into /proc/none"),
         (["--seconds", "0"], "seconds"),

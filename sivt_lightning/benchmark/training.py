@@ -68,6 +68,8 @@ def image_loader(data: dict[str, Any], folder: Path) -> tuple[DataLoader[Any], s
         root = "those of sivt demo-data" + (f", for want of {root}" if root else "")
     module = SIVTDataModule(**(data | {"cache": "off", "seed": 0}))
     module.setup("fit")
+    if len(module.train_set) < module.batch_size:
+        raise SIVTError(f"{root} has {len(module.train_set)} training images, fewer than data.batch_size: lower that.")
     return module.train_dataloader(), str(root)
 
 
@@ -147,9 +149,9 @@ class TrainingStep:
 
 
 def forever(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Full batches, epoch after epoch."""
     while True:
-        yield from loader
+        yield from (batch for batch in loader if len(batch.index) == loader.batch_size)
 
 
 def measure_growth(module: SIVT, machine: Machine, batch_size: int) -> dict[str, Any]:
