@@ -17,6 +17,7 @@ from sivt_lightning.cli import main
 DISTURBED = """
 import os, resource, signal, sys
 from sivt_lightning.cli import main
+from sivt_lightning.data.cache import DiskStore
 from sivt_lightning.module import SIVT
 
 def at(call, act, function):
@@ -32,6 +33,8 @@ what, call = sys.argv[1].split(":")
 me = os.getpid()
 if what == "kill_in_step":
     SIVT.training_step = at(int(call), lambda: os.kill(me, signal.SIGKILL), SIVT.training_step)
+elif what == "kill_in_features":
+    DiskStore.put = at(int(call), lambda: os.kill(me, signal.SIGKILL), DiskStore.put)
 elif what == "kill_in_save":  # what is written has no name yet
     os.fsync = at(int(call), lambda: os.kill(me, signal.SIGKILL), os.fsync)
 elif what == "interrupt":  # as a terminal does: all processes of the group
@@ -210,3 +213,20 @@ def test_patience_ends_a_training_that_learns_nothing_more(
     epochs = torch.load(LAST, weights_only=True)["epoch"] + 1
     assert epochs < 20
     assert f"after {epochs} epochs" in capsys.readouterr().out
+
+
+def test_kept_features_are_found_after_a_kill(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["fit", "--config", str(tiny_config), "--data.cache", "disk", "--patience", "50"]
+    assert main(given) == 0
+    whole = Path("runs/tiny/version_0").absolute()
+    (tmp_path / "disturbed").mkdir()
+    monkeypatch.chdir(tmp_path / "disturbed")
+    assert disturbed("kill_in_features:8", *given).returncode == -signal.SIGKILL
+    assert len(list(Path("runs/features").glob("*/*"))) == 7
+    capsys.readouterr()
+    assert disturbed("kill_in_step:7", *given).returncode == -signal.SIGKILL
+    assert main(["fit", "--ckpt_path", str(LAST)]) == 0
+    assert "all there" in capsys.readouterr().out
+    assert_same_end(LAST.parents[1], whole)
