@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: install ## train on generated images, test, predict: about five minutes on two CPU cores
+demo: install ## train on generated images, test, predict: about four minutes on two CPU cores
 	rm -rf $(DEMO)
 	$(BIN)/sivt demo-data $(DEMO)/data
 	$(BIN)/sivt fit --config configs/demo.yaml --name make-demo --data.root $(DEMO)/data
