@@ -73,8 +73,8 @@ def parse(args: Sequence[str]) -> Any:
     )
     parser.add_argument("--config", action="config", help="A configuration of `sivt fit`, such as configs/sivt.yaml.")
     parser.add_argument("--ckpt_path", type=str | None, help="A checkpoint whose model and settings are measured.")
-    parser.add_class_arguments(SIVT, "model")
-    parser.add_class_arguments(SIVTDataModule, "data")
+    parser.add_class_arguments(SIVT, "model", skip={"seed"})
+    parser.add_class_arguments(SIVTDataModule, "data", skip={"image_size", "predict_path", "seed"})
     parser.add_argument("--trainer", type=dict[str, Any] | None, help="Of these, `precision` matters here.")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda.")
     parser.add_argument("--batch_sizes", type=list[int], default=[1, 4, 16], help="Batches of inference.")
@@ -86,7 +86,7 @@ def parse(args: Sequence[str]) -> Any:
         checkpoint = read_checkpoint(path)
         data = checkpoint["datamodule_hyper_parameters"]
         parser.set_defaults(
-            {f"model.{key}": value for key, value in checkpoint["hyper_parameters"].items()}
+            {f"model.{key}": value for key, value in checkpoint["hyper_parameters"].items() if key != "seed"}
             | {f"data.{key}": data[key] for key in ("root", "categories", "batch_size", "num_workers")}
             | {"trainer": {"precision": checkpoint["precision"]}}
         )
