@@ -1,0 +1,178 @@
+"""AUROC, average precision, F1-max and AUPRO of intervals, each with a bound on its error.
+
+A score is known only to lie in its interval. So the number of scores at a threshold or above it lies between that of
+the intervals that begin there or above, which is certain, and that of those that end there or above, which is possible.
+Each figure is computed for the worst and the best that this allows. On points both are the figure itself.
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sivt_lightning.metrics.intervals import Intervals
+
+FPR_LIMIT = 0.3  # of AUPRO, as in the evaluation of MVTec AD (Bergmann et al., 2021)
+
+
+class Bounded(NamedTuple):
+    """A figure, and how far it is at most from that of the scores themselves."""
+
+    value: float
+    error: float
+
+
+class Ranking:
+    """The intervals of one set of scores in order, and what lies above each of their ends.
+
+    All figures are NaN where there is no positive or no negative.
+    """
+
+    def __init__(self, intervals: Intervals) -> None:
+        self.rows = rows = intervals.sorted()
+        self.point = rows.point
+        self.by_high = np.argsort(rows.high, kind="stable")
+        self.highs = rows.high[self.by_high]
+        self.negatives, self.positives, self.weight = (float(field.sum()) for field in rows[2:])
+        self.defined = self.negatives > 0 and self.positives > 0
+        # Sums and means of that many numbers are rounded by no more.
+        self.rounding = 4 * max(len(rows.low), 16) * float(np.finfo(np.float64).eps)
+
+    def auroc(self) -> Bounded:
+        """Area under the receiver operating characteristic; equal scores count half."""
+        return self._area(self.rows.positives, self.positives, 1.0)
+
+    def aupro(self, limit: float = FPR_LIMIT) -> Bounded:
+        """Area under the per-region overlap up to a false-positive rate of `limit`, as a share of `limit`.
+
+        The overlap is the mean over all regions of the share of the region's pixels at the threshold or above; the
+        curve is interpolated linearly, at `limit` too. `weight` must be 1 / area of a positive's region.
+        """
+        return self._area(self.rows.weight, self.weight, limit)
+
+    def average_precision(self) -> Bounded:
+        """Mean over the positives of the precision at their own score, equal scores being taken together."""
+        if not self.defined:
+            return Bounded(np.nan, np.nan)
+        rows = np.flatnonzero(self.rows.positives)
+        point, count = self.point[rows], self.rows.positives[rows]
+        # Positives above: of a point itself and those equal to it, of an interval all that are sure to be above it.
+        sure = self._certain(self.rows.positives)[self._from_high[rows]]
+        most = self._possible(self.rows.positives)[self._to_low[rows]]
+        false_least = self._certain(self.rows.negatives)[self._from_high[rows]]
+        false_most = self._possible(self.rows.negatives)[self._to_low[rows]]
+        # In the worst order of an interval its j-th positive has `sure + j` positives and all negatives above it. That
+        # precision is concave in j, so the mean of its ends is no more than its mean.
+        worst_first, worst_last = sure + 1, sure + count
+        worst = 0.5 * (worst_first / (worst_first + false_most) + worst_last / (worst_last + false_most))
+        low = np.where(point, sure / (sure + false_most), worst)
+        high = most / (most + false_least)
+        middle = 0.5 * (np.where(point, sure, worst_first) + most)
+        value = middle / (middle + 0.5 * (false_least + false_most))
+        return self._bounded(*(float(count @ x) / self.positives for x in (low, value, high)))
+
+    def f1_max(self) -> Bounded:
+        """Largest F1 over all thresholds: what a threshold chosen with the labels would reach."""
+        if not self.defined:
+            return Bounded(np.nan, np.nan)
+        rows = np.flatnonzero(self.rows.positives)
+        above: dict[str, list[np.ndarray]] = {"certain": [], "possible": []}
+        for counts in (self.rows.positives, self.rows.negatives):
+            above["certain"].append(self._certain(counts))
+            above["possible"].append(self._possible(counts))
+        low_ends, high_ends = (self._from_low[rows], self._to_low[rows]), (self._from_high[rows], self._to_high[rows])
+
+        def f1(true: np.ndarray, false: np.ndarray) -> float:
+            return float((2 * true / (self.positives + true + false)).max())
+
+        true, false = above["certain"][0][low_ends[0]], above["possible"][1][low_ends[1]]
+        low = f1(true, false)
+        middle = f1(0.5 * (true + above["possible"][0][low_ends[1]]), 0.5 * (false + above["certain"][1][low_ends[0]]))
+        high = f1(above["possible"][0][high_ends[1]], above["certain"][1][high_ends[0]])
+        return self._bounded(low, middle, high)
+
+    def curve(self, thresholds: int = 1000) -> dict[str, Float[np.ndarray, " t"]]:
+        """False-positive rate, recall, precision and per-region overlap at thresholds spread over the curve."""
+        rows = np.unique(np.linspace(0, len(self.rows.low) - 1, thresholds).round().astype(int))[::-1]
+        middle = {
+            name: 0.5 * (self._certain(field)[self._from_low[rows]] + self._possible(field)[self._to_low[rows]])
+            for name, field in zip(Intervals._fields[2:], self.rows[2:], strict=True)
+        }
+        true, false = middle["positives"], middle["negatives"]
+        return {
+            "fpr": false / self.negatives,
+            "recall": true / self.positives,
+            "precision": true / (true + false),
+            "overlap": middle["weight"] / self.weight,
+        }
+
+    # -- what lies above ---------------------------------------------------------------------------------------------
+    # Index of the first of the sorted beginnings ("from") or ends ("to") that is not below a row's low or high end.
+
+    @cached_property
+    def _from_low(self) -> Int[np.ndarray, " k"]:
+        return np.searchsorted(self.rows.low, self.rows.low)
+
+    @cached_property
+    def _from_high(self) -> Int[np.ndarray, " k"]:
+        return np.searchsorted(self.rows.low, self.rows.high)
+
+    @cached_property
+    def _to_low(self) -> Int[np.ndarray, " k"]:
+        return np.searchsorted(self.highs, self.rows.low)
+
+    @cached_property
+    def _to_high(self) -> Int[np.ndarray, " k"]:
+        return np.searchsorted(self.highs, self.rows.high)
+
+    def _certain(self, counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:
+        """At index i: sum over the intervals from the i-th lowest beginning on."""
+        return np.append(np.cumsum(counts[::-1])[::-1], 0.0)
+
+    def _possible(self, counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:
+        """At index i: sum over the intervals from the i-th lowest end on."""
+        return np.append(np.cumsum(counts[self.by_high][::-1])[::-1], 0.0)
+
+    def _area(self, gain: Float[np.ndarray, " k"], total: float, limit: float) -> Bounded:
+        """Area under the share of `gain` above the negatives' scores, over the share of negatives, up to `limit`.
+
+        A negative adds the gain above its score to the area. Equal ones share the gain that is equal to them, the
+        first having none of it above and the last all: a ramp, linear as the curve between its points.
+        """
+        if not self.defined:
+            return Bounded(np.nan, np.nan)
+        rows = np.flatnonzero(self.rows.negatives)
+        point, count = self.point[rows], self.rows.negatives[rows]
+        certain, possible = self._certain(gain), self._possible(gain)
+        strictly = np.searchsorted(self.rows.low, self.rows.high[rows], "right")
+        low_start = certain[strictly]
+        low_end = np.where(point, certain[self._from_high[rows]], low_start)
+        high_end = possible[self._to_low[rows]]
+        strictly = np.searchsorted(self.highs, self.rows.low[rows], "right")
+        high_start = np.where(point, possible[strictly], high_end)
+        reach = limit * self.negatives
+        low, high = (
+            _ramp_area(count, start, end, reach) / (reach * total)
+            for start, end in ((low_start, low_end), (high_start, high_end))
+        )
+        return self._bounded(low, 0.5 * (low + high), high)
+
+    def _bounded(self, low: float, value: float, high: float) -> Bounded:
+        value = min(max(value, low), high)
+        return Bounded(value, float(max(high - value, value - low) + self.rounding))
+
+
+def _ramp_area(
+    count: Float[np.ndarray, " k"], start: Float[np.ndarray, " k"], end: Float[np.ndarray, " k"], reach: float
+) -> float:
+    """The least area that `reach` of the negatives can have: those with the least gain above them."""
+    if reach < count.sum():
+        order = np.lexsort((end, start))
+        count, start, end = count[order], start[order], end[order]
+        done = np.cumsum(count)
+        last = int(np.searchsorted(done, reach))
+        part = reach - (done[last - 1] if last else 0.0)
+        area = part * start[last] + 0.5 * (end[last] - start[last]) * part**2 / count[last]
+        return float(area + 0.5 * (count[:last] @ (start[:last] + end[:last])))
+    return float(0.5 * (count @ (start + end)))
