@@ -37,6 +37,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.module import SIVT
+from sivt_lightning.thresholds import By
 
 DESCRIPTION = """One model that finds defects in many products, trained on good images only.
 fit trains, test measures on labelled images, predict looks at any folder of photos.
@@ -104,12 +105,17 @@ class SIVTCLI(LightningCLI):
             parser.add_lightning_class_args(Panel, "panel")
         elif subcommand == "test":
             parser.add_argument("--output", type=str, default="test", help="Folder of the results. Default: RUN/test.")
+            _add_thresholds(parser)
             parser.add_lightning_class_args(Evaluation, "eval")
-            parser.link_arguments("output", "eval.output")
+            for option in ("output", "threshold", "threshold_by"):
+                parser.link_arguments(option, f"eval.{option}")
         else:
             parser.add_argument("--output", type=str | None, help="Folder of the results. Default: predictions/NAME.")
+            _add_thresholds(parser)
+            parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
             parser.add_lightning_class_args(PredictionWriter, "writer")
-            parser.link_arguments("output", "writer.output")
+            for option in ("output", "threshold", "threshold_by", "category"):
+                parser.link_arguments(option, f"writer.{option}")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -276,6 +282,13 @@ class SIVTCLI(LightningCLI):
         # One process alone says so: Lightning would take it for a crash of the others.
         if self._get(self.config_init, "writer").failed and self.trainer.is_global_zero:
             self.exit_code = UNREADABLE_IMAGES
+
+
+def _add_thresholds(parser: LightningArgumentParser) -> None:
+    told = "Score above which an image is anomalous, instead of the threshold found in training."
+    parser.add_argument("--threshold", type=float | None, help=told)
+    told = "Hold each image against the threshold of all categories, or of the one whose name a folder of its path has."
+    parser.add_argument("--threshold_by", type=By, default="pooled", help=told)
 
 
 def demo_data(args: Sequence[str]) -> int:

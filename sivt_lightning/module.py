@@ -23,8 +23,8 @@ from sivt_lightning.model.detector import Detection, Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.weights import load_weights
-from sivt_lightning.scoring import Thresholds
 from sivt_lightning.seeding import generator_for
+from sivt_lightning.thresholds import Thresholds
 
 # What a model may differ in from the one whose weights it starts from.
 FREE = {"weights", "init_from", "seed", "smoothing_sigma"}
@@ -225,4 +225,4 @@ class SIVT(LightningModule):
                 "and the config, which the checkpoint brings along, or train a new model."
             )
         stored = checkpoint.get("thresholds")
-        self.thresholds = Thresholds(**stored) if stored else None
+        self.thresholds = Thresholds.from_plain(stored) if stored else None

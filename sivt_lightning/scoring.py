@@ -1,7 +1,6 @@
-"""From residual to anomaly map (Eq. 3), image score and verdict."""
+"""From residual to anomaly map (Eq. 3) and image score."""
 
 import math
-from dataclasses import dataclass
 
 from jaxtyping import Float
 from kornia.filters import gaussian_blur2d
@@ -10,16 +9,6 @@ from torch.nn.functional import interpolate
 
 from sivt_lightning.distance import cosine_distance, squared_distance
 from sivt_lightning.errors import SIVTError
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Scores above which an image, or a pixel, counts as anomalous; `quantile` of `images` held-out normal images."""
-
-    image: float
-    pixel: float
-    quantile: float
-    images: int
 
 
 def anomaly_map(

@@ -16,15 +16,15 @@ import torch
 from lightning import LightningModule, Trainer
 from PIL import Image
 from rich.console import Console
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from sivt_lightning.callbacks import Evaluation
-from sivt_lightning.callbacks.evaluation import Tally
+from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
-from sivt_lightning.report.tables import FIGURES, Results, console_table, csv_table, markdown_table
+from sivt_lightning.report.tables import FIGURES, OPERATING, Results, console_tables, csv_table, markdown_tables
 
 SIZE = 16
 MASK = Path("mask.png")
@@ -42,29 +42,43 @@ class Drawn:
         for i, sample in enumerate(samples):
             self.masks[i] &= sample.mask_path is not None
 
-    def results(self, batch_size: int = 5, scale: float = 1.0) -> tuple[Results, Tally]:
+    def outcome(self, batch_size: int = 5, scale: float = 1.0) -> Outcome:
         tally = Tally(self.samples)
         for index in torch.randperm(len(self.samples)).split(batch_size):
-            tally.update(index.tolist(), self.scores[index] * scale, self.maps[index] * scale, self.masks[index])
-        return tally.results(), tally
+            masks = [self.masks[i] for i in index]
+            tally.update(index.tolist(), self.scores[index] * scale, self.maps[index] * scale, masks)
+        return tally.outcome()
+
+
+def values(outcome: Outcome) -> dict[str, Any]:
+    """Figures by category, their mean and the pooled ones, None where undefined."""
+    categories = {name: plain(figures, "value") for name, figures in outcome.categories.items()}
+    return {
+        "categories": categories,
+        "mean": mean_of(list(categories.values()), FIGURES),
+        "pooled": plain(outcome.pooled, "value"),
+    }
 
 
 def samples(category: str, normal: int, anomalous: int, mask: Path | None = MASK) -> list[Sample]:
     return [Sample(Path("a.png"), category)] * normal + [Sample(Path("b.png"), category, True, "cut", mask)] * anomalous
 
 
-def approx(figures: dict[str, float]) -> Any:
-    return pytest.approx(figures, abs=2e-6)
-
-
 def reference(labels: np.ndarray, scores: np.ndarray, kind: str) -> dict[str, float]:
     labels, scores = labels.reshape(-1), scores.reshape(-1)
-    return {f"{kind}_auroc": roc_auc_score(labels, scores), f"{kind}_ap": average_precision_score(labels, scores)}
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+    return {
+        f"{kind}_auroc": roc_auc_score(labels, scores),
+        f"{kind}_ap": average_precision_score(labels, scores),
+        f"{kind}_f1max": f1.max(),
+    }
 
 
 def test_the_figures_are_those_of_scikit_learn() -> None:
     drawn = Drawn(samples("bolt", 20, 15) + samples("nut", 7, 30))
-    results, _ = drawn.results()
+    outcome = drawn.outcome()
+    found = values(outcome)
     truth = np.array([sample.anomalous for sample in drawn.samples])
     of = {name: np.array([sample.category == name for sample in drawn.samples]) for name in ("bolt", "nut")}
     every = np.ones_like(truth)
@@ -73,63 +87,127 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
         | reference(drawn.masks.numpy()[rows], drawn.maps.numpy()[rows], "pixel")
         for name, rows in (*of.items(), ("pooled", every))
     }
-    assert results["categories"]["bolt"] == approx(expected["bolt"])
-    assert results["categories"]["nut"] == approx(expected["nut"])
-    assert results["pooled"] == approx(expected["pooled"])
-    assert results["mean"] == approx({f: (expected["bolt"][f] + expected["nut"][f]) / 2 for f in FIGURES})
+    for figure in expected["bolt"]:
+        assert found["categories"]["bolt"][figure] == pytest.approx(expected["bolt"][figure], abs=1e-12)
+        assert found["categories"]["nut"][figure] == pytest.approx(expected["nut"][figure], abs=1e-12)
+        assert found["pooled"][figure] == pytest.approx(expected["pooled"][figure], abs=1e-12)
+        mean = (expected["bolt"][figure] + expected["nut"][figure]) / 2
+        assert found["mean"][figure] == pytest.approx(mean, abs=1e-12)
+    assert max(figure.error for figure in outcome.pooled.values()) < 1e-9
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [2.0**-30, 1.0, 2.0**40])
 def test_batch_size_order_and_positive_rescaling_change_nothing(batch_size: int, scale: float) -> None:
     drawn = Drawn(samples("bolt", 9, 9) + samples("nut", 9, 9))
-    assert drawn.results(batch_size, scale)[0] == drawn.results()[0]
+    found, plainly = values(drawn.outcome(batch_size, scale)), values(drawn.outcome())
+    for group in ("bolt", "nut"):
+        assert found["categories"][group] == pytest.approx(plainly["categories"][group], abs=1e-12)
+    assert found["pooled"] == pytest.approx(plainly["pooled"], abs=1e-12)
 
 
 def test_a_category_without_masks_has_no_pixel_figures_and_is_left_out_of_mean_and_pooled() -> None:
-    both = Drawn(samples("nut", 8, 8) + samples("bolt", 8, 8, mask=None))
-    results, tally = both.results()
-    alone, _ = Drawn(samples("nut", 8, 8)).results()
-    assert results["categories"]["bolt"]["pixel_auroc"] is None
-    assert results["categories"]["bolt"]["image_auroc"] is not None
-    for figure in ("pixel_auroc", "pixel_ap"):
-        assert results["mean"][figure] == results["categories"]["nut"][figure]
-        assert results["pooled"][figure] == results["categories"]["nut"][figure]
-    assert alone["categories"]["nut"].keys() == results["mean"].keys()
-    assert any("bolt: no masks" in note for note in tally.notes())
+    outcome = Drawn(samples("nut", 8, 8) + samples("bolt", 8, 8, mask=None)).outcome()
+    found = values(outcome)
+    assert found["categories"]["bolt"]["pixel_auroc"] is None
+    assert found["categories"]["bolt"]["image_auroc"] is not None
+    for figure in ("pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro"):
+        assert found["mean"][figure] == found["categories"]["nut"][figure]
+        assert found["pooled"][figure] == pytest.approx(found["categories"]["nut"][figure], abs=1e-12)
+    assert any("bolt: no masks" in note for note in outcome.notes)
 
 
 @pytest.mark.parametrize(("normal", "anomalous", "word"), [(5, 0, "only normal"), (0, 5, "only anomalous")])
 def test_one_kind_of_image_gives_no_image_figures(normal: int, anomalous: int, word: str) -> None:
-    results, tally = Drawn(samples("bolt", normal, anomalous) + samples("nut", 6, 6)).results()
-    bolt = results["categories"]["bolt"]
-    assert bolt["image_auroc"] is bolt["image_ap"] is None
+    outcome = Drawn(samples("bolt", normal, anomalous) + samples("nut", 6, 6)).outcome()
+    found = values(outcome)
+    bolt = found["categories"]["bolt"]
+    assert bolt["image_auroc"] is bolt["image_ap"] is bolt["image_f1max"] is None
     assert (bolt["pixel_auroc"] is None) == (anomalous == 0)
-    assert results["mean"]["image_ap"] == results["categories"]["nut"]["image_ap"]
-    assert results["pooled"]["image_ap"] is not None
-    assert any(f"bolt: {word} test images" in note for note in tally.notes())
+    assert found["mean"]["image_ap"] == found["categories"]["nut"]["image_ap"]
+    assert found["pooled"]["image_ap"] is not None
+    assert any(f"bolt: {word} test images" in note for note in outcome.notes)
+    assert any("bolt: pixels of one kind" in note for note in outcome.notes) == (anomalous == 0)
 
 
 def test_without_any_defined_figure_mean_and_pooled_are_undefined_too() -> None:
-    results, _ = Drawn(samples("bolt", 4, 0)).results()
-    assert set(results["mean"].values()) == set(results["pooled"].values()) == {None}
+    found = values(Drawn(samples("bolt", 4, 0)).outcome())
+    assert set(found["mean"].values()) == set(found["pooled"].values()) == {None}
+
+
+def test_a_mask_that_is_lost_at_the_maps_size_is_told() -> None:
+    drawn = Drawn(samples("bolt", 3, 3))
+    drawn.masks[4] = False
+    assert any("masks of 1 anomalous images" in note for note in drawn.outcome().notes)
+
+
+def test_recall_and_false_alarms_are_those_of_the_threshold() -> None:
+    drawn = Drawn(samples("bolt", 20, 15) + samples("nut", 7, 30))
+    scores = drawn.outcome().scores
+    points = operating_points(scores, {"bolt": 1.05, "nut": 0.5})
+    totals = np.zeros(4)
+    for name, threshold in (("bolt", 1.05), ("nut", 0.5)):
+        of = [i for i, sample in enumerate(drawn.samples) if sample.category == name]
+        above, bad = drawn.scores[of] > threshold, torch.tensor([drawn.samples[i].anomalous for i in of])
+        true, false = int((above & bad).sum()), int((above & ~bad).sum())
+        point = points["categories"][name]
+        assert (point["normal_images"], point["anomalous_images"]) == (int((~bad).sum()), int(bad.sum()))
+        assert point["threshold"] == threshold
+        assert point["recall"] == true / int(bad.sum())
+        assert point["false_alarm_rate"] == false / int((~bad).sum())
+        assert point["f1"] == 2 * true / (int(bad.sum()) + true + false)
+        totals += [true, int(bad.sum()), false, int((~bad).sum())]
+    assert points["pooled"]["recall"] == totals[0] / totals[1]
+    assert points["pooled"]["false_alarm_rate"] == totals[2] / totals[3]
+    assert points["pooled"]["threshold"] is points["mean"]["threshold"] is None
+    mean = (points["categories"]["bolt"]["recall"] + points["categories"]["nut"]["recall"]) / 2
+    assert points["mean"]["recall"] == mean
+    same = operating_points(scores, {"bolt": 0.5, "nut": 0.5})
+    assert same["pooled"]["threshold"] == 0.5
+    without = operating_points(scores, None)
+    assert without["pooled"]["recall"] is without["categories"]["nut"]["f1"] is None
+    assert without["pooled"]["anomalous_images"] == 45
+
+
+def results_of(names: dict[str, dict[str, float | None]]) -> Results:
+    nothing: dict[str, Any] = dict.fromkeys(OPERATING)
+    points = {"categories": dict.fromkeys(names, nothing | {"anomalous_images": 4}), "mean": nothing, "pooled": nothing}
+    some = next(iter(names.values()))
+    return {
+        "categories": names,
+        "mean": some,
+        "pooled": some,
+        "error_bounds": {},
+        "operating_points": points,
+        "settings": {},
+    }
 
 
 def test_names_are_data_in_every_table() -> None:
-    figures = {"image_auroc": 0.98765, "image_ap": 1.0, "pixel_auroc": None, "pixel_ap": None}
+    figures = dict.fromkeys(FIGURES, 1.0) | {"image_auroc": 0.98765, "pixel_ap": None}
     name = "[red]a|b, <i>"
-    results: Results = {"categories": {name: figures}, "mean": figures, "pooled": figures}
-    rows = list(csv.DictReader(io.StringIO(csv_table(results, {name: (3, 4)}))))
+    results = results_of({name: figures})
+    rows = list(csv.DictReader(io.StringIO(csv_table(results))))
     assert [row["category"] for row in rows] == [name, "mean", "pooled"]
     assert rows[0]["image_auroc"] == "0.9877"
     assert rows[0]["pixel_ap"] == ""
     assert rows[0]["anomalous_images"] == "4"
-    lines = markdown_table(results, {name: (3, 4)}, ["a note"]).splitlines()
-    assert lines[2].startswith(r"| \[red\]a\|b, \<i\> | 0.9877 | 1.0000 | n/a |")
+    lines = markdown_tables(results, ["a note"]).splitlines()
+    assert lines[2].startswith(r"| \[red\]a\|b, \<i\> | 0.9877 | 1.0000 | 1.0000 | 1.0000 | - |")
     assert lines[-1] == "- a note"
-    console = Console(file=io.StringIO(), width=120)
-    console.print(console_table(results, {name: (3, 4)}, "title"))
+    console = Console(file=io.StringIO(), width=140)
+    for table in console_tables(results):
+        console.print(table)
     assert name in console.file.getvalue()
+    assert "oracle: uses test labels" in " ".join(console.file.getvalue().split())
+
+
+def test_categories_may_be_called_mean_and_pooled() -> None:
+    outcome = Drawn(samples("mean", 8, 8) + samples("pooled", 8, 8)).outcome()
+    found = values(outcome)
+    assert found["categories"]["pooled"] != found["pooled"]
+    rows = list(csv.reader(io.StringIO(csv_table(results_of(found["categories"])))))
+    assert [row[0] for row in rows[1:]] == ["mean", "pooled", "mean", "pooled"]
 
 
 # ------------------------------------------------------------ the whole callback
@@ -178,11 +256,13 @@ def test_the_files_hold_the_contract_and_the_console_the_same(root: Path, capsys
     run_test(root, evaluation, Probe())
     stored = json.loads((output / "metrics.json").read_text())
     assert stored == evaluation.results
-    assert list(stored) == ["categories", "mean", "pooled"]
+    assert list(stored)[:3] == ["categories", "mean", "pooled"]
+    assert stored["error_bounds"]["categories"]["nut"].keys() == stored["mean"].keys()
     assert list(stored["categories"]) == ["bolt", "nut"]
     assert tuple(stored["mean"]) == tuple(stored["pooled"]) == tuple(stored["categories"]["nut"]) == FIGURES
     assert 0.5 < stored["mean"]["pixel_auroc"] <= 1
-    assert sorted(path.name for path in output.iterdir()) == ["metrics.csv", "metrics.json", "metrics.md"]
+    assert sorted(path.name for path in output.iterdir()) == ["curves", "metrics.csv", "metrics.json", "metrics.md"]
+    assert sorted(path.name for path in (output / "curves").iterdir()) == ["pr.png", "pro.png", "roc.png", "scores.png"]
     assert [line.split(",")[0] for line in (output / "metrics.csv").read_text().splitlines()[1:]] == [
         "bolt",
         "nut",
@@ -217,7 +297,7 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from lightning import LightningModule, Trainer
-from sivt_lightning.callbacks import Evaluation, PredictionWriter, ThresholdCalibration, Thresholds
+from sivt_lightning.callbacks import Evaluation, PredictionWriter, ThresholdCalibration
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.model.detector import Detection
 

@@ -11,6 +11,7 @@ import torch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.module import SIVT
+from sivt_lightning.thresholds import Threshold, Thresholds
 
 TINY: dict[str, Any] = {
     "backbone": "resnet18",
@@ -38,7 +39,7 @@ def module(**changes: Any) -> SIVT:
 
 def batch(size: int = 3) -> Batch:
     images = torch.rand(size, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return Batch(images, torch.zeros(size, 32, 32, dtype=torch.bool), torch.arange(size), [""] * size)
+    return Batch(images, [torch.zeros(32, 32, dtype=torch.bool)] * size, torch.arange(size), [""] * size)
 
 
 @pytest.mark.parametrize("self_induction", [True, False])
@@ -115,11 +116,9 @@ def test_loss_and_residual_are_float32_under_autocast() -> None:
 
 
 def test_thresholds_travel_with_the_checkpoint() -> None:
-    from sivt_lightning.scoring import Thresholds
-
     model, other = module(), module()
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
-    model.thresholds = Thresholds(image=1.5, pixel=2.5, quantile=0.9, images=12)
+    model.thresholds = Thresholds(0.9, Threshold(1.5, 2.5, 12), {"bolt": Threshold(1.0, 2.0, 12)})
     model.on_save_checkpoint(checkpoint)
     other.on_load_checkpoint(checkpoint)
     assert other.thresholds == model.thresholds

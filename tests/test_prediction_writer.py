@@ -12,14 +12,19 @@ import torch
 from lightning import LightningModule, Trainer
 from PIL import Image
 
-from sivt_lightning.callbacks import PredictionWriter, Thresholds
+from sivt_lightning.callbacks import PredictionWriter
 from sivt_lightning.callbacks.prediction import picture_names
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
+from sivt_lightning.thresholds import Threshold, Thresholds
 
 SIZE = 16
-THRESHOLDS = Thresholds(image=0.5, pixel=0.25, quantile=0.99, images=40)
+THRESHOLDS = Thresholds(
+    0.99,
+    Threshold(0.5, 0.25, images=200),
+    {"bolt": Threshold(0.2, 0.1, images=4), "line 1": Threshold(2.0, 0.5, images=150)},
+)
 
 
 class Probe(LightningModule):
@@ -128,7 +133,11 @@ def test_a_score_that_is_no_number_is_not_called_normal(photos: Path, tmp_path: 
 
 def test_a_score_at_the_threshold_is_normal(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", 255)
-    predict(tmp_path / "a.png", PredictionWriter(str(tmp_path / "out")), Probe(Thresholds(1.0, 1.0, 0.99, 40)))
+    predict(
+        tmp_path / "a.png",
+        PredictionWriter(str(tmp_path / "out")),
+        Probe(Thresholds(0.99, Threshold(1.0, 1.0, 40), {})),
+    )
     (row,) = rows_of(tmp_path / "out" / "predictions.csv")
     assert (row["score"], row["is_anomalous"], row["anomalous_share"]) == ("1", "false", "0")
 

@@ -1,20 +1,22 @@
 """Thresholds come from held-out normal images, and into the checkpoint of the weights they belong to."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from sivt_lightning.callbacks import ThresholdCalibration, Thresholds
-from sivt_lightning.callbacks.threshold import thresholds_of
+from sivt_lightning.callbacks import ThresholdCalibration
 from sivt_lightning.data.dataset import Item, collate
+from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
+from sivt_lightning.thresholds import Threshold, Thresholds, threshold_of
 
 IMAGES, SIZE = 10, 16
 
@@ -41,9 +43,20 @@ class Probe(LightningModule):
         checkpoint["thresholds"] = self.thresholds
 
 
-def loader(batch_size: int = 4) -> DataLoader:
-    black = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, dtype=torch.bool)
-    return DataLoader([Item(*black, index, "") for index in range(IMAGES)], batch_size, collate_fn=collate)
+class Data(LightningDataModule):
+    """Ten held-out images, the first seven of them bolts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        black = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, dtype=torch.bool)
+        self.items = [Item(*black, index, "") for index in range(IMAGES)]
+        samples = [Sample(Path(f"{i}.png"), "bolt" if i < 7 else "nut") for i in range(IMAGES)]
+        self.val_set = SimpleNamespace(samples=samples)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.items, 4, collate_fn=collate)
+
+    val_dataloader = train_dataloader
 
 
 def fit(model: Probe, folder: Path, *callbacks: Callback, epochs: int = 1) -> None:
@@ -51,7 +64,7 @@ def fit(model: Probe, folder: Path, *callbacks: Callback, epochs: int = 1) -> No
     trainer = Trainer(
         max_epochs=epochs, limit_train_batches=1, default_root_dir=folder, callbacks=[*callbacks], **quiet
     )
-    trainer.fit(model, loader(), loader())
+    trainer.fit(model, datamodule=Data())
 
 
 @pytest.mark.parametrize("quantile", [0.0, 1.0, -0.1, 1.5, float("nan")])
@@ -62,11 +75,11 @@ def test_a_quantile_outside_0_and_1_is_refused(quantile: float) -> None:
 
 def test_a_threshold_is_a_value_that_occurred_and_few_normal_images_exceed_it() -> None:
     scores = np.random.default_rng(0).random(997).astype(np.float32)
-    found = thresholds_of(scores, scores * 3, 0.95)
+    found = threshold_of(scores, scores * 3, 0.95)
     assert found.image in scores.astype(float)
     assert 0.049 < (scores > found.image).mean() <= 0.05
     assert found.pixel == (scores * 3).astype(float)[scores.astype(float) == found.image]
-    assert thresholds_of(scores[:20], scores, 0.99).image == scores[:20].max(), "nobody among 20 may exceed it"
+    assert threshold_of(scores[:20], scores, 0.99).image == scores[:20].max(), "nobody among 20 may exceed it"
 
 
 def test_each_checkpoint_holds_the_thresholds_of_its_own_weights(tmp_path: Path) -> None:
@@ -77,7 +90,8 @@ def test_each_checkpoint_holds_the_thresholds_of_its_own_weights(tmp_path: Path)
         saved = torch.load(tmp_path / f"epoch={epoch}.ckpt", weights_only=False)
         weight = saved["state_dict"]["weight"].item()
         assert weight == 2 + epoch
-        assert saved["thresholds"] == Thresholds(image=5 * weight, pixel=50 * weight, quantile=0.5, images=IMAGES)
+        every, bolts, nuts = (Threshold(k * weight, 10 * k * weight, n) for k, n in ((5, 10), (3, 7), (8, 3)))
+        assert saved["thresholds"] == Thresholds(0.5, every, {"bolt": bolts, "nut": nuts})
 
 
 def test_the_sanity_check_and_a_bare_validation_set_nothing(tmp_path: Path) -> None:
@@ -93,7 +107,7 @@ def test_the_sanity_check_and_a_bare_validation_set_nothing(tmp_path: Path) -> N
     assert model.thresholds is not None
     model.thresholds = None
     trainer = Trainer(accelerator="cpu", callbacks=[calibration], logger=False, enable_progress_bar=False)
-    trainer.validate(model, loader(), verbose=False)
+    trainer.validate(model, datamodule=Data(), verbose=False)
     assert model.thresholds is None
 
 

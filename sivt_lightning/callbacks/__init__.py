@@ -2,6 +2,6 @@
 
 from sivt_lightning.callbacks.evaluation import Evaluation
 from sivt_lightning.callbacks.prediction import PredictionWriter
-from sivt_lightning.callbacks.threshold import ThresholdCalibration, Thresholds
+from sivt_lightning.callbacks.threshold import ThresholdCalibration
 
-__all__ = ["Evaluation", "PredictionWriter", "ThresholdCalibration", "Thresholds"]
+__all__ = ["Evaluation", "PredictionWriter", "ThresholdCalibration"]

@@ -49,7 +49,7 @@ class Panel(Callback):
             images.permute(0, 2, 3, 1).numpy(),
             maps.numpy(),
             torch.stack(masks).numpy(),
-            module.thresholds.pixel,
+            module.thresholds.pooled.pixel,
         )
         for board in boards:
             board.experiment.add_image("held out, and with a defect", picture, trainer.global_step, dataformats="HWC")

@@ -16,7 +16,7 @@ from sivt_lightning.data.images import read_image
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.report.overlay import ColourScale, Finding, render_overlay, scale_of
-from sivt_lightning.scoring import Thresholds
+from sivt_lightning.thresholds import By, Threshold, Thresholds, check_given
 
 COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "anomalous_share", "mask", "overlay")
 LONGEST_STEM = 200  # bytes: file systems allow 255, and a stem grows by a suffix
@@ -34,10 +34,22 @@ class PredictionWriter(Callback):
     Args:
         output: folder of the files; by default `predictions/` and the name of what is predicted.
         maps: also write each anomaly map, as float32 TIFF at the network's size.
+        threshold: score above which an image is anomalous, instead of what training found.
+        threshold_by: "pooled" holds every image against the threshold of all categories; "category" against that of
+            the category whose name a folder on the image's path has.
+        category: holds every image against the threshold of this one.
     """
 
-    def __init__(self, output: str | None = None, maps: bool = False) -> None:
+    def __init__(
+        self,
+        output: str | None = None,
+        maps: bool = False,
+        threshold: float | None = None,
+        threshold_by: By = "pooled",
+        category: str | None = None,
+    ) -> None:
         self.output, self.maps = output, maps
+        self.threshold, self.threshold_by, self.category = check_given(threshold), threshold_by, category
         self.columns = (*COLUMNS, "map") if maps else COLUMNS
         self.failed = 0  # images without a result, known when the prediction is over
         self.part: TextIO | None = None
@@ -53,7 +65,9 @@ class PredictionWriter(Callback):
         self.paths = [PurePosixPath(sample.path.relative_to(base).as_posix()) for sample in self.samples]
         self.names = picture_names(self.paths)
         self.rows: dict[int, Row] = {}
-        name = asked.stem if asked.is_file() else asked.resolve().name  # resolved, for "." has no name
+        # resolved, for "." has no name; a relative path may stand anywhere, so no folder above the asked one counts
+        self.base_name = base.resolve().name
+        name = asked.stem if asked.is_file() else self.base_name
         self.folder = Path(self.output) if self.output else Path("predictions") / name
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,8 +78,8 @@ class PredictionWriter(Callback):
                 "The checkpoint holds no thresholds, so nothing can be called anomalous: it was saved before its "
                 "training's first validation. Name one saved after it with --ckpt_path, such as best.ckpt."
             )
-        self.thresholds: Thresholds = thresholds
-        self.scale: ColourScale = scale_of(thresholds.pixel)
+        self.thresholds = self._thresholds(thresholds)
+        self.scale: ColourScale = scale_of(thresholds.pooled.pixel)
         writable_folder(self.folder)
         if self.maps and trainer.is_global_zero:
             count, size = len(self.samples), trainer.datamodule.predict_set.image_size  # type: ignore[attr-defined]
@@ -114,12 +128,32 @@ class PredictionWriter(Callback):
             self._part_path(trainer).unlink()
             self.part = None
 
+    def _thresholds(self, thresholds: Thresholds) -> list[Threshold]:
+        """That of each image. Raises SIVTError, before anything is written, where an image has none."""
+        names = [self._category(path, thresholds) for path in self.paths]
+        chosen = [thresholds.of(name, self.threshold) for name in names]
+        self.doubts = [] if self.threshold is not None else thresholds.doubts(list(dict.fromkeys(names)))
+        return chosen
+
+    def _category(self, path: PurePosixPath, thresholds: Thresholds) -> str | None:
+        if self.category is not None or self.threshold_by == "pooled":
+            return self.category
+        folders = [self.base_name, *path.parts[:-1]]
+        found = next((folder for folder in folders if folder in thresholds.categories), None)
+        if found is None:
+            raise SIVTError(
+                f"{path}: none of its folders ({', '.join(folders)}) is a category that the model was trained on "
+                f"({', '.join(sorted(thresholds.categories))}). Name one with --category, or use --threshold_by pooled."
+            )
+        return found
+
     def _print_summary(self, rows: Sequence[Row]) -> None:
         anomalous = sum(row["is_anomalous"] == "true" for row in rows)
         normal = len(rows) - anomalous - self.failed
         print(f"{len(rows)} images: {anomalous} anomalous, {normal} normal, {self.failed} without a result.")
         if self.failed:
             print("Why an image has no result is said in the column `error`.")
+        print(*self.doubts, sep="\n", end="\n" if self.doubts else "")
         folders = ("masks", "overlays", "maps") if self.maps else ("masks", "overlays")
         print("Written:", *(self.folder / name for name in ("predictions.csv", *folders)))
 
@@ -130,7 +164,7 @@ class PredictionWriter(Callback):
     def _predicted(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], error: str) -> Row:
         """One row, after writing its pictures; without any for an image that gave no score."""
         row = dict.fromkeys(self.columns, "")
-        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds.image:.9g}"}
+        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}"}
         if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
             error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
         if not error:
@@ -142,9 +176,10 @@ class PredictionWriter(Callback):
 
     def _pictures(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"]) -> Row:
         photo = read_image(self.samples[index].path)
-        mask = anomaly_map > self.thresholds.pixel
-        anomalous = score > self.thresholds.image
-        finding = Finding(str(self.paths[index]), score, self.thresholds.image, anomalous, self.thresholds.pixel)
+        threshold = self.thresholds[index]
+        mask = anomaly_map > threshold.pixel
+        anomalous = score > threshold.image
+        finding = Finding(str(self.paths[index]), score, threshold.image, anomalous, threshold.pixel)
         pictures = {
             "mask": (f"masks/{self.names[index]}.png", mask_picture(mask, photo.size)),
             "overlay": (

@@ -18,7 +18,7 @@ class Item(NamedTuple):
     """One sample as pixels; see `Batch`."""
 
     image: Float[Tensor, "3 size size"]
-    mask: Bool[Tensor, "size size"]
+    mask: Bool[Tensor, "height width"]
     position: int
     error: str
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """What the model is given: pixels and no category, which one model for all categories must never see."""
 
     images: Float[Tensor, "batch 3 size size"]  # RGB in [0, 1]; zeros where `errors` says why it could not be read
-    masks: Bool[Tensor, "batch size size"]  # True where anomalous; all False without a mask file
+    masks: list[Bool[Tensor, "_ _"]]  # True where anomalous; all False without a mask file
     index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # position in `samples`; hides tuple.index
     errors: list[str]  # a sentence for the user, "" where the image was read well
 
@@ -37,11 +37,16 @@ class ImageDataset(Dataset[Item]):
 
     An unreadable file does not raise here, because an exception that leaves a worker process reaches the user as a
     traceback: its sentence travels in `Item.error` instead.
+
+    Args:
+        full_masks: leave each mask, and for an image without one the image's, at its own size. By default it is
+            squeezed to the size of the images.
     """
 
-    def __init__(self, samples: Sequence[Sample], image_size: int) -> None:
+    def __init__(self, samples: Sequence[Sample], image_size: int, full_masks: bool = False) -> None:
         self.samples = list(samples)
         self.image_size = image_size
+        self.full_masks = full_masks
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -53,11 +58,12 @@ class ImageDataset(Dataset[Item]):
             size = self.image_size
             return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
 
-    def _read(self, sample: Sample) -> tuple[Float[Tensor, "3 size size"], Bool[Tensor, "size size"]]:
+    def _read(self, sample: Sample) -> tuple[Float[Tensor, "3 size size"], Bool[Tensor, "height width"]]:
         image = read_image(sample.path)
         pixels = to_tensor(image, self.image_size)
         if sample.mask_path is None:
-            return pixels, torch.zeros(pixels.shape[1:], dtype=torch.bool)
+            size = (image.height, image.width) if self.full_masks else pixels.shape[1:]
+            return pixels, torch.zeros(size, dtype=torch.bool)
         mask = read_mask(sample.mask_path)
         height, width = mask.shape
         # A mask may be smaller than its photo, but one of another shape is upside down, or another photo's.
@@ -66,13 +72,13 @@ class ImageDataset(Dataset[Item]):
                 f"{sample.mask_path} is {width} x {height} pixels, which is not the shape of its image {sample.path} "
                 f"({image.width} x {image.height}). Replace the mask."
             )
-        return pixels, mask_to_tensor(mask, self.image_size)
+        return pixels, torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, self.image_size)
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items into one batch."""
     images, masks, positions, errors = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(positions), list(errors))
+    return Batch(torch.stack(images), list(masks), torch.tensor(positions), list(errors))
 
 
 class TrainSampler(Sampler[int]):

@@ -5,6 +5,7 @@ the intervals that begin there or above, which is certain, and that of those tha
 Each figure is computed for the worst and the best that this allows. On points both are the figure itself.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from jaxtyping import Float, Int
 
 from sivt_lightning.metrics.intervals import Intervals
 
+IMAGE_FIGURES = ("auroc", "ap", "f1max")
+PIXEL_FIGURES = (*IMAGE_FIGURES, "aupro")
 FPR_LIMIT = 0.3  # of AUPRO, as in the evaluation of MVTec AD (Bergmann et al., 2021)
 
 
@@ -21,6 +24,15 @@ class Bounded(NamedTuple):
 
     value: float
     error: float
+
+
+class Curve(NamedTuple):
+    """What a threshold gives, from the highest threshold to the lowest."""
+
+    fpr: Float[np.ndarray, " t"]
+    recall: Float[np.ndarray, " t"]
+    precision: Float[np.ndarray, " t"]
+    overlap: Float[np.ndarray, " t"]  # per region
 
 
 class Ranking:
@@ -39,6 +51,10 @@ class Ranking:
         # Sums and means of that many numbers are rounded by no more.
         self.rounding = 4 * max(len(rows.low), 16) * float(np.finfo(np.float64).eps)
 
+    def figures(self, names: Sequence[str]) -> dict[str, Bounded]:
+        """Those of `names`, a selection of PIXEL_FIGURES."""
+        return {name: getattr(self, name)() for name in names}
+
     def auroc(self) -> Bounded:
         """Area under the receiver operating characteristic; equal scores count half."""
         return self._area(self.rows.positives, self.positives, 1.0)
@@ -51,7 +67,7 @@ class Ranking:
         """
         return self._area(self.rows.weight, self.weight, limit)
 
-    def average_precision(self) -> Bounded:
+    def ap(self) -> Bounded:
         """Mean over the positives of the precision at their own score, equal scores being taken together."""
         if not self.defined:
             return Bounded(np.nan, np.nan)
@@ -72,7 +88,7 @@ class Ranking:
         value = middle / (middle + 0.5 * (false_least + false_most))
         return self._bounded(*(float(count @ x) / self.positives for x in (low, value, high)))
 
-    def f1_max(self) -> Bounded:
+    def f1max(self) -> Bounded:
         """Largest F1 over all thresholds: what a threshold chosen with the labels would reach."""
         if not self.defined:
             return Bounded(np.nan, np.nan)
@@ -92,20 +108,16 @@ class Ranking:
         high = f1(above["possible"][0][high_ends[1]], above["certain"][1][high_ends[0]])
         return self._bounded(low, middle, high)
 
-    def curve(self, thresholds: int = 1000) -> dict[str, Float[np.ndarray, " t"]]:
-        """False-positive rate, recall, precision and per-region overlap at thresholds spread over the curve."""
+    def curve(self, thresholds: int = 1000) -> "Curve":
+        """False-positive rate, recall, precision and per-region overlap, at thresholds spread over the intervals."""
         rows = np.unique(np.linspace(0, len(self.rows.low) - 1, thresholds).round().astype(int))[::-1]
         middle = {
             name: 0.5 * (self._certain(field)[self._from_low[rows]] + self._possible(field)[self._to_low[rows]])
             for name, field in zip(Intervals._fields[2:], self.rows[2:], strict=True)
         }
         true, false = middle["positives"], middle["negatives"]
-        return {
-            "fpr": false / self.negatives,
-            "recall": true / self.positives,
-            "precision": true / (true + false),
-            "overlap": middle["weight"] / self.weight,
-        }
+        overlap = middle["weight"] / self.weight
+        return Curve(false / self.negatives, true / self.positives, true / (true + false), overlap)
 
     # -- what lies above ---------------------------------------------------------------------------------------------
     # Index of the first of the sorted beginnings ("from") or ends ("to") that is not below a row's low or high end.

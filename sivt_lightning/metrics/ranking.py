@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from sivt_lightning.metrics.figures import Bounded, Ranking
+from sivt_lightning.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Ranking
 from sivt_lightning.metrics.intervals import Intervals, condense
 from sivt_lightning.metrics.regions import region_weights
 from sivt_lightning.metrics.sketch import RAW, RankSketch
@@ -20,6 +20,7 @@ class _RankingMetric(Metric):
     higher_is_better = True
     full_state_update = False
     exact: bool
+    names: tuple[str, ...]  # of the figures
     rows: Any  # a list of tensors, after a synchronisation a tensor: [intervals, fields of Intervals]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -36,8 +37,7 @@ class _RankingMetric(Metric):
 
     def figures(self) -> dict[str, Bounded]:
         """Each figure with the bound on its error."""
-        ranking = Ranking(self.intervals())
-        return {"auroc": ranking.auroc(), "ap": ranking.average_precision(), "f1max": ranking.f1_max()}
+        return Ranking(self.intervals()).figures(self.names)
 
     def compute(self) -> dict[str, Tensor]:
         """The figures by name, and under NAME_error the bound on the error of each; NaN where undefined."""
@@ -48,6 +48,7 @@ class _RankingMetric(Metric):
 
     def reset(self) -> None:
         """Forget all scores."""
+        self.rows = []  # torchmetrics expects the list that a synchronisation has replaced
         super().reset()
         self._sketch = RankSketch(self.exact)
 
@@ -86,6 +87,7 @@ class ImageRanking(_RankingMetric):
     """
 
     exact = True
+    names = IMAGE_FIGURES
 
     def update(self, scores: Float[Tensor, " B"], anomalous: Bool[Tensor, " B"]) -> None:
         """Raises ValueError where a score is negative or no finite number."""
@@ -106,6 +108,7 @@ class PixelRanking(_RankingMetric):
     """
 
     exact = False
+    names = PIXEL_FIGURES
 
     def update(self, maps: Float[Tensor, "B H W"], masks: Bool[Tensor, "B H W"]) -> None:
         """`masks` are True where anomalous. Raises ValueError where a score is negative or no finite number."""
@@ -113,13 +116,3 @@ class PixelRanking(_RankingMetric):
         weights = [region_weights(mask) for mask in labels if mask.any()]
         scores = maps.detach().float().cpu().numpy()
         self._add(scores.reshape(-1), labels.reshape(-1), np.concatenate([np.empty(0), *weights]))
-
-    def figures(self) -> dict[str, Bounded]:
-        """Each figure with the bound on its error."""
-        ranking = Ranking(self.intervals())
-        return {
-            "auroc": ranking.auroc(),
-            "ap": ranking.average_precision(),
-            "f1max": ranking.f1_max(),
-            "aupro": ranking.aupro(),
-        }

@@ -1,18 +1,35 @@
-"""The figures of an evaluation as CSV, Markdown and a table for the console. Names are data: they are escaped."""
+"""The figures of an evaluation as CSV, Markdown and tables for the console. Names are data: they are escaped."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from rich.table import Table
 from rich.text import Text
 
-FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
-HEADINGS = {"image_auroc": "image AUROC", "image_ap": "image AP", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP"}
+HEADINGS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1max": "pixel F1-max",
+    "pixel_aupro": "pixel AUPRO",
+}
+FIGURES = tuple(HEADINGS)
+OPERATING = {  # null where undefined
+    "normal_images": "normal",
+    "anomalous_images": "anomalous",
+    "threshold": "threshold",  # of "pooled" only where all images have the same
+    "recall": "recall",  # share of the anomalous images that are called so
+    "false_alarm_rate": "false alarms",  # share of the normal images that are called anomalous
+    "f1": "F1",
+}
+SHARES = ("recall", "false_alarm_rate", "f1")
+ORACLE = "F1-max (oracle: uses test labels)"
 
-Figures = dict[str, float | None]  # one value for each of FIGURES, None where it is undefined
-Counts = Mapping[str, tuple[int, int]]  # category -> its normal and anomalous images
+Figures = dict[str, float | None]  # None where undefined
 
 
 class Results(TypedDict):
@@ -21,45 +38,62 @@ class Results(TypedDict):
     categories: dict[str, Figures]
     mean: Figures
     pooled: Figures
+    error_bounds: dict[str, Any]  # the same three: how far each figure is at most from the exact one
+    operating_points: dict[str, Any]  # the same three, each with the keys of OPERATING
+    settings: dict[str, Any]  # of model, data and test
 
 
-def rows(results: Results, counts: Counts, undefined: str = "") -> list[list[str]]:
-    """One row of cells for each category, then the mean and the pooled figures; the last two cells count images.
+def figure_rows(results: Results, undefined: str = "") -> list[list[str]]:
+    """Cells of each category's figures, then of the mean and the pooled ones."""
+    return [[name, *(_cell(figures[f], undefined) for f in FIGURES)] for name, figures in _named(results)]
 
-    >>> figures = {"image_auroc": 0.9, "image_ap": 1.0, "pixel_auroc": None, "pixel_ap": None}
-    >>> results = {"categories": {"screw": figures}, "mean": figures, "pooled": figures}
-    >>> rows(results, {"screw": (2, 3)}, undefined="-")[0]
-    ['screw', '0.9000', '1.0000', '-', '-', '2', '3']
-    """
-    total = (sum(normal for normal, _ in counts.values()), sum(anomalous for _, anomalous in counts.values()))
-    named = [(name, figures, counts[name]) for name, figures in results["categories"].items()]
-    named += [("mean", results["mean"], total), ("pooled", results["pooled"], total)]
+
+def operating_rows(results: Results, undefined: str = "") -> list[list[str]]:
+    """Cells of each category's operating point, then of the mean and the pooled one, with F1-max beside them."""
+    beside = zip(_named(results["operating_points"]), _named(results), strict=True)
     return [
-        [name, *(_cell(figures[figure], undefined) for figure in FIGURES), str(normal), str(anomalous)]
-        for name, figures, (normal, anomalous) in named
+        [name, *(_cell(point[key], undefined) for key in OPERATING), _cell(figures["image_f1max"], undefined)]
+        for (name, point), (_, figures) in beside
     ]
 
 
-def _cell(value: float | None, undefined: str) -> str:
-    return undefined if value is None else f"{value:.4f}"
+def _named(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [*results["categories"].items(), ("mean", results["mean"]), ("pooled", results["pooled"])]
 
 
-def csv_table(results: Results, counts: Counts) -> str:
+def _cell(value: float | int | None, undefined: str) -> str:
+    """
+    >>> _cell(0.98765, "-"), _cell(12345.678, "-"), _cell(7, "-"), _cell(None, "-")
+    ('0.9877', '12345.7', '7', '-')
+    """
+    if value is None:
+        return undefined
+    return str(value) if isinstance(value, int) else f"{value:.4f}" if value < 10 else f"{value:.6g}"
+
+
+def csv_table(results: Results) -> str:
     """Comma-separated rows; an undefined figure is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["category", *FIGURES, "normal_images", "anomalous_images"])
-    writer.writerows(rows(results, counts))
+    writer.writerow(["category", *FIGURES, *OPERATING])
+    both = zip(figure_rows(results), operating_rows(results), strict=True)
+    writer.writerows([*figures, *operating[1:-1]] for figures, operating in both)
     return text.getvalue()
 
 
-def markdown_table(results: Results, counts: Counts, notes: Sequence[str] = ()) -> str:
-    """A Markdown table with its notes as a list below."""
-    heading = ["category", *HEADINGS.values(), "normal", "anomalous"]
-    lines = [_markdown_row(heading), "|---|" + "---:|" * (len(heading) - 1)]
-    lines += [_markdown_row(row) for row in rows(results, counts, undefined="n/a")]
+def markdown_tables(results: Results, notes: Sequence[str] = ()) -> str:
+    """Two Markdown tables, with notes as a list below."""
+    lines = markdown_table(["category", *HEADINGS.values()], figure_rows(results, "-"))
+    lines += ["", "Verdicts at the threshold:", ""]
+    lines += markdown_table(["category", *OPERATING.values(), ORACLE], operating_rows(results, "-"))
     lines += ["", *(f"- {_markdown_text(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose columns, but for the first, are numbers."""
+    lines = [_markdown_row(heading), "|---|" + "---:|" * (len(heading) - 1)]
+    return lines + [_markdown_row(row) for row in cells]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
@@ -76,14 +110,24 @@ def _markdown_text(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\|`*<>[]" else c for c in text)
 
 
-def console_table(results: Results, counts: Counts, title: str) -> Table:
-    """The table as rich prints it; `Text` keeps square brackets in a name from being read as markup."""
+def console_tables(results: Results) -> list[Table]:
+    """Both tables as rich prints them."""
+    return [
+        console_table("Test, in fractions of 1", ["category", *HEADINGS.values()], figure_rows(results, "-"), 2),
+        console_table(
+            "Verdicts at the threshold", ["category", *OPERATING.values(), ORACLE], operating_rows(results, "-"), 2
+        ),
+    ]
+
+
+def console_table(title: str, heading: Sequence[str], cells: Sequence[Sequence[str]], last: int = 0) -> Table:
+    """A table whose columns, but for the first, are numbers; a line parts the `last` rows from those above.
+
+    `Text` keeps square brackets in a name from being read as markup.
+    """
     table = Table(title=Text(title), title_justify="left")
-    table.add_column("category", overflow="fold")
-    for heading in (*HEADINGS.values(), "normal", "anom."):
-        table.add_column(heading, justify="right")
-    every = rows(results, counts, undefined="n/a")
-    for i, (name, *cells) in enumerate(every):
-        last_category = i == len(every) - 3
-        table.add_row(Text(name), *cells, end_section=last_category)
+    for number, name in enumerate(heading):
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+    for i, (name, *values) in enumerate(cells):
+        table.add_row(Text(name), *(Text(value) for value in values), end_section=i == len(cells) - last - 1)
     return table

@@ -1,0 +1,93 @@
+"""From score to verdict: the thresholds of a model, and which of them an image is held against."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from sivt_lightning.errors import SIVTError
+
+By = Literal["pooled", "category"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Scores above which an image, or a pixel, counts as anomalous, found on `images` held-out normal images."""
+
+    image: float
+    pixel: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The threshold of all categories pooled, and that of each; `quantile` of the normal scores stay at or below it."""
+
+    quantile: float
+    pooled: Threshold
+    categories: dict[str, Threshold]
+
+    @classmethod
+    def from_plain(cls, stored: Mapping[str, Any]) -> "Thresholds":
+        """What `dataclasses.asdict` made of them, as a checkpoint holds it."""
+        try:
+            categories = {name: Threshold(**values) for name, values in stored["categories"].items()}
+            return cls(stored["quantile"], Threshold(**stored["pooled"]), categories)
+        except (KeyError, TypeError) as error:
+            raise SIVTError("The checkpoint's thresholds are those of another version of sivt_lightning.") from error
+
+    def of(self, category: str | None, given: float | None = None) -> Threshold:
+        """That of a category, or the pooled one for None; `given` replaces the image's threshold.
+
+        Raises SIVTError for a category that was not trained.
+        """
+        if category is not None and category not in self.categories:
+            raise SIVTError(
+                f"There is no threshold for category {category!r}, since the model was trained on "
+                f"{', '.join(sorted(self.categories))}: name one of these, or use --threshold_by pooled."
+            )
+        found = self.pooled if category is None else self.categories[category]
+        return found if given is None else replace(found, image=given)
+
+    def doubts(self, categories: list[str | None]) -> list[str]:
+        """What to know of the chosen thresholds (None: the pooled one) that rest on too few images for the quantile.
+
+        >>> few = Threshold(image=1.0, pixel=1.0, images=9)
+        >>> print(*Thresholds(0.99, few, {}).doubts([None]))
+        The threshold is the highest score of only 9 held-out normal images (quantile 0.99 takes 100), so expect about \
+1 in 10 good images above it: train with more images, or set one with --threshold.
+        """
+        needed = math.ceil(round(1 / (1 - self.quantile), 6))
+        few = {name: images for name in categories if (images := self.of(name).images) < needed}
+        # The expected share of new normal scores above the highest of n is 1 / (n + 1), whatever their distribution.
+        return [
+            f"The threshold{'' if name is None else f' of {name}'} is the highest score of only {images} held-out "
+            f"normal images (quantile {self.quantile:g} takes {needed}), so expect about 1 in {images + 1} good images "
+            "above it: train with more images, or set one with --threshold."
+            for name, images in few.items()
+        ]
+
+
+def check_given(threshold: float | None) -> float | None:
+    """Raises SIVTError where a threshold given by hand is no score."""
+    if threshold is not None and not 0 <= threshold < math.inf:
+        raise SIVTError(f"threshold is {threshold}: scores are 0 or more, so give such a number.")
+    return threshold
+
+
+def threshold_of(
+    scores: Float[np.ndarray, " images"], pixels: Float[np.ndarray, " pixels"], quantile: float
+) -> Threshold:
+    """The quantile of the scores and of the maps' values over normal images; a value above it is anomalous.
+
+    Method "higher" answers with a value that occurred, never with one interpolated below it: strictly above the
+    threshold is then at most the share 1 - quantile of the normal images.
+
+    >>> threshold_of(np.arange(10.0), np.arange(100.0), 0.9)
+    Threshold(image=9.0, pixel=90.0, images=10)
+    """
+    image, pixel = (float(np.quantile(values, quantile, method="higher")) for values in (scores, pixels))
+    return Threshold(image, pixel, len(scores))
