@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.benchmark import benchmark
-from sivt_lightning.callbacks.checkpoint import WholeCheckpointIO, checkpoint_callbacks
+from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.callbacks.common import writable_folder
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
 from sivt_lightning.callbacks.evaluation import Evaluation
@@ -30,9 +30,12 @@ from sivt_lightning.callbacks.interruption import Interruption
 from sivt_lightning.callbacks.panel import Panel
 from sivt_lightning.callbacks.prediction import PredictionWriter
 from sivt_lightning.callbacks.progress import TrainingProgress
+from sivt_lightning.callbacks.synthetic import FIGURE as SYNTHETIC
+from sivt_lightning.callbacks.synthetic import SyntheticValidation
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
 from sivt_lightning.callbacks.watch import TrainingWatch
 from sivt_lightning.checkpoint import given_option, read_checkpoint, same_setting
+from sivt_lightning.compare import compare
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped
@@ -41,8 +44,8 @@ from sivt_lightning.thresholds import By
 
 DESCRIPTION = """One model that finds defects in many products, trained on good images only.
 fit trains, test measures on labelled images, predict looks at any folder of photos.
-Beside these, `sivt demo-data DIR` writes a small artificial data set to try them on, and `sivt benchmark` measures what
-a model costs on this machine."""
+Beside these, `sivt compare A B` lays the figures of tests side by side, `sivt demo-data DIR` writes a small artificial
+data set to try them on, and `sivt benchmark` measures what a model costs on this machine."""
 CHECKPOINT_VERBS = ("test", "predict")
 UNREADABLE_IMAGES = 3
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
@@ -96,12 +99,12 @@ class SIVTCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
             parser.add_argument("--name", type=str | None, help="Name of the run. Default: that of the config file.")
-            parser.add_argument(
-                "--patience",
-                type=PositiveInt | None,
-                help="Stop when val/loss has not reached a new low for this many validations. Default: never.",
-            )
+            told = "What best.ckpt is the best of: loss, or synthetic defects told apart, on held-out normal images."
+            parser.add_argument("--monitor", type=Monitor, default="val/loss", help=told)
+            told = "Stop when the monitored value has not got better for this many validations. Default: never."
+            parser.add_argument("--patience", type=PositiveInt | None, help=told)
             parser.add_lightning_class_args(ThresholdCalibration, "threshold")
+            parser.add_lightning_class_args(SyntheticValidation, "synthetic")
             parser.add_lightning_class_args(Panel, "panel")
         elif subcommand == "test":
             parser.add_argument("--output", type=str, default="test", help="Folder of the results. Default: RUN/test.")
@@ -210,6 +213,9 @@ class SIVTCLI(LightningCLI):
             kwargs["enable_model_summary"] = False  # TrainingProgress says what matters of it in a line
         if self.subcommand == "fit":
             logs = settings.logger in (None, True)
+            monitor = self._get(self.config_init, "monitor")
+            if monitor == SYNTHETIC and not self._get(self.config, "synthetic").per_image:
+                raise SIVTError(f"monitor is {monitor}, which synthetic.per_image 0 turns off: give 1 or more.")
             if logs:
                 place = (self.run_dir.parent.parent, self.run_dir.parent.name, self.run_dir.name)
                 kwargs["logger"] = [
@@ -221,11 +227,14 @@ class SIVTCLI(LightningCLI):
                 kwargs["callbacks"] += [LearningRateMonitor("step")]
             if (patience := self._get(self.config_init, "patience")) is not None:
                 # A checkpoint loads plain numbers only, not jsonargparse's kind.
-                kwargs["callbacks"] += [EarlyStopping("val/loss", mode="min", patience=int(patience))]
+                kwargs["callbacks"] += [EarlyStopping(monitor, mode=MODES[monitor], patience=int(patience))]
             self.config.fit.ckpt_path = None  # not for config.yaml: what it starts next is a run of its own
             if settings.enable_checkpointing is not False:
                 checkpoints = self.run_dir / "checkpoints"
-                kwargs["callbacks"] += [Interruption(checkpoints / "last.ckpt"), *checkpoint_callbacks(checkpoints)]
+                kwargs["callbacks"] += [
+                    Interruption(checkpoints / "last.ckpt"),
+                    *checkpoint_callbacks(checkpoints, monitor),
+                ]
                 plugins = settings.plugins or []
                 kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
         elif settings.logger is None:
@@ -270,7 +279,8 @@ class SIVTCLI(LightningCLI):
         best = self.run_dir / "checkpoints" / "best.ckpt"
         stopping: Any = self.trainer.early_stopping_callback
         if self.trainer.is_global_zero and stopping and stopping.stopped_epoch:
-            print(f"Ended after {self.trainer.current_epoch} epochs: val/loss has not fallen for {stopping.patience}.")
+            ended = f"Ended after {self.trainer.current_epoch} epochs"
+            print(f"{ended}: {stopping.monitor} has not got better for {stopping.patience}.")
         if self.trainer.is_global_zero and best.is_file():
             print(
                 f"\nThe model is {best}. Next:\n"
@@ -314,6 +324,8 @@ def main(args: Sequence[str] | None = None) -> int:
             return demo_data(args[1:])
         if args[:1] == ["benchmark"]:
             return benchmark(args[1:])
+        if args[:1] == ["compare"]:
+            return compare(args[1:])
         return SIVTCLI(args).exit_code
     except Stopped as stop:
         # One process alone says so and fails: Lightning would take it for a crash of the others.

@@ -1,7 +1,7 @@
 """From score to verdict: the thresholds of a model, and which of them an image is held against."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -52,23 +52,28 @@ class Thresholds:
         found = self.pooled if category is None else self.categories[category]
         return found if given is None else replace(found, image=given)
 
-    def doubts(self, categories: list[str | None]) -> list[str]:
-        """What to know of the chosen thresholds (None: the pooled one) that rest on too few images for the quantile.
+    def doubt(self, categories: Iterable[str | None]) -> str:
+        """What to know where chosen thresholds (None: the pooled one) rest on too few images for the quantile, or "".
 
         >>> few = Threshold(image=1.0, pixel=1.0, images=9)
-        >>> print(*Thresholds(0.99, few, {}).doubts([None]))
-        The threshold is the highest score of only 9 held-out normal images (quantile 0.99 takes 100), so expect about \
-1 in 10 good images above it: train with more images, or set one with --threshold.
+        >>> print(Thresholds(0.99, few, {}).doubt([None]))
+        The threshold rests on fewer held-out normal images than quantile 0.99 takes (100), so it is simply the \
+highest of their scores. Expect it to be exceeded by about 1 good image in 10. Train with more images, or set \
+--threshold.
         """
         needed = math.ceil(round(1 / (1 - self.quantile), 6))
         few = {name: images for name in categories if (images := self.of(name).images) < needed}
+        if not few:
+            return ""
+        of = ", ".join(name for name in few if name is not None)
         # The expected share of new normal scores above the highest of n is 1 / (n + 1), whatever their distribution.
-        return [
-            f"The threshold{'' if name is None else f' of {name}'} is the highest score of only {images} held-out "
-            f"normal images (quantile {self.quantile:g} takes {needed}), so expect about 1 in {images + 1} good images "
-            "above it: train with more images, or set one with --threshold."
-            for name, images in few.items()
-        ]
+        often = sorted({images + 1 for images in few.values()})
+        shares = str(often[0]) if len(often) == 1 else f"{often[0]} to {often[-1]}"
+        return (
+            f"The threshold{of and f' of {of}'} rests on fewer held-out normal images than quantile {self.quantile:g} "
+            f"takes ({needed}), so it is simply the highest of their scores. Expect it to be exceeded by about 1 good "
+            f"image in {shares}. Train with more images, or set --threshold."
+        )
 
 
 def check_given(threshold: float | None) -> float | None:

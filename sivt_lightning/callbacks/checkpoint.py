@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -11,11 +11,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sivt_lightning.errors import SIVTError
 
+# What may choose a checkpoint, none of which knows a test image, and which way is better.
+Monitor = Literal["val/loss", "val/synthetic_auroc"]
+MODES = {"val/loss": "min", "val/synthetic_auroc": "max"}
 
-def checkpoint_callbacks(directory: Path) -> list[ModelCheckpoint]:
-    """best.ckpt: lowest loss on held-out normal images, weights only; last.ckpt: all that a training goes on with."""
+
+def checkpoint_callbacks(directory: Path, monitor: Monitor = "val/loss") -> list[ModelCheckpoint]:
+    """best.ckpt: best `monitor`, weights only; last.ckpt: all that a training goes on with."""
     shared: dict[str, Any] = {"dirpath": directory, "enable_version_counter": False}
-    best = BestCheckpoint(**shared, filename="best", monitor="val/loss", mode="min", save_weights_only=True)
+    best = BestCheckpoint(**shared, filename="best", monitor=monitor, mode=MODES[monitor], save_weights_only=True)
     return [best, ModelCheckpoint(**shared, filename="last", save_on_train_epoch_end=True)]
 
 

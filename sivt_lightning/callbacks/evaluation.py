@@ -41,7 +41,7 @@ class Evaluation(Callback):
         self.threshold, self.threshold_by = check_given(threshold), threshold_by
         self.results: Results | None = None
         self.thresholds: dict[str, float] | None = None
-        self.doubts: list[str] = []
+        self.doubt = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a folder that cannot be written before the work, not after it."""
@@ -61,7 +61,7 @@ class Evaluation(Callback):
         chosen = {name: name if self.threshold_by == "category" else None for name in names}
         self.thresholds = {name: thresholds.of(by, self.threshold).image for name, by in chosen.items()}
         if self.threshold is None:
-            self.doubts = thresholds.doubts(list(dict.fromkeys(chosen.values())))
+            self.doubt = thresholds.doubt(chosen.values())
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
@@ -79,7 +79,7 @@ class Evaluation(Callback):
         if stage != "test":
             return
         # A process without any image was not asked for the thresholds.
-        self.thresholds, self.doubts = gather((self.thresholds, self.doubts))[0]
+        self.thresholds, self.doubt = gather((self.thresholds, self.doubt))[0]
         found = self.tally.outcome()
         del self.tally
         self.results = self._results(found, trainer, pl_module)
@@ -111,7 +111,7 @@ class Evaluation(Callback):
         }
 
     def _write(self, results: Results, found: Outcome) -> None:
-        notes = [*found.notes, *self.doubts]
+        notes = [*found.notes, *([self.doubt] if self.doubt else [])]
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
         write_whole(self.folder / "metrics.json", json.dumps(results, indent=2) + "\n")

@@ -132,7 +132,7 @@ class PredictionWriter(Callback):
         """That of each image. Raises SIVTError, before anything is written, where an image has none."""
         names = [self._category(path, thresholds) for path in self.paths]
         chosen = [thresholds.of(name, self.threshold) for name in names]
-        self.doubts = [] if self.threshold is not None else thresholds.doubts(list(dict.fromkeys(names)))
+        self.doubt = "" if self.threshold is not None else thresholds.doubt(names)
         return chosen
 
     def _category(self, path: PurePosixPath, thresholds: Thresholds) -> str | None:
@@ -153,7 +153,8 @@ class PredictionWriter(Callback):
         print(f"{len(rows)} images: {anomalous} anomalous, {normal} normal, {self.failed} without a result.")
         if self.failed:
             print("Why an image has no result is said in the column `error`.")
-        print(*self.doubts, sep="\n", end="\n" if self.doubts else "")
+        if self.doubt:
+            print(self.doubt)
         folders = ("masks", "overlays", "maps") if self.maps else ("masks", "overlays")
         print("Written:", *(self.folder / name for name in ("predictions.csv", *folders)))
 

@@ -65,7 +65,7 @@ class Tally:
             unknown = sample.anomalous and sample.mask_path is None
             if unknown or sample.category in self.without_masks:
                 continue
-            self.vanished[sample.category] += sample.anomalous and not bool(mask.any())
+            self.vanished[sample.category] += sample.anomalous and not mask.numpy().any()
             anomaly_map = maps[row][None]
             if anomaly_map.shape[1:] != mask.shape:
                 sized = interpolate(anomaly_map[None], size=mask.shape, mode="bilinear", align_corners=False)
@@ -82,10 +82,13 @@ class Tally:
                 account = metric.intervals()
                 metric.reset()
                 found.categories[name].update(_figures(kind, name, account, found.curves[kind]))
-                pooled = [condense(concatenate(*pooled, account), POOLED if kind == "pixel" else None)]
+                pooled.append(account)
+                if kind == "pixel" and sum(len(part.low) for part in pooled) > 4 * POOLED:
+                    pooled = [condense(concatenate(*pooled), POOLED)]
                 if kind == "image":
                     found.scores[name] = account
-            found.pooled.update(_figures(kind, "pooled", pooled[0], found.curves[kind]))
+            whole = condense(concatenate(*pooled), POOLED if kind == "pixel" else None)
+            found.pooled.update(_figures(kind, "pooled", whole, found.curves[kind]))
         found.notes.extend(self._notes(found))
         return found
 

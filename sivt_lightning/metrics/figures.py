@@ -74,10 +74,10 @@ class Ranking:
         rows = np.flatnonzero(self.rows.positives)
         point, count = self.point[rows], self.rows.positives[rows]
         # Positives above: of a point itself and those equal to it, of an interval all that are sure to be above it.
-        sure = self._certain(self.rows.positives)[self._from_high[rows]]
-        most = self._possible(self.rows.positives)[self._to_low[rows]]
-        false_least = self._certain(self.rows.negatives)[self._from_high[rows]]
-        false_most = self._possible(self.rows.negatives)[self._to_low[rows]]
+        sure = self._certain(self.rows.positives)[self._from_at_high[rows]]
+        most = self._possible(self.rows.positives)[self._to_at_low[rows]]
+        false_least = self._certain(self.rows.negatives)[self._from_at_high[rows]]
+        false_most = self._possible(self.rows.negatives)[self._to_at_low[rows]]
         # In the worst order of an interval its j-th positive has `sure + j` positives and all negatives above it. That
         # precision is concave in j, so the mean of its ends is no more than its mean.
         worst_first, worst_last = sure + 1, sure + count
@@ -93,26 +93,26 @@ class Ranking:
         if not self.defined:
             return Bounded(np.nan, np.nan)
         rows = np.flatnonzero(self.rows.positives)
-        above: dict[str, list[np.ndarray]] = {"certain": [], "possible": []}
-        for counts in (self.rows.positives, self.rows.negatives):
-            above["certain"].append(self._certain(counts))
-            above["possible"].append(self._possible(counts))
-        low_ends, high_ends = (self._from_low[rows], self._to_low[rows]), (self._from_high[rows], self._to_high[rows])
+        certain = [self._certain(counts) for counts in (self.rows.positives, self.rows.negatives)]
+        possible = [self._possible(counts) for counts in (self.rows.positives, self.rows.negatives)]
 
         def f1(true: np.ndarray, false: np.ndarray) -> float:
             return float((2 * true / (self.positives + true + false)).max())
 
-        true, false = above["certain"][0][low_ends[0]], above["possible"][1][low_ends[1]]
+        # With the threshold at a positive interval's beginning: all that is certain against all that is possible.
+        begins, ends = self._from_at_low[rows], self._to_at_low[rows]
+        true, false = certain[0][begins], possible[1][ends]
         low = f1(true, false)
-        middle = f1(0.5 * (true + above["possible"][0][low_ends[1]]), 0.5 * (false + above["certain"][1][low_ends[0]]))
-        high = f1(above["possible"][0][high_ends[1]], above["certain"][1][high_ends[0]])
+        middle = f1(0.5 * (true + possible[0][ends]), 0.5 * (false + certain[1][begins]))
+        # And at its end, the highest threshold at which its positives are possible.
+        high = f1(possible[0][self._to_at_high[rows]], certain[1][self._from_at_high[rows]])
         return self._bounded(low, middle, high)
 
     def curve(self, thresholds: int = 1000) -> "Curve":
         """False-positive rate, recall, precision and per-region overlap, at thresholds spread over the intervals."""
         rows = np.unique(np.linspace(0, len(self.rows.low) - 1, thresholds).round().astype(int))[::-1]
         middle = {
-            name: 0.5 * (self._certain(field)[self._from_low[rows]] + self._possible(field)[self._to_low[rows]])
+            name: 0.5 * (self._certain(field)[self._from_at_low[rows]] + self._possible(field)[self._to_at_low[rows]])
             for name, field in zip(Intervals._fields[2:], self.rows[2:], strict=True)
         }
         true, false = middle["positives"], middle["negatives"]
@@ -120,23 +120,34 @@ class Ranking:
         return Curve(false / self.negatives, true / self.positives, true / (true + false), overlap)
 
     # -- what lies above ---------------------------------------------------------------------------------------------
-    # Index of the first of the sorted beginnings ("from") or ends ("to") that is not below a row's low or high end.
+    # For each row the index of the first of the sorted beginnings ("from") or ends ("to") that is at or above ("_at"),
+    # or only above ("_above"), the row's own low or high end.
 
     @cached_property
-    def _from_low(self) -> Int[np.ndarray, " k"]:
-        return np.searchsorted(self.rows.low, self.rows.low)
+    def _from_at_low(self) -> Int[np.ndarray, " k"]:
+        return _first_equal(self.rows.low)
 
     @cached_property
-    def _from_high(self) -> Int[np.ndarray, " k"]:
+    def _from_at_high(self) -> Int[np.ndarray, " k"]:
         return np.searchsorted(self.rows.low, self.rows.high)
 
     @cached_property
-    def _to_low(self) -> Int[np.ndarray, " k"]:
+    def _from_above_high(self) -> Int[np.ndarray, " k"]:
+        return np.searchsorted(self.rows.low, self.rows.high, "right")
+
+    @cached_property
+    def _to_at_low(self) -> Int[np.ndarray, " k"]:
         return np.searchsorted(self.highs, self.rows.low)
 
     @cached_property
-    def _to_high(self) -> Int[np.ndarray, " k"]:
-        return np.searchsorted(self.highs, self.rows.high)
+    def _to_above_low(self) -> Int[np.ndarray, " k"]:
+        return np.searchsorted(self.highs, self.rows.low, "right")
+
+    @cached_property
+    def _to_at_high(self) -> Int[np.ndarray, " k"]:
+        found = np.empty(len(self.highs), np.int64)
+        found[self.by_high] = _first_equal(self.highs)
+        return found
 
     def _certain(self, counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:
         """At index i: sum over the intervals from the i-th lowest beginning on."""
@@ -157,12 +168,10 @@ class Ranking:
         rows = np.flatnonzero(self.rows.negatives)
         point, count = self.point[rows], self.rows.negatives[rows]
         certain, possible = self._certain(gain), self._possible(gain)
-        strictly = np.searchsorted(self.rows.low, self.rows.high[rows], "right")
-        low_start = certain[strictly]
-        low_end = np.where(point, certain[self._from_high[rows]], low_start)
-        high_end = possible[self._to_low[rows]]
-        strictly = np.searchsorted(self.highs, self.rows.low[rows], "right")
-        high_start = np.where(point, possible[strictly], high_end)
+        low_start = certain[self._from_above_high[rows]]
+        low_end = np.where(point, certain[self._from_at_high[rows]], low_start)
+        high_end = possible[self._to_at_low[rows]]
+        high_start = np.where(point, possible[self._to_above_low[rows]], high_end)
         reach = limit * self.negatives
         low, high = (
             _ramp_area(count, start, end, reach) / (reach * total)
@@ -173,6 +182,16 @@ class Ranking:
     def _bounded(self, low: float, value: float, high: float) -> Bounded:
         value = min(max(value, low), high)
         return Bounded(value, float(max(high - value, value - low) + self.rounding))
+
+
+def _first_equal(ordered: Float[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+    """For each the index of the first that is equal to it.
+
+    >>> _first_equal(np.array([1.0, 1.0, 2.0, 3.0, 3.0]))
+    array([0, 0, 2, 3, 3])
+    """
+    first = np.diff(ordered, prepend=-np.inf) != 0
+    return np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))
 
 
 def _ramp_area(

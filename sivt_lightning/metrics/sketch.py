@@ -61,6 +61,9 @@ class _Scores(NamedTuple):
     def select(self, negatives: Bool[np.ndarray, " n"], positives: Bool[np.ndarray, " p"]) -> "_Scores":
         return _Scores(self.negatives[negatives], self.positives[positives], self.weights[positives])
 
+    def above(self, limit: float) -> "_Scores":
+        return self.select(self.negatives > limit, self.positives > limit)
+
     def points(self) -> Intervals:
         return concatenate(points(self.negatives, positive=False), points(*self[1:], positive=True))
 
@@ -124,56 +127,51 @@ class RankSketch:
         return concatenate(_join([NOTHING, *self.new, *self.top]).points(), *self.aside, *self._binned())
 
     def _digest(self) -> None:
-        """Sort out the highest of the new scores, count the others."""
+        """Keep the highest of the new scores, count the others."""
         scores, self.new = _join(self.new), []
         if self.layout is None:
             self.limit = _lowest_of_top(scores)
-        self.top.append(scores.select(scores.negatives > self.limit, scores.positives > self.limit))
-        self._put_in_bins(scores, leaving_out=self.top[-1])
+        self.top.append(scores.above(self.limit))
+        self._put_in_bins(scores)
         if _count(self.top) > 4 * TOP:
             top = _join(self.top)
             self.limit = _lowest_of_top(top)
-            high = top.negatives > self.limit, top.positives > self.limit
-            self.top = [top.select(*high)]
-            low = top.select(~high[0], ~high[1])
-            self._put_in_bins(low, leaving_out=NOTHING)
+            self.top = [top.above(self.limit)]
+            self._put_in_bins(top)
 
-    def _put_in_bins(self, scores: "_Scores", leaving_out: "_Scores") -> None:
+    def _put_in_bins(self, scores: "_Scores") -> None:
+        """Those up to the limit."""
         if self.layout is None:
             self._lay_out(_cells(scores))
-        counts, crowded = self._counted(scores, leaving_out)
-        if counts[:2, crowded].sum() > _count([scores]) / 4:
-            now = _cells(scores)
-            self._lay_out(np.maximum(self.cells / max(self.cells.sum(), 1), now / now.sum()))
-            counts, crowded = self._counted(scores, leaving_out)
-        if crowded.any():
-            inside = [crowded[bins] for bins in self._bins(scores)]
-            sorted_out = scores.select(*(i & (v <= self.limit) for i, v in zip(inside, scores[:2], strict=True)))
-            self._set_aside(sorted_out.points())
-            counts[:, crowded] = 0
+        bins, counts, apart = self._counted(scores)
+        if counts[:2, apart].sum() > _count([scores]) / 4:
+            self._lay_out(_cells(scores))
+            bins, counts, apart = self._counted(scores)
+        inside = (apart[b] & (values <= self.limit) for b, values in zip(bins, scores[:2], strict=True))
+        self._set_aside(scores.select(*inside).points())
+        counts[:, apart] = 0
         self.counts += counts
-        assert self.layout is not None
-        self.cells += np.add.reduceat(counts[0] + counts[1], self.layout.start)
 
-    def _counted(self, scores: "_Scores", leaving_out: "_Scores") -> tuple[np.ndarray, np.ndarray]:
-        """Negatives, positives and weight that the scores bring into each bin, and which bins they crowd."""
+    def _counted(self, scores: "_Scores") -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """The scores' bins; the negatives, positives and weight in each; which bins are to be sorted instead."""
         assert self.layout is not None
+        *bins, limit = (self.layout.bin_of(values) for values in (*scores[:2], np.array([self.limit], np.float32)))
         counts = np.zeros((3, self.layout.bins))
-        for part, sign in ((scores, 1), (leaving_out, -1)):
-            negatives, positives = self._bins(part)
-            counts[0] += sign * np.bincount(negatives, minlength=self.layout.bins)
-            if len(positives):
-                counts[1] += sign * np.bincount(positives, minlength=self.layout.bins)
-                counts[2] += sign * np.bincount(positives, part.weights, minlength=self.layout.bins)
-        return counts, counts[0] + counts[1] > CROWDED
+        counts[0] = np.bincount(bins[0], minlength=self.layout.bins)
+        if len(bins[1]):
+            counts[1] = np.bincount(bins[1], minlength=self.layout.bins)
+            counts[2] = np.bincount(bins[1], scores.weights, minlength=self.layout.bins)
+        counts[:, limit[0] + 1 :] = 0
+        apart = counts[0] + counts[1] > CROWDED
+        apart[limit] = True  # the only bin with scores on both sides of the limit
+        return bins, counts, apart
 
-    def _bins(self, scores: "_Scores") -> list[np.ndarray]:
-        assert self.layout is not None
-        return [self.layout.bin_of(values) for values in scores[:2]]
-
-    def _lay_out(self, cells: np.ndarray) -> None:
-        self._set_aside(*self._binned())
-        self.layout = Layout.of(cells)
+    def _lay_out(self, now: Float[np.ndarray, " cells"]) -> None:
+        """For scores like those so far as well as for these."""
+        if self.layout is not None:
+            self._set_aside(*self._binned())
+            self.cells += np.add.reduceat(self.counts[0] + self.counts[1], self.layout.start)
+        self.layout = Layout.of(np.maximum(self.cells / max(self.cells.sum(), 1), now / now.sum()))
         self.counts = np.zeros((3, self.layout.bins))
 
     def _set_aside(self, *parts: Intervals) -> None:

@@ -62,6 +62,7 @@ def write_histograms(folder: Path, scores: Mapping[str, Any], thresholds: Mappin
         if threshold is not None:
             axis.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:.3g}")
         axis.set(title=_text(name), xlabel="anomaly score", ylabel="images")
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=7)
     return _save(picture, folder / "scores.png")
 

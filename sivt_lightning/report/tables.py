@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,7 @@ HEADINGS = {
 FIGURES = tuple(HEADINGS)
 OPERATING = {  # null where undefined
     "normal_images": "normal",
-    "anomalous_images": "anomalous",
+    "anomalous_images": "anom.",
     "threshold": "threshold",  # of "pooled" only where all images have the same
     "recall": "recall",  # share of the anomalous images that are called so
     "false_alarm_rate": "false alarms",  # share of the normal images that are called anomalous
@@ -125,9 +126,10 @@ def console_table(title: str, heading: Sequence[str], cells: Sequence[Sequence[s
 
     `Text` keeps square brackets in a name from being read as markup.
     """
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)  # narrow: eight columns in a terminal of 80
     for number, name in enumerate(heading):
-        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+        longest = max(map(len, name.split()), default=0)
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold", min_width=longest)
     for i, (name, *values) in enumerate(cells):
         table.add_row(Text(name), *(Text(value) for value in values), end_section=i == len(cells) - last - 1)
     return table

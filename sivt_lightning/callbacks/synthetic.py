@@ -1,0 +1,101 @@
+"""A validation score without labels: how well held-out images are told from the same with a synthetic defect."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from sivt_lightning.callbacks.common import gather
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.dataset import EvalSampler
+from sivt_lightning.data.images import read_image, to_tensor
+from sivt_lightning.data.synthetic import add_defect
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.metrics.figures import Ranking
+from sivt_lightning.metrics.intervals import concatenate, points
+from sivt_lightning.seeding import generator_for
+
+FIGURE = "val/synthetic_auroc"
+
+
+class SyntheticValidation(Callback):
+    """Logs val/synthetic_auroc: image AUROC of the held-out images against their defective twins, mean over categories.
+
+    The twins are drawn from (seed, image, number), the same ones in every epoch, process and restart. They are made at
+    the first validation and kept, as features where the data module keeps features.
+
+    Args:
+        per_image: twins of each held-out image; 0 for none, and no score.
+    """
+
+    def __init__(self, per_image: int = 1) -> None:
+        if per_image < 0:
+            raise SIVTError(f"synthetic.per_image is {per_image}: give 0 or more defective twins of each image.")
+        self.per_image = per_image
+        self.twins: list[tuple[int, Tensor]] | None = None  # position in val_set, and image (uint8) or features
+        self.normal: dict[int, float] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation."""
+        self.normal = {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Keep the scores of the images as they are."""
+        self.normal |= dict(zip(batch.index.tolist(), outputs.score.float().tolist(), strict=True))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the twins, and compare."""
+        if not self.per_image or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            if self.twins is None:
+                self.twins = self._make(trainer, pl_module, data)
+            twins = [(i, score) for i, score in self._scores(pl_module, data.eval_batch_size) if i in self.normal]
+        parts = gather((list(self.normal.items()), twins))
+        every = [[found for part in parts for found in part[defective]] for defective in (0, 1)]
+        pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
+
+    def _make(self, trainer: Trainer, module: Any, data: SIVTDataModule) -> list[tuple[int, Tensor]]:
+        made = []
+        for i in EvalSampler(len(data.val_set), trainer.global_rank, trainer.world_size):
+            image = to_tensor(read_image(data.val_set.samples[i].path), data.image_size)
+            for number in range(self.per_image):
+                twin = (add_defect(image, generator_for(module.hparams["seed"], i, number))[0] * 255).round().byte()
+                if data.cache != "off":
+                    twin = module.detector.features(_pixels(twin[None], module.device))[0].half().cpu()
+                made.append((i, twin))
+        return made
+
+    def _scores(self, module: Any, batch_size: int) -> list[tuple[int, float]]:
+        assert self.twins is not None  # made before
+        found = []
+        for start in range(0, len(self.twins), batch_size):
+            indices, kept = zip(*self.twins[start : start + batch_size], strict=True)
+            batch = torch.stack(kept).to(module.device)
+            features = module.detector.features(_pixels(batch, module.device)) if batch.dtype == torch.uint8 else batch
+            detection = module.detector.score(features.float(), module.detector.reconstruct(features.float()))
+            found += list(zip(indices, detection.score.tolist(), strict=True))
+        return found
+
+    def _auroc(self, data: SIVTDataModule, normal: list[tuple[int, float]], twins: list[tuple[int, float]]) -> float:
+        scores: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+        for defective, found in enumerate((normal, twins)):
+            for i, score in found:
+                scores[data.val_set.samples[i].category][defective].append(score)
+        values = []
+        for category in sorted(scores):
+            good, bad = (np.array(part) for part in scores[category])
+            account = concatenate(points(good, positive=False), points(bad, np.ones(len(bad)), positive=True))
+            values.append(Ranking(account).auroc().value)
+        return float(np.mean(values))
+
+
+def _pixels(images: Tensor, device: torch.device) -> Tensor:
+    return images.to(device).float() / 255

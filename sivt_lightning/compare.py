@@ -1,0 +1,191 @@
+"""`sivt compare`: the figures of several tests side by side."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from sivt_lightning.callbacks.common import csv_text, writable_folder, write_whole
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, markdown_table
+
+GROUPS = ("categories", "mean", "pooled")
+# Settings in which tests may differ and still be of one experiment: the seeds, and what changes no figure.
+SEEDS = {"seed"}
+WITHOUT_EFFECT = {"num_workers", "eval_batch_size", "cache_dir", "predict_path"}
+
+
+class Tested(NamedTuple):
+    """One `metrics.json`."""
+
+    name: str
+    results: dict[str, Any]
+
+
+class Column(NamedTuple):
+    """Tests of one experiment with different seeds, or a single test."""
+
+    name: str
+    tests: list[Tested]
+
+    def values(self, group: str, category: str, figure: str) -> list[float]:
+        """Of the tests in which the figure is defined."""
+        found = []
+        for _, results in self.tests:
+            figures = results[group].get(category, {}) if group == "categories" else results[group]
+            if figures.get(figure) is not None:
+                found.append(figures[figure])
+        return found
+
+
+def compare(args: Sequence[str]) -> int:
+    """`sivt compare A B ...`: a table on screen, and as a file where asked for."""
+    parser = ArgumentParser(
+        prog="sivt compare",
+        description="Lays the figures of several tests side by side and marks the best of each row. Tests that differ "
+        "only in seed are one column: their mean and standard deviation.\n"
+        "Example: sivt compare runs/small/version_0 runs/small/version_1 runs/other/version_0",
+    )
+    parser.add_argument("tests", type=str, nargs="+", help="metrics.json files, or run or test folders that hold one.")
+    told = f"Rows to show. Default: all of {', '.join(FIGURES)}."
+    parser.add_argument("--figures", type=list[str] | None, help=told)
+    parser.add_argument("--categories", type=bool, default=False, help="Also a row for each category.")
+    parser.add_argument("--output", type=str | None, help="File for the table, ending in .md or .csv.")
+    settings = parser.parse_args(list(args))
+    figures = list(FIGURES) if settings.figures is None else settings.figures
+    for figure in figures:
+        if figure not in FIGURES:
+            raise SIVTError(f"figures: {figure} is none of {', '.join(FIGURES)}.")
+    output = None if settings.output is None else Path(settings.output)
+    if output is not None and output.suffix not in (".md", ".csv"):
+        raise SIVTError(f"output {output}: give a file that ends in .md or .csv.")
+    tests = read_tests(settings.tests)
+    columns = group_seeds(tests)
+    heading = ["", *(column.name for column in columns)]
+    cells = comparison_rows(columns, figures, settings.categories)
+    notes = comparison_notes(tests, columns)
+    Console().print(console_table("Test figures side by side", heading, cells))
+    print(*notes, sep="\n")
+    if output is not None:
+        writable_folder(output.parent)
+        if output.suffix == ".csv":
+            numbers = [dict(zip(heading, row, strict=True)) for row in [heading, *cells]]
+            write_whole(output, csv_text(numbers, heading))
+        else:
+            lines = [*markdown_table(heading, cells), "", *(f"- {note}" for note in notes)]
+            write_whole(output, "\n".join(lines) + "\n")
+        print(f"Written: {output}")
+    return 0
+
+
+def read_tests(paths: Sequence[str]) -> list[Tested]:
+    """The `metrics.json` that each path is or holds, named by what tells the paths apart.
+
+    Raises SIVTError where there is none, or it is no table of figures.
+    """
+    files = [_find(Path(path)) for path in paths]
+    folders = [[part for part in file.resolve().parent.parts if part != "test"] for file in files]
+    shared = 0
+    while len(folders) > 1 and all(len(f) > shared + 1 for f in folders) and len({f[shared] for f in folders}) == 1:
+        shared += 1
+    if len(folders) == 1:
+        shared = max(0, len(folders[0]) - 2)
+    return [Tested("/".join(folder[shared:]), _read(file)) for file, folder in zip(files, folders, strict=True)]
+
+
+def _find(path: Path) -> Path:
+    for file in (path, path / "metrics.json", path / "test" / "metrics.json"):
+        if file.is_file():
+            return file
+    raise SIVTError(f"{path}: no metrics.json there. Name the file or folder that `sivt test` wrote.")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        categories, mean, pooled = (results[group] for group in GROUPS)
+        for figures in (*categories.values(), mean, pooled):
+            if not all(value is None or isinstance(value, int | float) for value in figures.values()):
+                raise TypeError("a figure is no number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SIVTError(f"{file}: not a metrics.json of `sivt test` ({error}). Test the model again.") from error
+    return results
+
+
+def group_seeds(tests: Sequence[Tested]) -> list[Column]:
+    """Tests whose settings are equal but for their seeds share a column; those without settings stay alone."""
+    groups: dict[str, list[Tested]] = {}
+    for number, test in enumerate(tests):
+        settings = test.results.get("settings")
+        key = json.dumps(_without(settings, SEEDS | WITHOUT_EFFECT), sort_keys=True) if settings else str(number)
+        groups.setdefault(key, []).append(test)
+    columns = []
+    for group in groups.values():
+        several = len({json.dumps(test.results.get("settings"), sort_keys=True) for test in group}) > 1
+        if several:
+            columns.append(Column(f"{group[0].name} ({len(group)} seeds)", group))
+        else:
+            columns += [Column(test.name, [test]) for test in group]
+    return columns
+
+
+def _without(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {
+        part: {key: value for key, value in values.items() if key not in names} for part, values in settings.items()
+    }
+
+
+def comparison_rows(columns: Sequence[Column], figures: Sequence[str], categories: bool) -> list[list[str]]:
+    """A row for the mean and the pooled value of each figure, and where asked for one for each category."""
+    names = list(dict.fromkeys(name for c in columns for test in c.tests for name in test.results["categories"]))
+    rows = []
+    for figure in figures:
+        for group, category in [*([("categories", name) for name in names] if categories else []), *_BOTH]:
+            label = f"{HEADINGS[figure]}, {category or group}"
+            rows.append([label, *_cells([column.values(group, category, figure) for column in columns])])
+    return rows
+
+
+_BOTH = [("mean", ""), ("pooled", "")]
+
+
+def _cells(values: Sequence[Sequence[float]]) -> list[str]:
+    """
+    >>> _cells([[0.5], [0.25, 0.75], [], [0.1]])
+    ['0.5000 *', '0.5000 ± 0.3536 *', '-', '0.1000']
+    """
+    texts = [f"{statistics.fmean(column):.4f}" if column else "-" for column in values]
+    best = max((text for text in texts if text != "-"), default="")
+    marked = sum(bool(column) for column in values) > 1
+    cells = []
+    for column, text in zip(values, texts, strict=True):
+        spread = f" ± {statistics.stdev(column):.4f}" if len(column) > 1 else ""
+        cells.append(f"{text}{spread}{' *' if marked and text == best else ''}")
+    return cells
+
+
+def comparison_notes(tests: Sequence[Tested], columns: Sequence[Column]) -> list[str]:
+    """What a reader of the table has to know."""
+    notes = ["*: the best of the row. ±: sample standard deviation over seeds."]
+    for column in columns:
+        if len(column.tests) > 1:
+            notes.append(f"{column.name}: {', '.join(test.name for test in column.tests)}.")
+    if len({tuple(sorted(test.results["categories"])) for test in tests}) > 1:
+        notes.append("The tests are of different categories, so their means and pooled figures do not compare.")
+    counted = [test.results.get("operating_points", {}).get("categories", {}) for test in tests]
+    images = {
+        json.dumps({name: (p["normal_images"], p["anomalous_images"]) for name, p in sorted(points.items())})
+        for points in counted
+        if points
+    }
+    if len(images) > 1:
+        notes.append("The tests are of different numbers of images, so they are not of the same data.")
+    if len({test.results.get("settings", {}).get("test", {}).get("full_resolution") for test in tests}) > 1:
+        notes.append(
+            "Some tests compare maps with masks at full resolution and some do not: their pixel figures differ."
+        )
+    return notes
