@@ -20,11 +20,13 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from sivt_lightning.callbacks import Evaluation
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
+from sivt_lightning.data import layouts
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
 from sivt_lightning.report.tables import FIGURES, OPERATING, Results, console_tables, csv_table, markdown_tables
+from sivt_lightning.thresholds import Threshold, Thresholds
 
 SIZE = 16
 MASK = Path("mask.png")
@@ -272,6 +274,75 @@ def test_the_files_hold_the_contract_and_the_console_the_same(root: Path, capsys
     printed = capsys.readouterr().out
     assert f"{stored['mean']['pixel_auroc']:.4f}" in printed
     assert str(output / "metrics.json") in printed
+
+
+def map_of(index: int) -> torch.Tensor:
+    return torch.rand(SIZE, SIZE, generator=torch.Generator().manual_seed(index))
+
+
+def test_at_full_resolution_maps_are_compared_at_the_masks_own_size(root: Path) -> None:
+    """Photos of 48 x 32 with masks of 24 x 16: the map of 16 x 16 is stretched to either."""
+
+    class Fixed(Probe):
+        def test_step(self, batch: Any, batch_idx: int) -> Detection:
+            maps = torch.stack([map_of(i) for i in batch.index.tolist()])
+            return Detection(maps.amax((1, 2)), maps)
+
+    scores, labels = [], []
+    for index, sample in enumerate(layouts.test_samples(root, None)):
+        Image.open(sample.path).resize((48, 32)).save(sample.path)
+        mask = np.zeros((32, 48), bool)
+        if sample.mask_path is not None:
+            Image.open(sample.mask_path).resize((24, 16), Image.Resampling.NEAREST).save(sample.mask_path)
+            mask = np.asarray(Image.open(sample.mask_path)) > 0
+        stretched = torch.nn.functional.interpolate(map_of(index)[None, None], size=mask.shape, mode="bilinear")
+        scores.append(stretched.numpy().reshape(-1))
+        labels.append(mask.reshape(-1))
+    assert sum(len(part) for part in labels) == 6 * 32 * 48 + 6 * 16 * 24
+    full, squeezed = (Evaluation(str(root.parent / name), full_resolution=name == "full") for name in ("full", "half"))
+    for evaluation in (full, squeezed):
+        run_test(root, evaluation, Fixed())
+        assert evaluation.results is not None
+    expected = roc_auc_score(np.concatenate(labels), np.concatenate(scores))
+    assert full.results["pooled"]["pixel_auroc"] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
+    assert squeezed.results["pooled"]["pixel_auroc"] != pytest.approx(expected, abs=1e-4)  # type: ignore[index]
+
+
+def test_verdicts_follow_the_thresholds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Probe()
+    categories = {"bolt": Threshold(0.0, 0.0, 200), "nut": Threshold(0.9, 0.9, 3)}
+    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), categories)  # type: ignore[assignment]
+    recall = {}
+    for name, settings in {
+        "pooled": {},
+        "category": {"threshold_by": "category"},
+        "given": {"threshold": 0.0, "threshold_by": "category"},
+    }.items():
+        evaluation = Evaluation(str(root.parent / name), curves=False, **settings)
+        run_test(root, evaluation, model)
+        assert evaluation.results is not None
+        points = evaluation.results["operating_points"]["categories"]
+        recall[name] = (points["bolt"]["false_alarm_rate"], points["nut"]["recall"])
+        told = capsys.readouterr().out
+        assert ("threshold of nut rests on fewer" in told) == (name == "category")
+    assert recall == {"pooled": (0.0, 1.0), "category": (1.0, 0.0), "given": (1.0, 1.0)}
+    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), {})  # type: ignore[assignment]
+    with pytest.raises(SIVTError, match="no threshold for category 'bolt'"):
+        run_test(root, Evaluation(str(root.parent / "none"), threshold_by="category"), model)
+
+
+def test_without_thresholds_there_are_figures_but_no_verdicts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = Evaluation(str(root.parent / "out"))
+    run_test(root, evaluation, Probe())
+    assert evaluation.results is not None
+    assert evaluation.results["operating_points"]["pooled"]["recall"] is None
+    assert "holds no thresholds" in capsys.readouterr().out
+
+
+def test_a_category_with_a_hostile_name_is_drawn(root: Path) -> None:
+    (root / "nut").rename(root / "_$\\frac{<b>")
+    run_test(root, Evaluation(str(root.parent / "out")), Probe())
+    assert (root.parent / "out" / "curves" / "scores.png").stat().st_size > 1000
 
 
 def test_a_score_that_is_no_number_gives_no_figures(root: Path) -> None:

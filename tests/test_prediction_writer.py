@@ -161,6 +161,57 @@ def test_the_default_folder_bears_the_name_of_what_is_predicted(
     assert [row["path"] for row in rows_of(tmp_path / "predictions" / "b" / "predictions.csv")] == ["b.png"]
 
 
+def test_a_threshold_given_by_hand_wins(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict(photos, PredictionWriter(str(tmp_path / "out"), threshold=1.5))
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert {row["threshold"] for row in rows} == {"1.5"}
+    assert [row["is_anomalous"] for row in rows] == ["false", "", "false", "false"]
+    assert rows[0]["anomalous_share"] == "0.25"  # of the pixels' threshold, which stays
+    with pytest.raises(SIVTError, match="threshold is -1"):
+        PredictionWriter(threshold=-1.0)
+
+
+def test_thresholds_by_category_are_those_of_the_folders(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paint(photos / "bolt" / "line 1" / "d.png", 60)  # the upper folder counts
+    for name in ("b.png", "c.png"):
+        (photos / name).unlink()
+    predict(photos, PredictionWriter(str(tmp_path / "out"), threshold_by="category"))
+    rows = {row["path"]: row for row in rows_of(tmp_path / "out" / "predictions.csv")}
+    assert {path: (row["threshold"], row["is_anomalous"]) for path, row in rows.items()} == {
+        "bolt/line 1/d.png": ("0.2", "true"),
+        "line 1/a.jpg": ("2", "false"),
+        "line 1/a.png": ("2", "false"),
+    }
+    assert rows["bolt/line 1/d.png"]["anomalous_share"] == "0.25"  # 60 / 255 is above its category's 0.1 only
+    told = capsys.readouterr().out
+    assert "The threshold of bolt rests on fewer held-out normal images" in told
+    assert "about 1 good image in 5" in told
+    predict(photos / "line 1", PredictionWriter(str(tmp_path / "inside"), threshold_by="category"))  # named by itself
+    assert {row["threshold"] for row in rows_of(tmp_path / "inside" / "predictions.csv")} == {"2"}
+
+
+def test_one_category_for_all_images(photos: Path, tmp_path: Path) -> None:
+    predict(photos, PredictionWriter(str(tmp_path / "out"), category="bolt"))
+    assert {row["threshold"] for row in rows_of(tmp_path / "out" / "predictions.csv")} == {"0.2"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"threshold_by": "category"}, r"b.png: none of its folders \(photos\) is a category"),
+        ({"category": "nut"}, "no threshold for category 'nut'"),
+    ],
+)
+def test_an_unknown_category_is_refused_before_anything_is_written(
+    settings: dict[str, Any], told: str, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SIVTError, match=told):
+        predict(photos, PredictionWriter(str(tmp_path / "out"), **settings))
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_thresholds_there_is_no_verdict_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SIVTError, match="no thresholds"):
         predict(photos, PredictionWriter(str(tmp_path / "out")), Probe(thresholds=None))

@@ -47,6 +47,8 @@ class Ranking:
         self.by_high = np.argsort(rows.high, kind="stable")
         self.highs = rows.high[self.by_high]
         self.negatives, self.positives, self.weight = (float(field.sum()) for field in rows[2:])
+        self._certain_sums: dict[str, np.ndarray] = {}
+        self._possible_sums: dict[str, np.ndarray] = {}
         self.defined = self.negatives > 0 and self.positives > 0
         # Sums and means of that many numbers are rounded by no more.
         self.rounding = 4 * max(len(rows.low), 16) * float(np.finfo(np.float64).eps)
@@ -57,7 +59,7 @@ class Ranking:
 
     def auroc(self) -> Bounded:
         """Area under the receiver operating characteristic; equal scores count half."""
-        return self._area(self.rows.positives, self.positives, 1.0)
+        return self._area("positives", 1.0)
 
     def aupro(self, limit: float = FPR_LIMIT) -> Bounded:
         """Area under the per-region overlap up to a false-positive rate of `limit`, as a share of `limit`.
@@ -65,7 +67,7 @@ class Ranking:
         The overlap is the mean over all regions of the share of the region's pixels at the threshold or above; the
         curve is interpolated linearly, at `limit` too. `weight` must be 1 / area of a positive's region.
         """
-        return self._area(self.rows.weight, self.weight, limit)
+        return self._area("weight", limit)
 
     def ap(self) -> Bounded:
         """Mean over the positives of the precision at their own score, equal scores being taken together."""
@@ -74,10 +76,10 @@ class Ranking:
         rows = np.flatnonzero(self.rows.positives)
         point, count = self.point[rows], self.rows.positives[rows]
         # Positives above: of a point itself and those equal to it, of an interval all that are sure to be above it.
-        sure = self._certain(self.rows.positives)[self._from_at_high[rows]]
-        most = self._possible(self.rows.positives)[self._to_at_low[rows]]
-        false_least = self._certain(self.rows.negatives)[self._from_at_high[rows]]
-        false_most = self._possible(self.rows.negatives)[self._to_at_low[rows]]
+        sure = self._certain("positives")[self._from_at_high[rows]]
+        most = self._possible("positives")[self._to_at_low[rows]]
+        false_least = self._certain("negatives")[self._from_at_high[rows]]
+        false_most = self._possible("negatives")[self._to_at_low[rows]]
         # In the worst order of an interval its j-th positive has `sure + j` positives and all negatives above it. That
         # precision is concave in j, so the mean of its ends is no more than its mean.
         worst_first, worst_last = sure + 1, sure + count
@@ -93,8 +95,7 @@ class Ranking:
         if not self.defined:
             return Bounded(np.nan, np.nan)
         rows = np.flatnonzero(self.rows.positives)
-        certain = [self._certain(counts) for counts in (self.rows.positives, self.rows.negatives)]
-        possible = [self._possible(counts) for counts in (self.rows.positives, self.rows.negatives)]
+        certain, possible = ([above("positives"), above("negatives")] for above in (self._certain, self._possible))
 
         def f1(true: np.ndarray, false: np.ndarray) -> float:
             return float((2 * true / (self.positives + true + false)).max())
@@ -112,8 +113,8 @@ class Ranking:
         """False-positive rate, recall, precision and per-region overlap, at thresholds spread over the intervals."""
         rows = np.unique(np.linspace(0, len(self.rows.low) - 1, thresholds).round().astype(int))[::-1]
         middle = {
-            name: 0.5 * (self._certain(field)[self._from_at_low[rows]] + self._possible(field)[self._to_at_low[rows]])
-            for name, field in zip(Intervals._fields[2:], self.rows[2:], strict=True)
+            name: 0.5 * (self._certain(name)[self._from_at_low[rows]] + self._possible(name)[self._to_at_low[rows]])
+            for name in Intervals._fields[2:]
         }
         true, false = middle["positives"], middle["negatives"]
         overlap = middle["weight"] / self.weight
@@ -149,16 +150,20 @@ class Ranking:
         found[self.by_high] = _first_equal(self.highs)
         return found
 
-    def _certain(self, counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:
-        """At index i: sum over the intervals from the i-th lowest beginning on."""
-        return np.append(np.cumsum(counts[::-1])[::-1], 0.0)
+    def _certain(self, field: str) -> Float[np.ndarray, " k_and_1"]:
+        """At index i: sum of that field over the intervals from the i-th lowest beginning on."""
+        if field not in self._certain_sums:
+            self._certain_sums[field] = _sums_from(getattr(self.rows, field))
+        return self._certain_sums[field]
 
-    def _possible(self, counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:
-        """At index i: sum over the intervals from the i-th lowest end on."""
-        return np.append(np.cumsum(counts[self.by_high][::-1])[::-1], 0.0)
+    def _possible(self, field: str) -> Float[np.ndarray, " k_and_1"]:
+        """At index i: sum of that field over the intervals from the i-th lowest end on."""
+        if field not in self._possible_sums:
+            self._possible_sums[field] = _sums_from(getattr(self.rows, field)[self.by_high])
+        return self._possible_sums[field]
 
-    def _area(self, gain: Float[np.ndarray, " k"], total: float, limit: float) -> Bounded:
-        """Area under the share of `gain` above the negatives' scores, over the share of negatives, up to `limit`.
+    def _area(self, gain: str, limit: float) -> Bounded:
+        """Area under the share of the field `gain` above the negatives, over the share of negatives, up to `limit`.
 
         A negative adds the gain above its score to the area. Equal ones share the gain that is equal to them, the
         first having none of it above and the last all: a ramp, linear as the curve between its points.
@@ -174,7 +179,7 @@ class Ranking:
         high_start = np.where(point, possible[self._to_above_low[rows]], high_end)
         reach = limit * self.negatives
         low, high = (
-            _ramp_area(count, start, end, reach) / (reach * total)
+            _ramp_area(count, start, end, reach) / (reach * getattr(self, gain))
             for start, end in ((low_start, low_end), (high_start, high_end))
         )
         return self._bounded(low, 0.5 * (low + high), high)
@@ -182,6 +187,14 @@ class Ranking:
     def _bounded(self, low: float, value: float, high: float) -> Bounded:
         value = min(max(value, low), high)
         return Bounded(value, float(max(high - value, value - low) + self.rounding))
+
+
+def _sums_from(counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:
+    """
+    >>> _sums_from(np.array([1.0, 2.0, 3.0]))
+    array([6., 5., 3., 0.])
+    """
+    return np.append(np.cumsum(counts[::-1])[::-1], 0.0)
 
 
 def _first_equal(ordered: Float[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
@@ -203,7 +216,9 @@ def _ramp_area(
         count, start, end = count[order], start[order], end[order]
         done = np.cumsum(count)
         last = int(np.searchsorted(done, reach))
-        part = reach - (done[last - 1] if last else 0.0)
-        area = part * start[last] + 0.5 * (end[last] - start[last]) * part**2 / count[last]
-        return float(area + 0.5 * (count[:last] @ (start[:last] + end[:last])))
+        ramp = (start == start[last]) & (end == end[last])  # rows of one score share a ramp
+        first = int(np.argmax(ramp))
+        part = reach - (done[first - 1] if first else 0.0)
+        area = part * start[last] + 0.5 * (end[last] - start[last]) * part**2 / count[ramp].sum()
+        return float(area + 0.5 * (count[:first] @ (start[:first] + end[:first])))
     return float(0.5 * (count @ (start + end)))

@@ -35,8 +35,8 @@ class Intervals(NamedTuple):
     def sorted(self) -> "Intervals":
         """By `low`, among equal ones by `high`."""
         # Unlike lexsort, this sort makes use of long stretches that are in order already, and that is what there is.
-        rows = self.take(np.argsort(self.high, kind="stable"))
-        return rows.take(np.argsort(rows.low, kind="stable"))
+        by_high = np.argsort(self.high, kind="stable")
+        return self.take(by_high[np.argsort(self.low[by_high], kind="stable")])
 
 
 def points(

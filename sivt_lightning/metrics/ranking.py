@@ -33,7 +33,8 @@ class _RankingMetric(Metric):
         self._settle()
         rows = [part for part in ([self.rows] if isinstance(self.rows, Tensor) else self.rows) if part.numel()]
         fields = torch.cat([torch.empty(0, 5, dtype=torch.float64), *(part.cpu() for part in rows)]).T
-        return condense(Intervals(*fields.contiguous().numpy()), None if self.exact else RAW)
+        intervals = Intervals(*fields.contiguous().numpy())
+        return intervals if self.exact or len(intervals.low) <= RAW else condense(intervals, RAW)
 
     def figures(self) -> dict[str, Bounded]:
         """Each figure with the bound on its error."""
@@ -98,7 +99,7 @@ class ImageRanking(_RankingMetric):
 class PixelRanking(_RankingMetric):
     """AUROC, AP, F1-max and AUPRO of anomaly maps, in one pass and in memory that does not grow with their number.
 
-    They are exact to the bound that comes with each; up to 2^19 pixels are kept as they are, and the bound is rounding.
+    They are exact to the bound that comes with each; up to 2^20 pixels are kept as they are, and the bound is rounding.
 
     >>> metric = PixelRanking()
     >>> maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])

@@ -15,6 +15,12 @@ def region_weights(mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, 
     >>> region_weights(np.array([[1, 0, 0, 0], [0, 1, 0, 1]], dtype=bool))
     array([0.5, 0.5, 1. ])
     """
-    labels, regions = ndimage.label(mask, EIGHT_NEIGHBOURS)
-    inside = labels[mask] - 1
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return np.empty(0)
+    part = mask[
+        rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1
+    ]  # a defect is small, and the rest is quickly left out
+    labels, regions = ndimage.label(part, EIGHT_NEIGHBOURS)
+    inside = labels[part] - 1
     return 1 / np.bincount(inside, minlength=regions)[inside]

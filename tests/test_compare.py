@@ -1,0 +1,128 @@
+"""Several tests side by side: the best marked, seeds put together, nothing compared that does not compare unsaid."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sivt_lightning.cli import main
+from sivt_lightning.report.tables import FIGURES
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def write(name: str, value: float | None, seed: int = 0, width: int = 16, category: str = "bolt", **test: Any) -> str:
+    """A run's metrics.json in which every figure is `value`."""
+    figures = dict.fromkeys(FIGURES, value)
+    counts = {"normal_images": test.pop("normal", 5), "anomalous_images": 5}
+    settings = {
+        "model": {"width": width, "seed": seed},
+        "data": {"root": "data", "seed": seed, "num_workers": seed},
+        "test": {"full_resolution": False} | test,
+    }
+    results = {
+        "categories": {category: figures},
+        "mean": figures,
+        "pooled": figures | {"pixel_ap": None},
+        "operating_points": {"categories": {category: counts}},
+        "settings": settings,
+    }
+    folder = Path("runs", name, "test")
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(results))
+    return str(folder.parent)
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["compare", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_best_of_each_row_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5), write("b", 0.75, width=32), write("c", 0.75, width=64)]
+    lines = shown(capsys, *runs, "--figures", "[image_auroc,pixel_ap]").splitlines()
+    assert lines[1 + 1].split() == ["a", "b", "c"]
+    rows = {
+        " ".join(line.split()[:3]): line.split()[3:] for line in lines if line.strip().startswith(("image", "pixel"))
+    }
+    assert rows["image AUROC, mean"] == ["0.5000", "0.7500", "*", "0.7500", "*"]
+    assert rows["pixel AP, pooled"] == ["-", "-", "-"]
+    assert len(rows) == 4
+
+
+def test_runs_that_differ_in_seed_only_share_a_column(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5, seed=0), write("b", 0.7, seed=1), write("c", 0.9, seed=2), write("d", 0.6, width=32)]
+    told = shown(capsys, *runs)
+    assert "a (3 seeds)" in told
+    assert "0.7000 ± 0.2000 *" in told
+    assert "a (3 seeds): a, b, c." in told
+    assert " 0.6000 " in told
+
+
+def test_one_test_given_twice_is_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    run = write("a", 0.5)
+    told = shown(capsys, run, run + "/test/metrics.json")
+    assert "seeds)" not in told
+    assert "± 0" not in told
+
+
+def test_rows_for_categories_and_files(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5, category="x|y"), write("b", None, width=32, category="x|y")]
+    told = shown(capsys, *runs, "--categories", "true", "--output", "out/table.md")
+    assert "image AUROC, x|y" in told
+    lines = Path("out/table.md").read_text().splitlines()
+    assert lines[0] == "|  | a | b |"
+    assert r"| image AUROC, x\|y | 0.5000 | - |" in lines
+    shown(capsys, *runs, "--output", "out/table.csv")
+    assert Path("out/table.csv").read_text().splitlines()[1] == '"image AUROC, mean",0.5000,-'
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"category": "nut"}, "different categories"),
+        ({"normal": 6}, "different numbers of images"),
+        ({"full_resolution": True}, "at full resolution"),
+    ],
+)
+def test_what_does_not_compare_is_told(other: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told in shown(capsys, write("a", 0.5), write("b", 0.6, **other))
+
+
+def test_a_table_without_settings_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5), write("b", 0.6)]
+    for run in runs:
+        file = Path(run, "test", "metrics.json")
+        results = json.loads(file.read_text())
+        file.write_text(json.dumps({group: results[group] for group in ("categories", "mean", "pooled")}))
+    assert "seeds)" not in shown(capsys, *runs)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "not a metrics.json"),
+        ("no json", "not a metrics.json"),
+        ('{"categories": [], "mean": 1, "pooled": 2}', "not"),
+    ],
+)
+def test_a_foreign_file_gets_one_sentence(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("metrics.json").write_text(text)
+    assert main(["compare", "metrics.json"]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_mistakes_get_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    run = write("a", 0.5)
+    for arguments, told in (
+        (["nowhere"], "no metrics.json there"),
+        ([run, "--figures", "[beauty]"], "beauty is none of"),
+        ([run, "--output", "table.pdf"], ".md or .csv"),
+    ):
+        assert main(["compare", *arguments]) == 1
+        assert told in capsys.readouterr().err

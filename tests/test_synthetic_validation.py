@@ -1,0 +1,102 @@
+"""The validation score from synthetic defects: the same in every epoch, process and restart, and what it may choose."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import rows_of, write_tiny_data
+from lightning import LightningModule, Trainer
+from sklearn.metrics import roc_auc_score
+
+from sivt_lightning.callbacks.synthetic import FIGURE, SyntheticValidation
+from sivt_lightning.cli import main
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.images import read_image, to_tensor
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.detector import Detection
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def logged(run: str) -> list[dict[str, str]]:
+    return [row for row in rows_of(Path("runs", run, "version_0", "metrics.csv")) if row["val/loss"]]
+
+
+@pytest.mark.parametrize("cache", ["off", "memory", "disk"])
+def test_it_is_logged_whatever_is_kept_and_is_the_same_each_time(cache: str, tiny_config: Path) -> None:
+    arguments = ["fit", "--config", str(tiny_config), "--data.cache", cache, "--data.val_share", "0.3"]
+    for run in ("one", "two"):
+        assert main([*arguments, "--name", run]) == 0
+    values = [float(row["val/synthetic_auroc"]) for row in logged("one")]
+    assert len(values) == 2
+    assert all(0 <= value <= 1 for value in values)
+    assert logged("two")[1]["val/synthetic_auroc"] == logged("one")[1]["val/synthetic_auroc"]
+
+
+def test_it_chooses_best_ckpt_where_asked_and_ends_the_training(
+    tiny_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.5, 0.9, 0.7, 0.8, 0.6])
+    monkeypatch.setattr(SyntheticValidation, "_auroc", lambda *_: next(values))
+    arguments = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "5", "--patience", "2"]
+    assert main([*arguments, "--monitor", "val/synthetic_auroc", "--name", "a"]) == 0
+    best = torch.load("runs/a/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == 1
+    assert "val/synthetic_auroc has not got better for 2" in capsys.readouterr().out
+    values_logged = [float(row["val/synthetic_auroc"]) for row in logged("a")]
+    assert values_logged == pytest.approx([0.5, 0.9, 0.7, 0.8], abs=1e-6)
+
+
+def test_without_twins_there_is_no_score(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", "--config", str(tiny_config), "--synthetic.per_image", "0", "--trainer.max_epochs", "1"]
+    assert main(arguments) == 0
+    assert "val/synthetic_auroc" not in logged("tiny")[0]
+    assert main([*arguments, "--monitor", "val/synthetic_auroc"]) == 1
+    assert "give 1 or more" in capsys.readouterr().err
+    with pytest.raises(SIVTError, match="per_image"):
+        SyntheticValidation(-1)
+
+
+class Probe(LightningModule):
+    """Scores an image by its mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters({"seed": 3})
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        score = lambda images, _: Detection(images.mean((1, 2, 3)), images[:, 0])  # noqa: E731
+        self.detector = SimpleNamespace(features=lambda x: x, reconstruct=lambda x: x, score=score)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return self.weight * 0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Detection:
+        return self.detector.score(batch.images, None)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
+    data = SIVTDataModule(str(write_tiny_data(tmp_path / "data")), image_size=32, val_share=0.5, num_workers=0)
+    callback = SyntheticValidation(per_image=2)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, callbacks=[callback], **quiet)
+    trainer.fit(Probe(), data)
+    samples = data.val_set.samples
+    normal = [float(to_tensor(read_image(sample.path), 32).mean()) for sample in samples]
+    assert callback.twins is not None
+    twins = [(i, float(twin.float().mean() / 255)) for i, twin in callback.twins]
+    assert [i for i, _ in twins] == [i for i in range(10) for _ in range(2)]
+    expected = []
+    for category in ("across", "down"):
+        good = [normal[i] for i, sample in enumerate(samples) if sample.category == category]
+        bad = [score for i, score in twins if samples[i].category == category]
+        expected.append(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
+    assert float(trainer.callback_metrics[FIGURE]) == pytest.approx(np.mean(expected), abs=1e-6)
