@@ -282,6 +282,8 @@ class SIVTCLI(LightningCLI):
             ended = f"Ended after {self.trainer.current_epoch} epochs"
             print(f"{ended}: {stopping.monitor} has not got better for {stopping.patience}.")
         if self.trainer.is_global_zero and best.is_file():
+            if self.model.thresholds and (doubt := self.model.thresholds.doubt([None])):
+                print(f"\n{doubt}")
             print(
                 f"\nThe model is {best}. Next:\n"
                 f"  sivt test --ckpt_path {best}\n"

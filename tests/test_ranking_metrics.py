@@ -1,7 +1,10 @@
 """Streaming metrics against exact ones: the bound always holds, and the error is small whatever the scores are."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,6 +272,53 @@ def test_forward_reset_and_copies_behave_as_torchmetrics_has_it() -> None:
     metric.reset()
     metric.update(maps[2:], masks[2:])
     assert metric.compute() == alone
+
+
+PROCESS = """
+import sys, torch
+import torch.distributed as dist
+from sivt_lightning.metrics.ranking import ImageRanking, PixelRanking
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+given = torch.load(f"{folder}/given.pt", weights_only=True)
+images, alone, pixels = ImageRanking(), ImageRanking(), PixelRanking()
+images.update(given["scores"][rank::2], given["labels"][rank::2])
+if rank:  # nothing on the other
+    alone.update(given["scores"], given["labels"])
+part = slice(0, 20) if rank else slice(20, None)
+pixels.update(given["maps"][part], given["masks"][part])
+found = {"images": images.compute(), "alone": alone.compute(), "pixels": pixels.compute()}
+torch.save(found, f"{folder}/found.{rank}")
+images.reset()
+assert not images.rows
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = torch.from_numpy(generator.random(999) < 0.3)
+    scores = torch.from_numpy(generator.gamma(2, 1, 999).round(2)).float() + labels
+    masks = squares(generator)
+    maps = drawn("gamma", masks)
+    given = {"scores": scores, "labels": labels, "maps": torch.from_numpy(maps), "masks": torch.from_numpy(masks)}
+    torch.save(given, tmp_path / "given.pt")
+    (tmp_path / "process.py").write_text(PROCESS)
+    command = [sys.executable, str(tmp_path / "process.py")]
+    others = [subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE) for rank in (0, 1)]
+    for process in others:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told.decode()
+    first, second = (torch.load(tmp_path / f"found.{rank}", weights_only=True) for rank in (0, 1))
+    one = ImageRanking()
+    one.update(scores, labels)
+    for name, figure in one.figures().items():
+        for found in (first["images"], second["images"], first["alone"], second["alone"]):
+            assert found[name].item() == pytest.approx(figure.value, abs=1e-12)
+    for name, exact in exact_figures(maps, masks).items():
+        assert first["pixels"][name] == second["pixels"][name]
+        assert abs(first["pixels"][name] - exact) <= min(first["pixels"][f"{name}_error"], MOST_ERROR[name])
 
 
 def test_what_is_given_may_be_changed_afterwards() -> None:

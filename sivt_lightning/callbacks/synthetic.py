@@ -1,6 +1,7 @@
 """A validation score without labels: how well held-out images are told from the same with a synthetic defect."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class SyntheticValidation(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             if self.twins is None:
                 self.twins = self._make(trainer, pl_module, data)
-            twins = [(i, score) for i, score in self._scores(pl_module, data.eval_batch_size) if i in self.normal]
+            twins = [(i, score) for i, score in self._scores(pl_module, data) if i in self.normal]
         parts = gather((list(self.normal.items()), twins))
         every = [[found for part in parts for found in part[defective]] for defective in (0, 1)]
         pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
@@ -69,18 +70,20 @@ class SyntheticValidation(Callback):
             for number in range(self.per_image):
                 twin = (add_defect(image, generator_for(module.hparams["seed"], i, number))[0] * 255).round().byte()
                 if data.cache != "off":
-                    twin = module.detector.features(_pixels(twin[None], module.device))[0].half().cpu()
+                    twin = module.detector.features(_pixels([twin], module.device))[0].half().cpu()
                 made.append((i, twin))
         return made
 
-    def _scores(self, module: Any, batch_size: int) -> list[tuple[int, float]]:
+    def _scores(self, module: Any, data: SIVTDataModule) -> list[tuple[int, float]]:
         assert self.twins is not None  # made before
         found = []
-        for start in range(0, len(self.twins), batch_size):
-            indices, kept = zip(*self.twins[start : start + batch_size], strict=True)
-            batch = torch.stack(kept).to(module.device)
-            features = module.detector.features(_pixels(batch, module.device)) if batch.dtype == torch.uint8 else batch
-            detection = module.detector.score(features.float(), module.detector.reconstruct(features.float()))
+        for start in range(0, len(self.twins), data.eval_batch_size):
+            indices, kept = zip(*self.twins[start : start + data.eval_batch_size], strict=True)
+            if data.cache == "off":
+                features = module.detector.features(_pixels(kept, module.device))
+            else:  # converted one by one, for autocast to bfloat16 stacks no float16
+                features = torch.stack([part.float() for part in kept]).to(module.device)
+            detection = module.detector.score(features, module.detector.reconstruct(features))
             found += list(zip(indices, detection.score.tolist(), strict=True))
         return found
 
@@ -97,5 +100,5 @@ class SyntheticValidation(Callback):
         return float(np.mean(values))
 
 
-def _pixels(images: Tensor, device: torch.device) -> Tensor:
-    return images.to(device).float() / 255
+def _pixels(images: Sequence[Tensor], device: torch.device) -> Tensor:
+    return torch.stack(list(images)).to(device).float() / 255

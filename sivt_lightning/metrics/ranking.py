@@ -65,7 +65,8 @@ class _RankingMetric(Metric):
 
     def _settle(self) -> None:
         intervals, self._sketch = self._sketch.intervals(), RankSketch(self.exact)
-        if len(intervals.low):
+        # An empty tensor, where there is nothing yet, has the type and width that other processes send.
+        if len(intervals.low) or self.rows == []:
             self.rows.append(torch.from_numpy(np.stack(intervals, axis=1)).to(self.device))
 
     def _add(self, scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> None:
