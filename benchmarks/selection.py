@@ -11,6 +11,7 @@ never for choosing a model.
 import csv
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,11 @@ def select(folder: Path, arguments: list[str]) -> dict[str, Any]:
     arguments = [str(Path(argument).resolve()) if Path(argument).exists() else argument for argument in arguments]
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    if not Path("runs/run/version_0/checkpoints/best.ckpt").is_file():
+    if not Path("trained").exists():
+        shutil.rmtree("runs", ignore_errors=True)
         keep = ["--trainer.callbacks+=selection.EveryEpoch", "--name", "run"]
         assert main(["fit", *arguments, *keep]) == 0
+        Path("trained").touch()
     with Path("runs/run/version_0/metrics.csv").open(newline="") as file:
         values = {int(row["epoch"]): row for row in csv.DictReader(file) if row["val/loss"]}
     epochs = []
@@ -56,15 +59,21 @@ def select(folder: Path, arguments: list[str]) -> dict[str, Any]:
         ranked = [sign * epoch[value] for epoch in epochs]
         chosen = max(range(len(epochs)), key=ranked.__getitem__)
         report[value] = {
-            "rank correlation": {f: float(spearmanr(ranked, [e[f] for e in epochs]).statistic) for f in FIGURES},
+            "rank correlation": {f: rank_correlation(ranked, [e[f] for e in epochs]) for f in FIGURES},
             "chooses epoch": chosen,
             "with": {figure: epochs[chosen][figure] for figure in FIGURES},
         }
     return report
 
 
+def rank_correlation(values: list[float], figures: list[float]) -> float | None:
+    """Spearman's; None where either is the same in all epochs."""
+    constant = len(set(values)) == 1 or len(set(figures)) == 1
+    return None if constant else float(spearmanr(values, figures).statistic)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     found = select(Path(sys.argv[1]), sys.argv[2:])
-    Path("selection.json").write_text(json.dumps(found, indent=2) + "\n")
+    Path("selection.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key != "epochs"}, indent=2))

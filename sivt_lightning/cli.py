@@ -142,6 +142,7 @@ class SIVTCLI(LightningCLI):
         """Settings of a run that goes on, or of the model that a new one starts from."""
         self.unsaved = False  # to go on with a run that was stopped before it had saved anything
         self.first_step: int | None = None  # of this process, where another one began the run
+        self.monitored: str | None = None  # by that one
         if path is None:
             if start is not None:
                 model = read_checkpoint(start)["hyper_parameters"]
@@ -159,6 +160,7 @@ class SIVTCLI(LightningCLI):
             if "optimizer_states" not in checkpoint:
                 raise SIVTError(f"ckpt_path {path}: holds the model only. Go on from the last.ckpt beside it.")
             self.first_step = checkpoint["global_step"]
+            self.monitored = checkpoint.get("training", {}).get("monitor")
             self._take_defaults("fit", path, checkpoint)
         if config.is_file() and not (given_option(self.given, "--config") or given_option(self.given, "-c")):
             at = self.given.index("fit") + 1
@@ -216,6 +218,11 @@ class SIVTCLI(LightningCLI):
             monitor = self._get(self.config_init, "monitor")
             if monitor == SYNTHETIC and not self._get(self.config, "synthetic").per_image:
                 raise SIVTError(f"monitor is {monitor}, which synthetic.per_image 0 turns off: give 1 or more.")
+            if self.monitored not in (None, monitor):
+                raise SIVTError(
+                    f"monitor is {monitor}, but the run to go on with is judged by {self.monitored}, whose best score "
+                    "says nothing of the other: leave the option out, or start a new run."
+                )
             if logs:
                 place = (self.run_dir.parent.parent, self.run_dir.parent.name, self.run_dir.name)
                 kwargs["logger"] = [

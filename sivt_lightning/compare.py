@@ -1,6 +1,7 @@
 """`sivt compare`: the figures of several tests side by side."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sivt_lightning.callbacks.common import csv_text, writable_folder, write_whole
+from sivt_lightning.callbacks.common import csv_rows, writable_folder, write_whole
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, markdown_table
 
 GROUPS = ("categories", "mean", "pooled")
 # Settings in which tests may differ and still be of one experiment: the seeds, and what changes no figure.
 SEEDS = {"seed"}
-WITHOUT_EFFECT = {"num_workers", "eval_batch_size", "cache_dir", "predict_path"}
+WITHOUT_EFFECT = {"num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
 
 
 class Tested(NamedTuple):
@@ -51,7 +52,7 @@ def compare(args: Sequence[str]) -> int:
         "Example: sivt compare runs/small/version_0 runs/small/version_1 runs/other/version_0",
     )
     parser.add_argument("tests", type=str, nargs="+", help="metrics.json files, or run or test folders that hold one.")
-    told = f"Rows to show. Default: all of {', '.join(FIGURES)}."
+    told = f"Rows to show, such as [image_auroc,pixel_ap]. Default: all of {', '.join(FIGURES)}."
     parser.add_argument("--figures", type=list[str] | None, help=told)
     parser.add_argument("--categories", type=bool, default=False, help="Also a row for each category.")
     parser.add_argument("--output", type=str | None, help="File for the table, ending in .md or .csv.")
@@ -59,7 +60,7 @@ def compare(args: Sequence[str]) -> int:
     figures = list(FIGURES) if settings.figures is None else settings.figures
     for figure in figures:
         if figure not in FIGURES:
-            raise SIVTError(f"figures: {figure} is none of {', '.join(FIGURES)}.")
+            raise SIVTError(f"figures: {figure} is none of {', '.join(FIGURES)}. Give a list: [image_auroc,pixel_ap].")
     output = None if settings.output is None else Path(settings.output)
     if output is not None and output.suffix not in (".md", ".csv"):
         raise SIVTError(f"output {output}: give a file that ends in .md or .csv.")
@@ -72,12 +73,8 @@ def compare(args: Sequence[str]) -> int:
     print(*notes, sep="\n")
     if output is not None:
         writable_folder(output.parent)
-        if output.suffix == ".csv":
-            numbers = [dict(zip(heading, row, strict=True)) for row in [heading, *cells]]
-            write_whole(output, csv_text(numbers, heading))
-        else:
-            lines = [*markdown_table(heading, cells), "", *(f"- {note}" for note in notes)]
-            write_whole(output, "\n".join(lines) + "\n")
+        lines = [*markdown_table(heading, cells), "", *(f"- {note}" for note in notes)]
+        write_whole(output, csv_rows([heading, *cells]) if output.suffix == ".csv" else "\n".join(lines) + "\n")
         print(f"Written: {output}")
     return 0
 
@@ -88,13 +85,17 @@ def read_tests(paths: Sequence[str]) -> list[Tested]:
     Raises SIVTError where there is none, or it is no table of figures.
     """
     files = [_find(Path(path)) for path in paths]
+    files = list({file.resolve(): file for file in files}.values())  # given twice it is still one
     folders = [[part for part in file.resolve().parent.parts if part != "test"] for file in files]
     shared = 0
     while len(folders) > 1 and all(len(f) > shared + 1 for f in folders) and len({f[shared] for f in folders}) == 1:
         shared += 1
     if len(folders) == 1:
         shared = max(0, len(folders[0]) - 2)
-    return [Tested("/".join(folder[shared:]), _read(file)) for file, folder in zip(files, folders, strict=True)]
+    names = ["/".join(folder[shared:]) for folder in folders]
+    twice = {name for name in names if names.count(name) > 1}
+    named = [f"{name}/{file.stem}" if name in twice else name for name, file in zip(names, files, strict=True)]
+    return [Tested(name, _read(file)) for name, file in zip(named, files, strict=True)]
 
 
 def _find(path: Path) -> Path:
@@ -109,28 +110,36 @@ def _read(file: Path) -> dict[str, Any]:
         results = json.loads(file.read_text(encoding="utf-8"))
         categories, mean, pooled = (results[group] for group in GROUPS)
         for figures in (*categories.values(), mean, pooled):
-            if not all(value is None or isinstance(value, int | float) for value in figures.values()):
-                raise TypeError("a figure is no number")
+            if not all(value is None or math.isfinite(value) for value in figures.values()):
+                raise ValueError("a figure is no finite number")
+        parts = results.setdefault("settings", {}).values()
+        points = results.setdefault("operating_points", {}).setdefault("categories", {}).values()
+        if not all(isinstance(part, dict) for part in parts):
+            raise TypeError("settings are no mappings")
+        _ = [(point["normal_images"], point["anomalous_images"]) for point in points]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SIVTError(f"{file}: not a metrics.json of `sivt test` ({error}). Test the model again.") from error
     return results
 
 
 def group_seeds(tests: Sequence[Tested]) -> list[Column]:
-    """Tests whose settings are equal but for their seeds share a column; those without settings stay alone."""
+    """Tests whose settings are equal but for their seeds share a column; without settings, or a seed, none does."""
     groups: dict[str, list[Tested]] = {}
     for number, test in enumerate(tests):
-        settings = test.results.get("settings")
-        key = json.dumps(_without(settings, SEEDS | WITHOUT_EFFECT), sort_keys=True) if settings else str(number)
-        groups.setdefault(key, []).append(test)
+        settings = test.results["settings"]
+        same = json.dumps(_without(settings, SEEDS | WITHOUT_EFFECT), sort_keys=True)
+        groups.setdefault(same if settings else str(number), []).append(test)
     columns = []
     for group in groups.values():
-        several = len({json.dumps(test.results.get("settings"), sort_keys=True) for test in group}) > 1
-        if several:
+        if len({_seed(test) for test in group}) == len(group) > 1:
             columns.append(Column(f"{group[0].name} ({len(group)} seeds)", group))
-        else:
+        else:  # one test, or one seed twice, whose spread would be none of seeds
             columns += [Column(test.name, [test]) for test in group]
     return columns
+
+
+def _seed(test: Tested) -> Any:
+    return test.results["settings"].get("model", {}).get("seed")
 
 
 def _without(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def comparison_notes(tests: Sequence[Tested], columns: Sequence[Column]) -> list
             notes.append(f"{column.name}: {', '.join(test.name for test in column.tests)}.")
     if len({tuple(sorted(test.results["categories"])) for test in tests}) > 1:
         notes.append("The tests are of different categories, so their means and pooled figures do not compare.")
-    counted = [test.results.get("operating_points", {}).get("categories", {}) for test in tests]
+    counted = [test.results["operating_points"]["categories"] for test in tests]
     images = {
         json.dumps({name: (p["normal_images"], p["anomalous_images"]) for name, p in sorted(points.items())})
         for points in counted
@@ -184,7 +193,7 @@ def comparison_notes(tests: Sequence[Tested], columns: Sequence[Column]) -> list
     }
     if len(images) > 1:
         notes.append("The tests are of different numbers of images, so they are not of the same data.")
-    if len({test.results.get("settings", {}).get("test", {}).get("full_resolution") for test in tests}) > 1:
+    if len({test.results["settings"].get("test", {}).get("full_resolution") for test in tests}) > 1:
         notes.append(
             "Some tests compare maps with masks at full resolution and some do not: their pixel figures differ."
         )

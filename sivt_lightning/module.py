@@ -110,6 +110,7 @@ class SIVT(LightningModule):
         )
         self.detector = Detector(network, Standardize(network.channels, standardize), reconstructor, smoothing_sigma)
         self.thresholds: Thresholds | None = None
+        self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
         for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
             if not 0 <= value < math.inf:
                 raise SIVTError(f"{name} is {value}: give 0 or a positive number.")
@@ -214,6 +215,23 @@ class SIVT(LightningModule):
         """Beside the weights, what `test` and `predict` need and a state_dict does not hold."""
         checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds else None
         checkpoint["precision"] = str(self.trainer.precision)
+        checkpoint["training"] = self._training()
+
+    def _training(self) -> dict[str, Any]:
+        """The Trainer's settings that change what is learned or saved."""
+        trainer = self.trainer
+        best: Any = trainer.checkpoint_callback
+        stopping: Any = trainer.early_stopping_callback
+        return {
+            "max_epochs": trainer.max_epochs,
+            "max_steps": trainer.max_steps,
+            "precision": str(trainer.precision),
+            "processes": trainer.world_size,
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "gradient_clip_val": trainer.gradient_clip_val,
+            "monitor": best and best.monitor,
+            "patience": stopping and stopping.patience,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises SIVTError where the checkpoint's weights are not this model's."""
@@ -224,5 +242,6 @@ class SIVT(LightningModule):
                 "The checkpoint holds a model of another shape than the settings given: leave out the --model options "
                 "and the config, which the checkpoint brings along, or train a new model."
             )
+        self.training_settings = {**checkpoint.get("training", {}), "epoch": checkpoint.get("epoch")}
         stored = checkpoint.get("thresholds")
         self.thresholds = Thresholds.from_plain(stored) if stored else None

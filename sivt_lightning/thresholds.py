@@ -36,8 +36,10 @@ class Thresholds:
         try:
             categories = {name: Threshold(**values) for name, values in stored["categories"].items()}
             return cls(stored["quantile"], Threshold(**stored["pooled"]), categories)
-        except (KeyError, TypeError) as error:
-            raise SIVTError("The checkpoint's thresholds are those of another version of sivt_lightning.") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SIVTError(
+                "The checkpoint's thresholds are those of another version of sivt_lightning: train the model again."
+            ) from error
 
     def of(self, category: str | None, given: float | None = None) -> Threshold:
         """That of a category, or the pooled one for None; `given` replaces the image's threshold.
@@ -47,7 +49,7 @@ class Thresholds:
         if category is not None and category not in self.categories:
             raise SIVTError(
                 f"There is no threshold for category {category!r}, since the model was trained on "
-                f"{', '.join(sorted(self.categories))}: name one of these, or use --threshold_by pooled."
+                f"{', '.join(sorted(self.categories))}: choose one of these, or take the pooled threshold, the default."
             )
         found = self.pooled if category is None else self.categories[category]
         return found if given is None else replace(found, image=given)

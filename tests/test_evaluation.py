@@ -140,7 +140,7 @@ def test_without_any_defined_figure_mean_and_pooled_are_undefined_too() -> None:
 def test_a_mask_that_is_lost_at_the_maps_size_is_told() -> None:
     drawn = Drawn(samples("bolt", 3, 3))
     drawn.masks[4] = False
-    assert any("masks of 1 anomalous images" in note for note in drawn.outcome().notes)
+    assert any("bolt: 1 of its masks" in note for note in drawn.outcome().notes)
 
 
 def test_recall_and_false_alarms_are_those_of_the_threshold() -> None:

@@ -291,7 +291,7 @@ pixels.update(given["maps"][part], given["masks"][part])
 found = {"images": images.compute(), "alone": alone.compute(), "pixels": pixels.compute()}
 torch.save(found, f"{folder}/found.{rank}")
 images.reset()
-assert not images.rows
+assert not images.low
 dist.destroy_process_group()
 """
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder, write_whole
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
 from sivt_lightning.report.tables import FIGURES, Results, console_tables, csv_table, markdown_tables
 from sivt_lightning.thresholds import By, Thresholds, check_given
@@ -96,7 +97,9 @@ class Evaluation(Callback):
         settings = {
             "model": dict(pl_module.hparams),
             "data": dict(data.hparams),
+            "training": getattr(pl_module, "training_settings", {}),
             "test": {
+                "checkpoint": Path(trainer.ckpt_path or "").stem,
                 "precision": str(trainer.precision),
                 "full_resolution": self.full_resolution,
                 "threshold": self.threshold,
@@ -114,7 +117,7 @@ class Evaluation(Callback):
         notes = [*found.notes, *([self.doubt] if self.doubt else [])]
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
-        write_whole(self.folder / "metrics.json", json.dumps(results, indent=2) + "\n")
+        write_whole(self.folder / "metrics.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
         write_whole(self.folder / "metrics.csv", csv_table(results))
         write_whole(self.folder / "metrics.md", markdown_tables(results, notes))
         written = [self.folder / f"metrics.{suffix}" for suffix in ("json", "csv", "md")]
@@ -122,7 +125,7 @@ class Evaluation(Callback):
             folder = self.folder / "curves"
             thresholds = self.thresholds or dict.fromkeys(found.scores)
             written += [
-                *write_curves(folder, found.curves, results),
+                *write_curves(folder, found.curves, results, FPR_LIMIT),
                 write_histograms(folder, found.scores, thresholds),
             ]
         console = Console()

@@ -50,6 +50,8 @@ class PredictionWriter(Callback):
     ) -> None:
         self.output, self.maps = output, maps
         self.threshold, self.threshold_by, self.category = check_given(threshold), threshold_by, category
+        if category is not None and threshold_by == "category":
+            raise SIVTError(f"category {category} is for all images, threshold_by category for each its own: give one.")
         self.columns = (*COLUMNS, "map") if maps else COLUMNS
         self.failed = 0  # images without a result, known when the prediction is over
         self.part: TextIO | None = None

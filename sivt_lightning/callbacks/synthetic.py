@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sivt_lightning.callbacks.common import gather
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.dataset import EvalSampler
 from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.data.synthetic import add_defect
 from sivt_lightning.errors import SIVTError
@@ -57,20 +56,23 @@ class SyntheticValidation(Callback):
         data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             if self.twins is None:
-                self.twins = self._make(trainer, pl_module, data)
-            twins = [(i, score) for i, score in self._scores(pl_module, data) if i in self.normal]
+                self.twins = self._make(pl_module, data)
+            twins = self._scores(pl_module, data)
         parts = gather((list(self.normal.items()), twins))
         every = [[found for part in parts for found in part[defective]] for defective in (0, 1)]
         pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
 
-    def _make(self, trainer: Trainer, module: Any, data: SIVTDataModule) -> list[tuple[int, Tensor]]:
+    def _make(self, module: Any, data: SIVTDataModule) -> list[tuple[int, Tensor]]:
+        """Of the images that this process has just validated."""
         made = []
-        for i in EvalSampler(len(data.val_set), trainer.global_rank, trainer.world_size):
+        for i in sorted(self.normal):
             image = to_tensor(read_image(data.val_set.samples[i].path), data.image_size)
             for number in range(self.per_image):
-                twin = (add_defect(image, generator_for(module.hparams["seed"], i, number))[0] * 255).round().byte()
-                if data.cache != "off":
-                    twin = module.detector.features(_pixels([twin], module.device))[0].half().cpu()
+                # The last number sets these numbers apart from those of partitions and augmentations.
+                defective, _ = add_defect(image, generator_for(module.hparams["seed"], i, number, 2))
+                twin = (defective * 255).round().byte()
+                if data.cache != "off":  # in float32, as the features of the images that they are compared with
+                    twin = module.detector.features(_pixels([twin], module.device))[0].float().cpu()
                 made.append((i, twin))
         return made
 
@@ -81,8 +83,8 @@ class SyntheticValidation(Callback):
             indices, kept = zip(*self.twins[start : start + data.eval_batch_size], strict=True)
             if data.cache == "off":
                 features = module.detector.features(_pixels(kept, module.device))
-            else:  # converted one by one, for autocast to bfloat16 stacks no float16
-                features = torch.stack([part.float() for part in kept]).to(module.device)
+            else:
+                features = torch.stack(list(kept)).to(module.device)
             detection = module.detector.score(features, module.detector.reconstruct(features))
             found += list(zip(indices, detection.score.tolist(), strict=True))
         return found

@@ -109,8 +109,8 @@ class Tally:
                 )
             if vanished[name]:
                 notes.append(
-                    f"{name}: the masks of {vanished[name]} anomalous images have no pixel left at the map's size, so "
-                    "these defects are not in its pixel figures. --eval.full_resolution true keeps them."
+                    f"{name}: {vanished[name]} of its masks have no pixel at the size they are compared at, so their "
+                    "defects are not in its pixel figures. --eval.full_resolution true keeps what shrinking has lost."
                 )
         return notes
 

@@ -18,6 +18,8 @@ IMAGE_FIGURES = ("auroc", "ap", "f1max")
 PIXEL_FIGURES = (*IMAGE_FIGURES, "aupro")
 FPR_LIMIT = 0.3  # of AUPRO, as in the evaluation of MVTec AD (Bergmann et al., 2021)
 
+EPSILON = float(np.finfo(np.float64).eps)
+
 
 class Bounded(NamedTuple):
     """A figure, and how far it is at most from that of the scores themselves."""
@@ -50,8 +52,8 @@ class Ranking:
         self._certain_sums: dict[str, np.ndarray] = {}
         self._possible_sums: dict[str, np.ndarray] = {}
         self.defined = self.negatives > 0 and self.positives > 0
-        # Sums and means of that many numbers are rounded by no more.
-        self.rounding = 4 * max(len(rows.low), 16) * float(np.finfo(np.float64).eps)
+        # Sums and means of that many numbers are rounded by no more; weights were summed over single scores before.
+        self.rounding = 4 * max(len(rows.low), 16) * EPSILON
 
     def figures(self, names: Sequence[str]) -> dict[str, Bounded]:
         """Those of `names`, a selection of PIXEL_FIGURES."""
@@ -82,11 +84,10 @@ class Ranking:
         false_most = self._possible("negatives")[self._to_at_low[rows]]
         # In the worst order of an interval its j-th positive has `sure + j` positives and all negatives above it. That
         # precision is concave in j, so the mean of its ends is no more than its mean.
-        worst_first, worst_last = sure + 1, sure + count
-        worst = 0.5 * (worst_first / (worst_first + false_most) + worst_last / (worst_last + false_most))
-        low = np.where(point, sure / (sure + false_most), worst)
+        worst_first, worst_last = np.where(point, sure, sure + 1), np.where(point, sure, sure + count)
+        low = 0.5 * (worst_first / (worst_first + false_most) + worst_last / (worst_last + false_most))
         high = most / (most + false_least)
-        middle = 0.5 * (np.where(point, sure, worst_first) + most)
+        middle = 0.5 * (worst_first + most)
         value = middle / (middle + 0.5 * (false_least + false_most))
         return self._bounded(*(float(count @ x) / self.positives for x in (low, value, high)))
 
@@ -182,11 +183,12 @@ class Ranking:
             _ramp_area(count, start, end, reach) / (reach * getattr(self, gain))
             for start, end in ((low_start, low_end), (high_start, high_end))
         )
-        return self._bounded(low, 0.5 * (low + high), high)
+        rounding = self.positives * EPSILON if gain == "weight" else 0.0
+        return self._bounded(low, 0.5 * (low + high), high, rounding)
 
-    def _bounded(self, low: float, value: float, high: float) -> Bounded:
+    def _bounded(self, low: float, value: float, high: float, rounding: float = 0.0) -> Bounded:
         value = min(max(value, low), high)
-        return Bounded(value, float(max(high - value, value - low) + self.rounding))
+        return Bounded(value, float(max(high - value, value - low) + self.rounding + rounding))
 
 
 def _sums_from(counts: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k_and_1"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sivt_lightning.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Ranking
-from sivt_lightning.metrics.intervals import Intervals, condense
+from sivt_lightning.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.metrics.regions import region_weights
 from sivt_lightning.metrics.sketch import RAW, RankSketch
 
@@ -19,22 +19,21 @@ class _RankingMetric(Metric):
 
     higher_is_better = True
     full_state_update = False
+    low: Any
     exact: bool
     names: tuple[str, ...]  # of the figures
-    rows: Any  # a list of tensors, after a synchronisation a tensor: [intervals, fields of Intervals]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        for field in Intervals._fields:  # lists of tensors, after a synchronisation a tensor
+            self.add_state(field, default=[], dist_reduce_fx="cat")
         self._sketch = RankSketch(self.exact)
 
     def intervals(self) -> Intervals:
         """All scores so far, of all processes where the metric is synchronised."""
         self._settle()
-        rows = [part for part in ([self.rows] if isinstance(self.rows, Tensor) else self.rows) if part.numel()]
-        fields = torch.cat([torch.empty(0, 5, dtype=torch.float64), *(part.cpu() for part in rows)]).T
-        intervals = Intervals(*fields.contiguous().numpy())
-        return intervals if self.exact or len(intervals.low) <= RAW else condense(intervals, RAW)
+        account = concatenate(*self._parts())
+        return account if self.exact or len(account.low) <= RAW else condense(account, RAW)
 
     def figures(self) -> dict[str, Bounded]:
         """Each figure with the bound on its error."""
@@ -49,7 +48,8 @@ class _RankingMetric(Metric):
 
     def reset(self) -> None:
         """Forget all scores."""
-        self.rows = []  # torchmetrics expects the list that a synchronisation has replaced
+        for field in Intervals._fields:  # torchmetrics expects the lists that a synchronisation has replaced
+            setattr(self, field, [])
         super().reset()
         self._sketch = RankSketch(self.exact)
 
@@ -59,15 +59,32 @@ class _RankingMetric(Metric):
         self._settle()
         return super().metric_state
 
+    def merge_state(self, incoming_state: Any) -> None:
+        """Take in the scores of another metric of the kind, or its state."""
+        super().merge_state(incoming_state)
+        self._computed = None  # torchmetrics would go on answering with the figures of before
+
     def _copy_state_dict(self) -> dict[str, Any]:  # before a synchronisation and in `forward`
         self._settle()
         return super()._copy_state_dict()
 
     def _settle(self) -> None:
         intervals, self._sketch = self._sketch.intervals(), RankSketch(self.exact)
-        # An empty tensor, where there is nothing yet, has the type and width that other processes send.
-        if len(intervals.low) or self.rows == []:
-            self.rows.append(torch.from_numpy(np.stack(intervals, axis=1)).to(self.device))
+        parts = self._parts()
+        # Empty tensors, where there is nothing yet, have the type that other processes send.
+        if len(intervals.low) or not parts:
+            parts.append(intervals)
+        if not self.exact and sum(len(part.low) for part in parts) > 2 * RAW:
+            parts = [condense(concatenate(*parts), RAW)]
+        if isinstance(self.low, list):
+            for field, tensors in zip(Intervals._fields, zip(*parts, strict=True), strict=True):
+                getattr(self, field)[:] = [torch.from_numpy(tensor).to(self.device) for tensor in tensors]
+
+    def _parts(self) -> list[Intervals]:
+        """The state as it is."""
+        states = [getattr(self, field) for field in Intervals._fields]
+        lists = [[state] if isinstance(state, Tensor) else state for state in states]
+        return [Intervals(*(tensor.cpu().numpy() for tensor in tensors)) for tensors in zip(*lists, strict=True)]
 
     def _add(self, scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> None:
         if not len(scores):
@@ -80,7 +97,7 @@ class _RankingMetric(Metric):
 
 
 class ImageRanking(_RankingMetric):
-    """Exact AUROC, AP and F1-max of image scores.
+    """Exact AUROC, AP and F1-max of image scores, which are taken as float32.
 
     >>> metric = ImageRanking()
     >>> metric.update(torch.tensor([7.0, 3.0, 2.0]), torch.tensor([True, False, True]))
@@ -100,7 +117,7 @@ class ImageRanking(_RankingMetric):
 class PixelRanking(_RankingMetric):
     """AUROC, AP, F1-max and AUPRO of anomaly maps, in one pass and in memory that does not grow with their number.
 
-    They are exact to the bound that comes with each; up to 2^20 pixels are kept as they are, and the bound is rounding.
+    They are exact to the bound that comes with each; up to 2^19 pixels are kept as they are, and the bound is rounding.
 
     >>> metric = PixelRanking()
     >>> maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])

@@ -94,7 +94,7 @@ def _cells(scores: _Scores) -> Float[np.ndarray, " cells"]:
 class RankSketch:
     """Takes in scores and forgets most of them; `intervals` is what is known of all.
 
-    Scores are kept until there are 2^20 of them. Then the highest stay, and the others are counted in bins, which are
+    Scores are kept until there are 2^19 of them. Then the highest stay, and the others are counted in bins, which are
     laid out by the scores that there are at that time. Scores that crowd a bin, because they are equal or because none
     like them was there before, are sorted and become intervals of their own; where many do, the bins are laid out anew.
 
@@ -161,7 +161,7 @@ class RankSketch:
         """The scores' bins; negatives, positives and weight in each bin up to the limit."""
         assert self.layout is not None
         *bins, last = (self.layout.bin_of(values) for values in (*scores[:2], np.array([self.limit], np.float32)))
-        self.limit = float(self.layout.ends(last)[1][0])
+        self.limit = float(self.layout.ends(last)[1][0])  # in another layout another end, higher or lower
         counts = np.zeros((3, self.layout.bins))
         counts[0] = np.bincount(bins[0], minlength=self.layout.bins)
         if len(bins[1]):

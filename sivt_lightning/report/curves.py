@@ -1,39 +1,42 @@
 """The curves behind the figures, and how the scores of normal and anomalous images lie, as PNG pictures."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-LIMIT = 0.3  # false-positive rate up to which AUPRO is taken
 BLUE, ORANGE, INK = "#0072b2", "#d55e00", "#141414"  # Okabe and Ito's, told apart under every colour blindness
 STYLES = ("-", "--", ":", "-.")
 
 
 def write_curves(
-    folder: Path, curves: Mapping[str, Sequence[tuple[str, Any]]], figures: Mapping[str, Any]
+    folder: Path, curves: Mapping[str, Sequence[tuple[str, Any]]], figures: Mapping[str, Any], limit: float
 ) -> list[Path]:
     """`roc.png`, `pr.png` (images and pixels side by side) and `pro.png` (pixels).
 
     Args:
         curves: "image" and "pixel" -> (name, Curve) of each category where it is defined, the pooled one last.
         figures: the results that `metrics.json` holds, for the legends.
+        limit: false-positive rate up to which AUPRO is taken.
     """
     kinds = [kind for kind in ("image", "pixel") if curves[kind]]
     pictures = {
         "roc": [(kind, "auroc", "false-positive rate", "recall (true-positive rate)") for kind in kinds],
         "pr": [(kind, "ap", "recall", "precision") for kind in kinds],
-        "pro": [(kind, "aupro", "false-positive rate", "mean overlap with each region") for kind in kinds[1:]],
+        "pro": [("pixel", "aupro", "false-positive rate", "mean overlap with each region")] * ("pixel" in kinds),
     }
     written = []
+    for name in pictures:  # of an earlier test, which may have had a curve that this one has not
+        (folder / f"{name}.png").unlink(missing_ok=True)
     for name, panels in pictures.items():
         if panels:
             picture, axes = _figure(1, len(panels), 5.6, 5.2)
             for axis, (kind, figure, x_label, y_label) in zip(axes, panels, strict=True):
                 _draw(axis, curves[kind], figures, f"{kind}_{figure}")
                 axis.set(title=f"{kind}s", xlabel=x_label, ylabel=y_label, ylim=(-0.02, 1.02))
-                axis.set_xlim((0, LIMIT) if figure == "aupro" else (-0.02, 1.02))
+                axis.set_xlim((0, limit) if figure == "aupro" else (-0.02, 1.02))
                 axis.legend(fontsize=7, loc="lower right" if figure != "ap" else "lower left")
             written.append(_save(picture, folder / f"{name}.png"))
     return written
@@ -94,10 +97,13 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
 
 def _save(picture: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box; the legend has the figures
+        picture.savefig(path, metadata={"Software": None})
     return path
 
 
 def _text(name: str) -> str:
-    """A category's name, in which a dollar is no formula and nothing else is special either."""
-    return "".join(c if c.isprintable() else "?" for c in name[:40]).replace("$", r"\$")
+    """A category's name, in which a dollar is no formula and a leading underscore hides no line from the legend."""
+    text = "".join(c if c.isprintable() else "?" for c in name[:40]).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text

@@ -41,7 +41,7 @@ class Results(TypedDict):
     pooled: Figures
     error_bounds: dict[str, Any]  # the same three: how far each figure is at most from the exact one
     operating_points: dict[str, Any]  # the same three, each with the keys of OPERATING
-    settings: dict[str, Any]  # of model, data and test
+    settings: dict[str, Any]  # of model, data, training and test
 
 
 def figure_rows(results: Results, undefined: str = "") -> list[list[str]]:
