@@ -71,6 +71,31 @@ def test_one_test_given_twice_is_no_seed(capsys: pytest.CaptureFixture[str]) -> 
     assert "± 0" not in told
 
 
+def test_what_was_trained_otherwise_is_no_other_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5, seed=0), write("b", 0.7, seed=1), write("c", 0.9, seed=1)]
+    file = Path(runs[1], "test", "metrics.json")
+    results = json.loads(file.read_text())
+    results["settings"]["training"] = {"max_epochs": 400}
+    file.write_text(json.dumps(results))
+    assert "seeds)" not in shown(capsys, *runs[:2])
+    assert "a (2 seeds)" in shown(capsys, *runs)  # a and c
+
+
+def test_a_repeat_of_a_seed_is_none_of_another(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5, seed=0), write("b", 0.7, seed=1), write("c", 0.9, seed=1)]
+    assert "seeds)" not in shown(capsys, *runs)
+    assert "a (2 seeds)" in shown(capsys, runs[0], runs[0], runs[1])  # one file given twice is one test
+
+
+def test_files_of_one_folder_have_names_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(write("a", 0.5), "test")
+    (folder / "other.json").write_text((folder / "metrics.json").read_text().replace("0.5", "0.7"))
+    shown(capsys, str(folder / "metrics.json"), str(folder / "other.json"), "--output", "table.csv")
+    lines = Path("table.csv").read_text().splitlines()
+    assert lines[0] == ",a/metrics,a/other"
+    assert lines[1] == '"image AUROC, mean",0.5000,0.7000 *'
+
+
 def test_rows_for_categories_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write("a", 0.5, category="x|y"), write("b", None, width=32, category="x|y")]
     told = shown(capsys, *runs, "--categories", "true", "--output", "out/table.md")

@@ -25,6 +25,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
+from sivt_lightning.report import curves
 from sivt_lightning.report.tables import FIGURES, OPERATING, Results, console_tables, csv_table, markdown_tables
 from sivt_lightning.thresholds import Threshold, Thresholds
 
@@ -339,10 +340,35 @@ def test_without_thresholds_there_are_figures_but_no_verdicts(root: Path, capsys
     assert "holds no thresholds" in capsys.readouterr().out
 
 
-def test_a_category_with_a_hostile_name_is_drawn(root: Path) -> None:
+def test_every_category_is_in_the_legend_whatever_its_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    legends = []
+
+    def keep(picture: Any, path: Path) -> Path:
+        legends.extend([text.get_text() for text in axis.get_legend().get_texts()] for axis in picture.axes)
+        return saved(picture, path)
+
+    saved = curves._save
+    monkeypatch.setattr(curves, "_save", keep)
     (root / "nut").rename(root / "_$\\frac{<b>")
     run_test(root, Evaluation(str(root.parent / "out")), Probe())
-    assert (root.parent / "out" / "curves" / "scores.png").stat().st_size > 1000
+    assert len(legends) == 2 + 2 + 1 + 2
+    for legend in legends[:5]:
+        assert [text.split("  ")[0].strip() for text in legend] == [r"_\$\frac{<b>", "bolt", "pooled"]
+
+
+def test_without_normal_images_there_is_a_pixel_curve_and_none_of_an_earlier_test(root: Path) -> None:
+    for category in ("bolt", "nut"):
+        for path in (root / category / "test" / "good").iterdir():
+            path.unlink()
+    folder = root.parent / "out" / "curves"
+    folder.mkdir(parents=True)
+    (folder / "pro.png").write_bytes(b"old")
+    run_test(root, Evaluation(str(root.parent / "out")), Probe())
+    assert (folder / "pro.png").stat().st_size > 1000
+    for path in root.glob("*/ground_truth/*/*.png"):
+        path.unlink()
+    run_test(root, Evaluation(str(root.parent / "out")), Probe())
+    assert [path.name for path in folder.iterdir()] == ["scores.png"]
 
 
 def test_a_score_that_is_no_number_gives_no_figures(root: Path) -> None:

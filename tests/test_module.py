@@ -31,7 +31,17 @@ def module(**changes: Any) -> SIVT:
     torch.manual_seed(0)
     made = SIVT(**(TINY | changes))
     made._trainer = SimpleNamespace(  # type: ignore[assignment]
-        estimated_stepping_batches=100, current_epoch=0, global_rank=0, precision="32-true"
+        estimated_stepping_batches=100,
+        current_epoch=0,
+        global_rank=0,
+        world_size=1,
+        precision="32-true",
+        max_epochs=7,
+        max_steps=-1,
+        accumulate_grad_batches=1,
+        gradient_clip_val=1.0,
+        checkpoint_callback=None,
+        early_stopping_callback=None,
     )
     made.log = lambda *_, **__: None  # type: ignore[method-assign]
     return made
@@ -123,6 +133,7 @@ def test_thresholds_travel_with_the_checkpoint() -> None:
     other.on_load_checkpoint(checkpoint)
     assert other.thresholds == model.thresholds
     assert checkpoint["precision"] == "32-true"
+    assert other.training_settings["max_epochs"] == 7
 
 
 def test_construction_loads_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

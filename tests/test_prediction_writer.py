@@ -202,6 +202,7 @@ def test_one_category_for_all_images(photos: Path, tmp_path: Path) -> None:
     [
         ({"threshold_by": "category"}, r"b.png: none of its folders \(photos\) is a category"),
         ({"category": "nut"}, "no threshold for category 'nut'"),
+        ({"category": "bolt", "threshold_by": "category"}, "give one"),
     ],
 )
 def test_an_unknown_category_is_refused_before_anything_is_written(

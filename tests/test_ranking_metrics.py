@@ -4,20 +4,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sivt_lightning.metrics import sketch
+from sivt_lightning.metrics import ranking, sketch
 from sivt_lightning.metrics.figures import FPR_LIMIT, Bounded
 from sivt_lightning.metrics.intervals import concatenate, condense, points
 from sivt_lightning.metrics.ranking import ImageRanking, PixelRanking
 from sivt_lightning.metrics.regions import region_weights
 
-MAPS, SIDE = 24, 256  # 1.6 million pixels: three times what is kept as it is
+MAPS, SIDE = 24, 256  # 1.6 million pixels
 MOST_ERROR = {"auroc": 1e-5, "ap": 1e-4, "f1max": 1e-4, "aupro": 1e-5}
 Draw = Callable[[np.random.Generator, int, float], np.ndarray]
 
@@ -133,6 +135,12 @@ def measured(maps: np.ndarray, masks: np.ndarray, batch: int = 5) -> dict[str, B
     return metric.figures()
 
 
+@pytest.fixture
+def six_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the scores that are otherwise kept before any is counted."""
+    monkeypatch.setattr(sketch, "RAW", 2**18)
+
+
 def check(found: dict[str, Bounded], maps: np.ndarray, masks: np.ndarray, most: dict[str, float] = MOST_ERROR) -> None:
     for name, exact in exact_figures(maps, masks).items():
         error = abs(found[name].value - exact)
@@ -140,6 +148,7 @@ def check(found: dict[str, Bounded], maps: np.ndarray, masks: np.ndarray, most: 
         assert error <= most[name], f"{name}: {found[name]} is {error} from {exact}"
 
 
+@pytest.mark.usefixtures("six_rounds")
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_error_and_bound_on_every_distribution(name: str) -> None:
     masks = squares(np.random.default_rng(0))
@@ -150,6 +159,7 @@ def test_error_and_bound_on_every_distribution(name: str) -> None:
     assert max(found[figure].error for figure in ("ap", "f1max")) < 1e-3
 
 
+@pytest.mark.usefixtures("six_rounds")
 @pytest.mark.parametrize("moved", [3.0, 8.0])
 def test_rare_positives(moved: float) -> None:
     masks = squares(np.random.default_rng(0), share=0.1, largest=6)
@@ -158,6 +168,7 @@ def test_rare_positives(moved: float) -> None:
     check(measured(maps, masks), maps, masks)
 
 
+@pytest.mark.usefixtures("six_rounds")
 def test_scores_that_grow_or_change_their_kind_while_they_arrive() -> None:
     masks = squares(np.random.default_rng(0))
     growing = drawn("gamma", masks) * np.geomspace(1e-6, 1e6, MAPS, dtype=np.float32)[:, None, None]
@@ -168,10 +179,10 @@ def test_scores_that_grow_or_change_their_kind_while_they_arrive() -> None:
     check(measured(changing, masks), changing, masks)
 
 
-def test_up_to_half_a_million_pixels_are_exact() -> None:
-    masks = squares(np.random.default_rng(0))[:8]
+def test_up_to_a_million_pixels_are_exact() -> None:
+    masks = squares(np.random.default_rng(0))[:15]
     maps = drawn("gamma", masks)
-    check(measured(maps, masks, batch=3), maps, masks, dict.fromkeys(MOST_ERROR, 1e-11))
+    check(measured(maps, masks, batch=4), maps, masks, dict.fromkeys(MOST_ERROR, 1e-11))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -213,6 +224,7 @@ def test_condensing_keeps_counts_and_points() -> None:
     assert heavy.low == heavy.high == 1.5
 
 
+@pytest.mark.usefixtures("six_rounds")
 def test_batches_order_and_processes_change_nothing_that_the_bound_does_not_cover() -> None:
     masks = squares(np.random.default_rng(0))
     maps = drawn("gamma", masks)
@@ -223,6 +235,7 @@ def test_batches_order_and_processes_change_nothing_that_the_bound_does_not_cove
         assert abs(figure.value - other[name].value) <= min(figure.error + other[name].error, MOST_ERROR[name])
 
 
+@pytest.mark.usefixtures("six_rounds")
 @pytest.mark.parametrize("scale", [2.0**-60, 2.0**20])
 def test_positive_rescaling_changes_nothing(scale: float) -> None:
     masks = squares(np.random.default_rng(0))
@@ -319,6 +332,43 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     for name, exact in exact_figures(maps, masks).items():
         assert first["pixels"][name] == second["pixels"][name]
         assert abs(first["pixels"][name] - exact) <= min(first["pixels"][f"{name}_error"], MOST_ERROR[name])
+
+
+def test_forward_keeps_no_more_than_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sketch, ranking):
+        monkeypatch.setattr(module, "RAW", 1000)
+    metric = PixelRanking()
+    for _ in range(30):
+        maps = torch.rand(1, 30, 30)
+        metric(maps, maps > 0.9)
+    assert sum(map(len, metric.low)) <= 3000
+    assert metric.compute()["auroc"] == pytest.approx(1, abs=1e-2)
+
+
+def test_weights_of_many_pixels_are_within_the_bound_of_rounding() -> None:
+    generator = np.random.default_rng(0)
+    masks = generator.random((30, SIDE, SIDE)) < 0.3
+    maps = (generator.random(masks.shape) < 0.2 + 0.3 * masks).astype(np.float32)
+    metric = PixelRanking()
+    metric.update(torch.from_numpy(maps), torch.from_numpy(masks))
+    regions = [
+        Fraction(int(m[label].sum()), int(label.sum()))
+        for m, k in zip(maps, masks, strict=True)
+        for label in _regions(k)
+    ]
+    false = Fraction(int(maps[~masks].sum()), int((~masks).sum()))  # at the one threshold, the curve's only corner
+    overlap = sum(regions) / len(regions)
+    limit = Fraction(3, 10)
+    assert false < limit
+    at_limit = overlap + (1 - overlap) * (limit - false) / (1 - false)
+    exact = (false * overlap / 2 + (limit - false) * (overlap + at_limit) / 2) / limit
+    aupro = metric.figures()["aupro"]
+    assert abs(Fraction(aupro.value) - exact) <= Fraction(aupro.error)
+
+
+def _regions(mask: np.ndarray) -> list[np.ndarray]:
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    return [labels == i + 1 for i in range(count)]
 
 
 def test_what_is_given_may_be_changed_afterwards() -> None:

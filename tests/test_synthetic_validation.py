@@ -1,5 +1,8 @@
 """The validation score from synthetic defects: the same in every epoch, process and restart, and what it may choose."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,3 +103,28 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
         bad = [score for i, score in twins if samples[i].category == category]
         expected.append(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
     assert float(trainer.callback_metrics[FIGURE]) == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_two_processes_log_the_score_of_one(tiny_config: Path) -> None:
+    fit = ["fit", "--config", str(tiny_config), "--data.val_share", "0.3", "--trainer.max_epochs", "1"]
+    two = ["--name", "two", "--data.batch_size", "2", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "sivt_lightning", *fit, *two]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=240)
+    assert main([*fit, "--name", "one"]) == 0
+    one, both = (float(logged(run)[0]["val/synthetic_auroc"]) for run in ("one", "two"))
+    assert both == pytest.approx(one, abs=1e-6)
+
+
+def test_a_run_goes_on_by_its_own_monitor_and_no_other(
+    tiny_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.9, 0.5, 0.6])
+    monkeypatch.setattr(SyntheticValidation, "_auroc", lambda *_: next(values))
+    assert main(["fit", "--config", str(tiny_config), "--monitor", "val/synthetic_auroc"]) == 0
+    last = ["fit", "--ckpt_path", "runs/tiny/version_0/checkpoints/last.ckpt", "--trainer.max_epochs", "3"]
+    assert main([*last, "--monitor", "val/loss"]) == 1
+    assert "is judged by val/synthetic_auroc" in capsys.readouterr().err
+    assert main(last) == 0
+    best = torch.load("runs/tiny/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == 0
+    assert best["training"]["monitor"] == "val/synthetic_auroc"
