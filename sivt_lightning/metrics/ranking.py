@@ -117,7 +117,7 @@ class ImageRanking(_RankingMetric):
 class PixelRanking(_RankingMetric):
     """AUROC, AP, F1-max and AUPRO of anomaly maps, in one pass and in memory that does not grow with their number.
 
-    They are exact to the bound that comes with each; up to 2^19 pixels are kept as they are, and the bound is rounding.
+    They are exact to the bound that comes with each; up to 2^20 pixels are kept as they are, and the bound is rounding.
 
     >>> metric = PixelRanking()
     >>> maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])

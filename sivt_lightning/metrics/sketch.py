@@ -61,6 +61,10 @@ class _Scores(NamedTuple):
     positives: Float32[np.ndarray, " p"]
     weights: Float[np.ndarray, " p"]  # of the positives
 
+    @property
+    def count(self) -> int:  # type: ignore[override]  # hides tuple.count
+        return len(self.negatives) + len(self.positives)
+
     def select(self, negatives: Bool[np.ndarray, " n"], positives: Bool[np.ndarray, " p"]) -> "_Scores":
         return _Scores(self.negatives[negatives], self.positives[positives], self.weights[positives])
 
@@ -78,10 +82,6 @@ def _join(parts: Sequence[_Scores]) -> _Scores:
     return _Scores(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
 
 
-def _count(parts: Sequence[_Scores]) -> int:
-    return sum(len(part.negatives) + len(part.positives) for part in parts)
-
-
 def _lowest_of_top(scores: _Scores) -> float:
     return float(np.partition(np.concatenate(scores[:2]), -TOP)[-TOP])
 
@@ -94,7 +94,7 @@ def _cells(scores: _Scores) -> Float[np.ndarray, " cells"]:
 class RankSketch:
     """Takes in scores and forgets most of them; `intervals` is what is known of all.
 
-    Scores are kept until there are 2^19 of them. Then the highest stay, and the others are counted in bins, which are
+    Scores are kept until there are 2^20 of them. Then the highest stay, and the others are counted in bins, which are
     laid out by the scores that there are at that time. Scores that crowd a bin, because they are equal or because none
     like them was there before, are sorted and become intervals of their own; where many do, the bins are laid out anew.
 
@@ -105,6 +105,7 @@ class RankSketch:
     def __init__(self, exact: bool = False) -> None:
         self.exact = exact
         self.new: list[_Scores] = []
+        self.waiting = 0  # how many they are
         self.top: list[_Scores] = []
         self.limit = -np.inf  # scores above it belong to the top
         self.layout: Layout | None = None
@@ -120,7 +121,8 @@ class RankSketch:
     ) -> None:
         """Finite scores of 0 or more; `weights` are those of the positives."""
         self.new.append(_Scores(negatives, positives, weights))
-        if not self.exact and _count(self.new) > RAW:
+        self.waiting += len(negatives) + len(positives)
+        if self.waiting > RAW and not self.exact:
             self._digest()
 
     def intervals(self) -> Intervals:
@@ -131,12 +133,12 @@ class RankSketch:
 
     def _digest(self) -> None:
         """Keep the highest of the new scores, count the others."""
-        scores, self.new = _join(self.new), []
+        scores, self.new, self.waiting = _join(self.new), [], 0
         if self.layout is None:
             self.limit = _lowest_of_top(scores)
         self._put_in_bins(scores)
         self.top.append(scores.above(self.limit))
-        if _count(self.top) > 4 * TOP:
+        if sum(part.count for part in self.top) > 4 * TOP:
             top = _join(self.top)
             self.limit = _lowest_of_top(top)
             self._put_in_bins(top)
@@ -148,7 +150,7 @@ class RankSketch:
             self._lay_out(_cells(scores))
         bins, counts = self._counted(scores)
         crowded = counts[0] + counts[1] > CROWDED
-        if counts[:2, crowded].sum() > _count([scores]) / 4:
+        if counts[:2, crowded].sum() > scores.count / 4:
             self._lay_out(_cells(scores))
             bins, counts = self._counted(scores)
             crowded = counts[0] + counts[1] > CROWDED
