@@ -67,14 +67,17 @@ highest of their scores. Expect it to be exceeded by about 1 good image in 10. T
         few = {name: images for name in categories if (images := self.of(name).images) < needed}
         if not few:
             return ""
-        of = ", ".join(name for name in few if name is not None)
+        names = [name for name in few if name is not None]
+        of = f" of {', '.join(names)}" if names else ""
         # The expected share of new normal scores above the highest of n is 1 / (n + 1), whatever their distribution.
         often = sorted({images + 1 for images in few.values()})
         shares = str(often[0]) if len(often) == 1 else f"{often[0]} to {often[-1]}"
+        found, are = ("thresholds", "rest") if len(few) > 1 else ("threshold", "rests")
+        each = "each is" if len(few) > 1 else "it is"
         return (
-            f"The threshold{of and f' of {of}'} rests on fewer held-out normal images than quantile {self.quantile:g} "
-            f"takes ({needed}), so it is simply the highest of their scores. Expect it to be exceeded by about 1 good "
-            f"image in {shares}. Train with more images, or set --threshold."
+            f"The {found}{of} {are} on fewer held-out normal images than quantile {self.quantile:g} takes ({needed}), "
+            f"so {each} simply the highest of their scores. Expect it to be exceeded by about 1 good image in "
+            f"{shares}. Train with more images, or set --threshold."
         )
 
 

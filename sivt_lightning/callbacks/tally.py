@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,8 @@ from sivt_lightning.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded
 from sivt_lightning.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.metrics.ranking import ImageRanking, PixelRanking
 from sivt_lightning.report.tables import FIGURES, SHARES, Figures
+
+Key = TypeVar("Key", bound=Hashable)
 
 NAMES = {"image": IMAGE_FIGURES, "pixel": PIXEL_FIGURES}
 POOLED = 2**18  # intervals of all categories' pixels together
@@ -59,18 +61,21 @@ class Tally:
         masks: Sequence[Bool[Tensor, "_ _"]],
     ) -> None:
         """Take in the images at positions `index` of the samples; a map is compared at its mask's size."""
-        for row, i in enumerate(index):
-            sample, mask = self.samples[i], masks[row]
-            self.images[sample.category].update(scores[row : row + 1], torch.tensor([sample.anomalous]))
-            unknown = sample.anomalous and sample.mask_path is None
-            if unknown or sample.category in self.without_masks:
+        samples = [self.samples[i] for i in index]
+        for category, rows in _groups(sample.category for sample in samples).items():
+            anomalous = torch.tensor([samples[row].anomalous for row in rows])
+            self.images[category].update(scores[rows], anomalous)
+        sizes = _groups((sample.category, mask.shape) for sample, mask in zip(samples, masks, strict=True))
+        for (category, size), all_rows in sizes.items():
+            rows = [row for row in all_rows if samples[row].mask_path is not None or not samples[row].anomalous]
+            if not rows or category in self.without_masks:
                 continue
-            self.vanished[sample.category] += sample.anomalous and not mask.numpy().any()
-            anomaly_map = maps[row][None]
-            if anomaly_map.shape[1:] != mask.shape:
-                sized = interpolate(anomaly_map[None], size=mask.shape, mode="bilinear", align_corners=False)
-                anomaly_map = sized[0]
-            self.pixels[sample.category].update(anomaly_map, mask[None])
+            truth, found = torch.stack([masks[row] for row in rows]), maps[rows]
+            if found.shape[1:] != size:
+                found = interpolate(found[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+            self.pixels[category].update(found, truth)
+            empty = ~truth.flatten(1).any(1)
+            self.vanished[category] += sum(samples[row].anomalous for row, e in zip(rows, empty, strict=True) if e)
 
     def outcome(self) -> Outcome:
         """The figures over all processes; the metrics are empty afterwards."""
@@ -113,6 +118,17 @@ class Tally:
                     "defects are not in its pixel figures. --eval.full_resolution true keeps what shrinking has lost."
                 )
         return notes
+
+
+def _groups(keys: Iterable[Key]) -> dict[Key, list[int]]:
+    """
+    >>> _groups("abba")
+    {'a': [0, 3], 'b': [1, 2]}
+    """
+    found: dict[Key, list[int]] = {}
+    for position, key in enumerate(keys):
+        found.setdefault(key, []).append(position)
+    return found
 
 
 def _figures(kind: str, name: str, account: Intervals, curves: list[tuple[str, Curve]]) -> dict[str, Bounded]:
