@@ -189,7 +189,7 @@ def test_up_to_a_million_pixels_are_exact() -> None:
 def test_the_bound_holds_in_a_sketch_far_too_small(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the bins come to lie, whatever is set aside, united and merged in which order."""
     generator = np.random.default_rng(seed)
-    for name, value in (("RAW", 600), ("TOP", 50), ("SIZE", 2 ** int(generator.integers(3, 9))), ("CROWDED", 8)):
+    for name, value in (("RAW", 600), ("TOP", 50), ("SIZE", 2 ** int(generator.integers(3, 9))), ("CROWDED", 0.01)):
         monkeypatch.setattr(sketch, name, value)
     masks = squares(generator)[:, ::8, ::8]
     name = list(DISTRIBUTIONS)[seed % len(DISTRIBUTIONS)]

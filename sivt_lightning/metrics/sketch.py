@@ -11,7 +11,7 @@ from sivt_lightning.metrics.intervals import Intervals, concatenate, condense, l
 RAW = 2**20  # scores that are kept as they are before any is counted
 TOP = 2**14  # the highest scores, which are kept as they are for good: up to four times as many
 SIZE = 2**16  # divisions of the rest
-CROWDED = 128  # scores of one round in one bin, beyond which they are sorted instead
+CROWDED = 2**-13  # share of a round's scores in one bin, beyond which they are sorted instead
 CELL_BITS = 15  # a cell is all float32 numbers that agree in all but these last bits
 
 
@@ -149,11 +149,12 @@ class RankSketch:
         if self.layout is None:
             self._lay_out(_cells(scores))
         bins, counts = self._counted(scores)
-        crowded = counts[0] + counts[1] > CROWDED
+        crowd = CROWDED * max(scores.count, RAW)
+        crowded = counts[0] + counts[1] > crowd
         if counts[:2, crowded].sum() > scores.count / 4:
             self._lay_out(_cells(scores))
             bins, counts = self._counted(scores)
-            crowded = counts[0] + counts[1] > CROWDED
+            crowded = counts[0] + counts[1] > crowd
         if crowded.any():
             self._set_aside(scores.select(*(crowded.take(b) for b in bins)).points())
             counts[:, crowded] = 0
