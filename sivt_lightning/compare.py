@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from sivt_lightning.callbacks.common import csv_rows, writable_folder, write_whole
+from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, markdown_table
+from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, csv_rows, markdown_notes, markdown_table
 
 GROUPS = ("categories", "mean", "pooled")
-# Settings in which tests may differ and still be of one experiment: the seeds, and what changes no figure.
-SEEDS = {"seed"}
-WITHOUT_EFFECT = {"num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
+# Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
+FREE = {"seed", "num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
 
 
 class Tested(NamedTuple):
@@ -73,7 +72,7 @@ def compare(args: Sequence[str]) -> int:
     print(*notes, sep="\n")
     if output is not None:
         writable_folder(output.parent)
-        lines = [*markdown_table(heading, cells), "", *(f"- {note}" for note in notes)]
+        lines = markdown_table(heading, cells) + markdown_notes(notes)
         write_whole(output, csv_rows([heading, *cells]) if output.suffix == ".csv" else "\n".join(lines) + "\n")
         print(f"Written: {output}")
     return 0
@@ -127,7 +126,7 @@ def group_seeds(tests: Sequence[Tested]) -> list[Column]:
     groups: dict[str, list[Tested]] = {}
     for number, test in enumerate(tests):
         settings = test.results["settings"]
-        same = json.dumps(_without(settings, SEEDS | WITHOUT_EFFECT), sort_keys=True)
+        same = json.dumps(_without(settings, FREE), sort_keys=True)
         groups.setdefault(same if settings else str(number), []).append(test)
     columns = []
     for group in groups.values():

@@ -225,7 +225,6 @@ class SIVT(LightningModule):
         return {
             "max_epochs": trainer.max_epochs,
             "max_steps": trainer.max_steps,
-            "precision": str(trainer.precision),
             "processes": trainer.world_size,
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
             "gradient_clip_val": trainer.gradient_clip_val,
@@ -242,6 +241,7 @@ class SIVT(LightningModule):
                 "The checkpoint holds a model of another shape than the settings given: leave out the --model options "
                 "and the config, which the checkpoint brings along, or train a new model."
             )
-        self.training_settings = {**checkpoint.get("training", {}), "epoch": checkpoint.get("epoch")}
+        known = {name: checkpoint.get(name) for name in ("precision", "epoch")}
+        self.training_settings = checkpoint.get("training", {}) | known
         stored = checkpoint.get("thresholds")
         self.thresholds = Thresholds.from_plain(stored) if stored else None

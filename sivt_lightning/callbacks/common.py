@@ -50,13 +50,6 @@ def csv_text(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def csv_rows(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of which may be a heading."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
 NOT_FINITE = (
     "not a finite number: the model diverged in training, or the precision is too narrow for it. "
     "Train with a lower learning rate, or run with --trainer.precision 32-true."

@@ -74,11 +74,15 @@ def _cell(value: float | int | None, undefined: str) -> str:
 
 def csv_table(results: Results) -> str:
     """Comma-separated rows; an undefined figure is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["category", *FIGURES, *OPERATING])
     both = zip(figure_rows(results), operating_rows(results), strict=True)
-    writer.writerows([*figures, *operating[1:-1]] for figures, operating in both)
+    rows = [[*figures, *operating[1:-1]] for figures, operating in both]
+    return csv_rows([["category", *FIGURES, *OPERATING], *rows])
+
+
+def csv_rows(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first of which may be a heading."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
@@ -87,14 +91,18 @@ def markdown_tables(results: Results, notes: Sequence[str] = ()) -> str:
     lines = markdown_table(["category", *HEADINGS.values()], figure_rows(results, "-"))
     lines += ["", "Verdicts at the threshold:", ""]
     lines += markdown_table(["category", *OPERATING.values(), ORACLE], operating_rows(results, "-"))
-    lines += ["", *(f"- {_markdown_text(note)}" for note in notes)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + markdown_notes(notes)) + "\n"
 
 
 def markdown_table(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table whose columns, but for the first, are numbers."""
     lines = [_markdown_row(heading), "|---|" + "---:|" * (len(heading) - 1)]
     return lines + [_markdown_row(row) for row in cells]
+
+
+def markdown_notes(notes: Sequence[str]) -> list[str]:
+    """The lines of a list below a table."""
+    return ["", *(f"- {_markdown_text(note)}" for note in notes)]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
