@@ -1,6 +1,6 @@
-"""Images -> feature map F: a frozen timm network, its strides resized to one grid and concatenated."""
+"""Images -> feature map F: a frozen timm network (or none), its strides resized to one grid and concatenated."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -8,10 +8,14 @@ import timm
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import FeatureInfo
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_unshuffle
 
 from sivt_lightning.errors import SIVTError
+
+PIXELS = "pixels"
 
 
 class Backbone(nn.Module):
@@ -113,10 +117,26 @@ class Standardize(nn.Module):
         self.std.copy_(rearrange(deviation, "c -> c 1 1"))
 
 
+class Pixels(nn.Module):
+    """The image itself as a feature network: at stride s a position is a square of s x s pixels, 3 s^2 channels."""
+
+    pretrained_cfg: Mapping[str, Any] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+
+    def __init__(self, out_indices: Sequence[int]) -> None:
+        super().__init__()
+        known = [{"num_chs": 3 * s * s, "reduction": s, "module": f"stride {s}"} for s in (2, 4, 8, 12, 16)]
+        self.feature_info = FeatureInfo(known, tuple(out_indices))
+
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _ _ _"]]:
+        return [pixel_unshuffle(images, stride) for stride in self.feature_info.reduction()]
+
+
 def build_network(
     name: str, image_size: int, out_indices: Sequence[int] | None = None, pretrained: bool = False
 ) -> Any:
     """A timm feature network, untrained or with timm's own weights, cut after its last output."""
+    if name == PIXELS:
+        return Pixels(range(5) if out_indices is None else out_indices)
     kwargs: dict = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is not None and config.fixed_input_size:

@@ -9,7 +9,7 @@ from timm.models import load_state_dict as read_state_dict
 from torch import Tensor, nn
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.backbone import Backbone, build_network
+from sivt_lightning.model.backbone import PIXELS, Backbone, build_network
 
 OTHER_WAYS = (
     "Two ways work without a network: a weight file, `weights: PATH` (.safetensors or .pth, the whole network or the "
@@ -22,6 +22,8 @@ def load_weights(backbone: Backbone, source: str, seed: int) -> None:
 
     Raises SIVTError when the hub cannot be reached, or the file is missing, damaged or made for another network.
     """
+    if backbone.name == PIXELS:
+        return  # there are none
     backbone.is_random = source == "random"
     if source == "random":
         with torch.random.fork_rng(devices=[]):
