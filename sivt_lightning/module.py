@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
+from timm.optim import Muon
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -23,12 +24,14 @@ from sivt_lightning.model.detector import Detection, Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.weights import load_weights
+from sivt_lightning.scoring import Statistic
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.thresholds import Thresholds
 
 # What a model may differ in from the one whose weights it starts from.
-FREE = {"weights", "init_from", "seed", "smoothing_sigma"}
-FREE |= {"cosine_weight", "learning_rate", "weight_decay", "warmup", "schedule"}
+FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power", "image_statistic"}
+FREE |= {"cosine_weight", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
+ADAMW_SHARE = 0.3  # of Muon's learning rate, for the parameters that it leaves to AdamW
 
 
 class Validation(NamedTuple):
@@ -43,7 +46,7 @@ class SIVT(LightningModule):
     """Self-induction vision transformer: one anomaly detector for many categories, trained on normal images only.
 
     Args:
-        backbone: timm network that makes the feature map; frozen.
+        backbone: timm network that makes the feature map; frozen. "pixels" for the image itself.
         strides: its outputs to use, as downsampling factors.
         weights: "imagenet" (timm's, downloaded or cached), the path of a weight file, or "random".
         init_from: checkpoint of a trained model of the same shape to go on from with other data: its weights and
@@ -60,9 +63,14 @@ class SIVT(LightningModule):
         mlp_ratio: width of an MLP's hidden layer over `width`.
         self_induction: false is the ablation, a vanilla transformer of the same shape.
         smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
+        map_power: power of Eq. 3's product at each position before it is upsampled and smoothed; 1 is the paper's.
+        image_statistic: what of the map is the image's score: standard deviation (the paper's), maximum, or the mean of
+            the highest 1 %.
         cosine_weight: lambda, weight of the cosine distance in the loss.
+        optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
+            in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
         learning_rate: peak of the schedule.
-        weight_decay: AdamW's.
+        weight_decay: of either optimizer.
         warmup: share of all optimizer steps in which the rate rises linearly to its peak.
         schedule: after the warm-up, a cosine to zero at the end of training or a constant rate.
         seed: linked to --seed_everything.
@@ -85,9 +93,12 @@ class SIVT(LightningModule):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         self_induction: bool = True,
-        smoothing_sigma: float = 4.0,
+        smoothing_sigma: float = 3.0,
+        map_power: float = 0.25,
+        image_statistic: Statistic = "top",
         cosine_weight: float = 5.0,
-        learning_rate: float = 1e-4,
+        optimizer: Literal["muon", "adamw"] = "muon",
+        learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
         schedule: Literal["cosine", "constant"] = "cosine",
@@ -108,7 +119,8 @@ class SIVT(LightningModule):
             mlp_ratio=mlp_ratio,
             self_induction=self_induction,
         )
-        self.detector = Detector(network, Standardize(network.channels, standardize), reconstructor, smoothing_sigma)
+        scale = Standardize(network.channels, standardize)
+        self.detector = Detector(network, scale, reconstructor, smoothing_sigma, map_power, image_statistic)
         self.thresholds: Thresholds | None = None
         self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
         for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
@@ -193,11 +205,8 @@ class SIVT(LightningModule):
         return self.detector(batch.images)
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the trainable parameters; linear warm-up, then cosine or constant, stepped with the optimizer."""
-        trainable = [p for p in self.parameters() if p.requires_grad]
-        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
-        fused = str(self.trainer.precision) == "32-true"  # faster, but Lightning does not clip with it under autocast
-        optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=decay, fused=fused)
+        """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
+        optimizer = self._optimizer()
         total = self.trainer.estimated_stepping_batches
         cosine = self.hparams["schedule"] == "cosine"
         if math.isinf(total):
@@ -210,6 +219,22 @@ class SIVT(LightningModule):
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) if cosine else 1.0
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Over the trainable parameters."""
+        settings = {"lr": self.hparams["learning_rate"], "weight_decay": self.hparams["weight_decay"]}
+        reconstructor = self.detector.reconstructor
+        if self.hparams["optimizer"] == "adamw":
+            fused = str(self.trainer.precision) == "32-true"  # faster, but Lightning does not clip with it in autocast
+            return torch.optim.AdamW(reconstructor.parameters(), fused=fused, **settings)
+        # Muon is for matrices between hidden layers: not for the way in and out, positions, induction tokens, biases.
+        hidden = [*reconstructor.encoder.parameters(), *reconstructor.decoder.parameters()]
+        matrices = [p for p in hidden if p.ndim == 2]
+        known = {id(p) for p in matrices}
+        others = [p for p in reconstructor.parameters() if id(p) not in known]
+        slower = settings["lr"] * ADAMW_SHARE
+        groups = [{"params": matrices}, {"params": others, "use_fallback": True, "lr": slower}]
+        return Muon(groups, nesterov=True, **settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside the weights, what `test` and `predict` need and a state_dict does not hold."""
