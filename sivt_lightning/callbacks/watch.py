@@ -14,7 +14,10 @@ from sivt_lightning.errors import SIVTError
 
 
 class TrainingWatch(Callback):
-    """Logs train/grad_norm (before clipping) and val/loss/CATEGORY; stops at a loss that is no finite number."""
+    """Logs train/grad_norm (before clipping), train/images (passes so far) and val/loss/CATEGORY.
+
+    Stops at a loss that is no finite number.
+    """
 
     unchecked: tuple[torch.Tensor, int, Batch | FeatureBatch] | None = None
 
@@ -43,7 +46,9 @@ class TrainingWatch(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The mean of each category over all processes."""
-        samples = trainer.datamodule.val_set.samples  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        pl_module.log("train/images", float((trainer.current_epoch + 1) * len(data.train_set)), sync_dist=True)
+        samples = data.val_set.samples
         by_category: dict[str, list[float]] = defaultdict(list)
         for part in gather(self.losses):
             for index, loss in part.items():
