@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder, write_whole
+from sivt_lightning.callbacks.gallery import write_gallery
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
+from sivt_lightning.data.dataset import ImageDataset
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
@@ -25,6 +28,7 @@ class Evaluation(Callback):
     Args:
         output: folder of the files.
         full_resolution: compare the maps with the masks at each mask's own size, instead of the model's image size.
+        gallery: also draw each category's most telling images beside their maps.
         curves: also draw ROC, precision-recall and per-region-overlap curves and histograms of the scores.
         threshold: score above which an image is anomalous, instead of what training found.
         threshold_by: hold each image against the threshold of all categories ("pooled") or of its own ("category").
@@ -35,10 +39,11 @@ class Evaluation(Callback):
         output: str = "test",
         full_resolution: bool = False,
         curves: bool = True,
+        gallery: bool = True,
         threshold: float | None = None,
         threshold_by: By = "pooled",
     ) -> None:
-        self.output, self.full_resolution, self.curves = output, full_resolution, curves
+        self.output, self.full_resolution, self.curves, self.gallery = output, full_resolution, curves, gallery
         self.threshold, self.threshold_by = check_given(threshold), threshold_by
         self.results: Results | None = None
         self.thresholds: dict[str, float] | None = None
@@ -51,6 +56,7 @@ class Evaluation(Callback):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             data.test_set.full_masks = self.full_resolution
             self.tally = Tally(data.test_set.samples)
+            self.scores: dict[int, float] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The checkpoint is loaded by now. Raises SIVTError where a category has no threshold of its own."""
@@ -73,6 +79,7 @@ class Evaluation(Callback):
         for i, good in zip(index, (scores.isfinite() & maps.isfinite().all(-1).all(-1)).tolist(), strict=True):
             if not good:
                 raise SIVTError(f"No figures: an anomaly score of {self.tally.samples[i].path} is {NOT_FINITE}")
+        self.scores |= dict(zip(index, scores.tolist(), strict=True))
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -84,8 +91,11 @@ class Evaluation(Callback):
         found = self.tally.outcome()
         del self.tally
         self.results = self._results(found, trainer, pl_module)
+        every = {index: score for part in gather(self.scores) for index, score in part.items()}
         if trainer.is_global_zero:
             self._write(self.results, found)
+            if self.gallery:
+                self._write_gallery(trainer, pl_module, every)
 
     def _results(self, found: Outcome, trainer: Trainer, pl_module: LightningModule) -> Results:
         groups = {}
@@ -136,6 +146,16 @@ class Evaluation(Callback):
         bound = max((value for value in _values(results["error_bounds"]) if value is not None), default=0.0)
         print(f"No figure is further than {bound:.1e} from the exact one.")
         print("Written:", *written)
+
+    def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        shown = ImageDataset(data.test_set.samples, data.image_size)
+        stored: Thresholds | None = getattr(module, "thresholds", None)
+        thresholds = {name: found.pixel for name, found in stored.categories.items()} if stored else {}
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            detect = lambda images: module.detector(images.to(module.device)).map  # noqa: E731
+            write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
+        print(f"Pictures: {self.folder / 'gallery.png'}")
 
 
 def _values(groups: Any) -> list[float | None]:
