@@ -39,13 +39,15 @@ from sivt_lightning.compare import compare
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped
+from sivt_lightning.experiment import experiment
 from sivt_lightning.module import SIVT
 from sivt_lightning.thresholds import By
 
 DESCRIPTION = """One model that finds defects in many products, trained on good images only.
 fit trains, test measures on labelled images, predict looks at any folder of photos.
-Beside these, `sivt compare A B` lays the figures of tests side by side, `sivt demo-data DIR` writes a small artificial
-data set to try them on, and `sivt benchmark` measures what a model costs on this machine."""
+Beside these, `sivt compare A B` lays the figures of tests side by side, `sivt experiment FILE` trains and tests a table
+of settings, `sivt demo-data DIR` writes a small artificial data set to try them on, and `sivt benchmark` measures what
+a model costs on this machine."""
 CHECKPOINT_VERBS = ("test", "predict")
 UNREADABLE_IMAGES = 3
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
@@ -335,6 +337,8 @@ def main(args: Sequence[str] | None = None) -> int:
             return benchmark(args[1:])
         if args[:1] == ["compare"]:
             return compare(args[1:])
+        if args[:1] == ["experiment"]:
+            return experiment(args[1:])
         return SIVTCLI(args).exit_code
     except Stopped as stop:
         # One process alone says so and fails: Lightning would take it for a crash of the others.

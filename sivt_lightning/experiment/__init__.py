@@ -1,0 +1,155 @@
+"""`sivt experiment`: trains and tests what tables of settings say, and lays the results side by side."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from sivt_lightning.callbacks.common import writable_folder, write_whole
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
+from sivt_lightning.experiment.table import Outcome, csv_table, markdown_table
+
+COMMAND = [sys.executable, "-m", "sivt_lightning"]
+RUN = Path("runs/run/version_0")  # of a training's own folder
+RECORD, LOG = "experiment.json", "log.txt"
+
+
+def experiment(args: Sequence[str]) -> int:
+    """Runs the verb; 1 where a training or test failed, after all others."""
+    parser = ArgumentParser(
+        prog="sivt experiment",
+        description="Trains and tests every row of experiment files and writes a table of each. Stopped and started "
+        "again it goes on where it was; what is done is not done again.\n"
+        "Example: sivt experiment configs/experiments/groups.yaml --root datasets/MVTecAD --weights b4.safetensors",
+    )
+    parser.add_argument("files", type=str, nargs="+", help="Experiment files, such as those in configs/experiments.")
+    parser.add_argument("--root", type=str, required=True, help="Folder of the categories.")
+    told = "Weight files: of the default backbone a path, of others NAME=PATH. Others are downloaded, as in fit."
+    parser.add_argument("--weights", type=str, nargs="+", default=[], help=told)
+    parser.add_argument("--seeds", type=int, nargs="+", help="Instead of the seeds in the files.")
+    parser.add_argument("--rows", type=str, nargs="+", help="Only these rows; the table has those done before, too.")
+    told = "Folder of the trainings, the tables, and the features that all trainings share."
+    parser.add_argument("--output", type=str, default="runs/experiments", help=told)
+    settings = parser.parse_args(list(args))
+    experiments = [read_experiment(Path(file)) for file in settings.files]
+    wanted = settings.rows or [row for each in experiments for row in each.rows]
+    for row in wanted:
+        if not any(row in each.rows for each in experiments):
+            raise SIVTError(f"rows: there is no row {row!r}, only {', '.join(r for e in experiments for r in e.rows)}.")
+    root = Path(settings.root).expanduser().resolve()
+    laboratory = Laboratory(writable_folder(Path(settings.output)).resolve(), root, _weights(settings.weights))
+    failed = False
+    for each in experiments:
+        for run in runs_of(each, root, settings.seeds):
+            if run.row in wanted:
+                failed |= not laboratory.carry_out(each, run)
+                laboratory.write_tables(each, settings.seeds)
+    return int(failed)
+
+
+def _weights(given: Sequence[str]) -> dict[str, str]:
+    files = {}
+    for text in given:
+        name, path = text.split("=", 1) if "=" in text else ("", text)
+        if not Path(path).expanduser().is_file():
+            raise SIVTError(f"weights {text}: there is no file {path}. Give PATH, or NAME_OF_BACKBONE=PATH.")
+        files[name] = str(Path(path).expanduser().resolve())
+    return files
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """Where experiments are made, and what goes into all of them."""
+
+    output: Path
+    root: Path
+    weights: Mapping[str, str]  # files by backbone, "" for the default one
+
+    def carry_out(self, experiment: Experiment, run: Run) -> bool:
+        """Train and test, or go on with that, or leave what is done; false where it failed."""
+        folder = self.output / experiment.name / run.folder
+        record = self.record(experiment, run)
+        if record is not None and record["arguments"] != run.arguments:
+            raise SIVTError(
+                f"{folder} was made with other settings than {experiment.name}.yaml has now: "
+                "delete the folder, or name another with --output."
+            )
+        if record is not None and not record["error"]:
+            return True
+        print(f"{experiment.name}, {run.row}, seed {run.seed}{f', {run.category}' if run.category else ''}", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        start, day = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%d")
+        error = self._train(folder, run)
+        seconds = time.monotonic() - start
+        if not error and experiment.test:
+            error = _call(folder, ["test", "--ckpt_path", str(RUN / "checkpoints/best.ckpt"), "--eval.curves=false"])
+        record = {"arguments": run.arguments, "error": error, "seconds": round(seconds), "date": day}
+        record |= {"commit": _commit(), "machine": f"{_processor()}, Python {platform.python_version()}"}
+        write_whole(folder / RECORD, json.dumps(record, indent=2) + "\n")
+        print(f"  {error or f'{seconds / 60:.1f} min'}", flush=True)
+        return not error
+
+    def record(self, experiment: Experiment, run: Run) -> dict[str, Any] | None:
+        """What was written down at the end of a run, or None."""
+        file = self.output / experiment.name / run.folder / RECORD
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def write_tables(self, experiment: Experiment, seeds: Sequence[int] | None) -> None:
+        """`<name>.csv`, a row for each training, and `<name>.md`, one for each row of the experiment."""
+        outcomes = []
+        for run in runs_of(experiment, self.root, seeds):
+            if (record := self.record(experiment, run)) is not None:
+                folder = self.output / experiment.name / run.folder / RUN
+                outcomes.append(Outcome.read(run, record, folder, experiment.reach))
+        write_whole(self.output / f"{experiment.name}.csv", csv_table(outcomes))
+        write_whole(self.output / f"{experiment.name}.md", markdown_table(experiment, outcomes))
+
+    def _train(self, folder: Path, run: Run) -> str:
+        last = RUN / "checkpoints/last.ckpt"
+        if (folder / last).is_file():
+            return _call(folder, ["fit", "--ckpt_path", str(last)])
+        given = [f"--data.root={self.root}", f"--data.cache_dir={self.output / 'features'}", "--name=run"]
+        if run.backbone in self.weights and not any("--model.weights=" in argument for argument in run.arguments):
+            given.append(f"--model.weights={self.weights[run.backbone]}")
+        return _call(folder, ["fit", *run.arguments, *given])
+
+
+def _call(folder: Path, arguments: list[str]) -> str:
+    """Run a command in the folder, all it says in a file; why it failed, or ""."""
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+        done = subprocess.run([*COMMAND, *arguments], cwd=folder, stdout=log, stderr=log, check=False)
+    lines = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
+    said = lines[-1].removeprefix("sivt: error: ") if lines else ""
+    return f"exit code {done.returncode}: {said}" if done.returncode else ""
+
+
+def _commit() -> str:
+    """Of the code at hand, with a plus where it was changed since; "" where it is no working tree of git."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "."], cwd=here.parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
