@@ -19,7 +19,7 @@ from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
-from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.backbone import Backbone, Standardization, Standardize
 from sivt_lightning.model.detector import Detection, Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
@@ -53,7 +53,8 @@ class SIVT(LightningModule):
             statistics, nothing of its training. `weights` is not looked at then.
         image_size: side in pixels to which every image is resized.
         feature_stride: pixels of the image per position of the feature map.
-        standardize: scale each feature channel to mean 0 and deviation 1 over the training images.
+        standardize: "channel" scales each feature channel to mean 0 and deviation 1 over the training images, "whiten"
+            also takes out most of their correlation, "none" leaves them as they are.
         patch_size: P, side of a token's patch in positions of the feature map.
         groups: N, groups of positions that are induced together.
         width: D, length of a token.
@@ -84,7 +85,7 @@ class SIVT(LightningModule):
         init_from: str | None = None,
         image_size: int = 256,
         feature_stride: int = 8,
-        standardize: bool = True,
+        standardize: Standardization = "channel",
         patch_size: int = 2,
         groups: int = 4,
         width: int = 240,

@@ -86,7 +86,7 @@ def test_standardize_measures_mean_and_deviation() -> None:
     scaled = standardize(maps)
     torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(scaled.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-3, rtol=0)
-    untouched = Standardize(3, enabled=False)
+    untouched = Standardize(3, "none")
     untouched.measure([maps])
     assert torch.equal(untouched(maps), maps)
     with pytest.raises(SIVTError, match="No training image"):
