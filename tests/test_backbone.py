@@ -93,6 +93,39 @@ def test_standardize_measures_mean_and_deviation() -> None:
         Standardize(3).measure([])
 
 
+def test_whitening_takes_out_correlation_but_not_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared, own = torch.randn(8, 1, 16, 16, generator=generator), torch.randn(8, 3, 16, 16, generator=generator)
+    maps = 4 * (shared + 0.1 * own) + 5
+    maps[:, 2] = 10 * own[:, 2]
+    scaled, whitened = Standardize(3), Standardize(3, "whiten")
+    for one in (scaled, whitened):
+        one.measure([maps[:3], maps[3:]])
+    with torch.autocast("cpu", torch.bfloat16):
+        features = whitened(maps)
+    assert features.dtype == torch.float32
+    values = features.permute(1, 0, 2, 3).flatten(1)
+    covariance = values.cov(correction=0)
+    # Variances of the correlation's directions: v / (0.7 v + 0.3).
+    correlation = scaled(maps).permute(1, 0, 2, 3).flatten(1).cov(correction=0)
+    before, after = torch.linalg.eigvalsh(correlation), torch.linalg.eigvalsh(covariance)
+    torch.testing.assert_close(after, before / (0.7 * before + 0.3), atol=1e-3, rtol=0)
+    assert before[0] < 0.02
+    assert after[0] < 0.1
+    assert abs(correlation[0, 1]) > 0.95
+    assert values.mean(1).abs().max() < 1e-4
+
+
+def test_pixels_are_a_backbone() -> None:
+    net = Backbone("pixels", strides=[4], image_size=32, feature_stride=4)
+    load_weights(net, "imagenet", seed=0)  # there are none to find
+    images = torch.rand(2, 3, 32, 32)
+    features = net(images)
+    assert features.shape == (2, 48, 8, 8)
+    square = ((images - net.mean) / net.std)[1, 2, 4:8, 8:12]
+    torch.testing.assert_close(features[1, 32:, 1, 2], square.flatten())
+
+
 def test_random_weights_are_seeded_and_calibrated() -> None:
     images = [torch.rand(4, 3, 64, 64) for _ in range(2)]
     one, same, other = (Backbone("resnet18", [4, 8], 64) for _ in range(3))

@@ -9,7 +9,7 @@ import torch
 from sivt_lightning.distance import cosine_distance
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
-from sivt_lightning.scoring import anomaly_map, check_sigma, image_score
+from sivt_lightning.scoring import anomaly_map, check_power, check_sigma, image_score
 
 
 def pair(scale: float = 1.0, channels: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +66,28 @@ def test_map_and_score(sigma: float, scale: float) -> None:
     maps = anomaly_map(features, reconstruction, 64, sigma)
     np.testing.assert_allclose(maps, expected, rtol=2e-5, atol=1e-6 * expected.max())
     np.testing.assert_allclose(image_score(maps), expected.std(axis=(1, 2)), rtol=2e-5)
+
+
+@pytest.mark.parametrize("power", [0.25, 2.0])
+def test_the_power_is_taken_before_neighbours_are_averaged(power: float) -> None:
+    features, reconstruction = pair()
+    squared, cosine = reference_distances(features.numpy(), reconstruction.numpy())
+    expected = reference_smooth(reference_upsample((squared * cosine) ** power, 64), 2.0)
+    np.testing.assert_allclose(anomaly_map(features, reconstruction, 64, 2.0, power), expected, rtol=2e-5)
+
+
+def test_statistics_of_the_image() -> None:
+    maps = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    pixels = np.sort(maps.numpy().reshape(3, -1), axis=1)
+    np.testing.assert_allclose(image_score(maps, "max"), pixels[:, -1])
+    np.testing.assert_allclose(image_score(maps, "top"), pixels[:, -4:].mean(1), rtol=1e-6)
+    assert torch.equal(image_score(maps[:, :2, :2], "top"), image_score(maps[:, :2, :2], "max"))
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_power(power: float) -> None:
+    with pytest.raises(SIVTError, match="map_power"):
+        check_power(power)
 
 
 def test_loss_and_map_are_float32_for_bfloat16_reconstructions() -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from timm.optim import Muon
 
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.model.detector import Detector
-from sivt_lightning.module import SIVT
+from sivt_lightning.module import ADAMW_SHARE, SIVT
+from sivt_lightning.scoring import image_score
 from sivt_lightning.thresholds import Threshold, Thresholds
 
 TINY: dict[str, Any] = {
@@ -66,12 +68,23 @@ def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(self_induct
             assert parameter.grad.any(), name
 
 
-def test_the_optimizer_holds_the_trainable_parameters_only() -> None:
-    model = module()
+@pytest.mark.parametrize(("name", "kind"), [("muon", Muon), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_holds_the_trainable_parameters_only(name: str, kind: type) -> None:
+    model = module(optimizer=name)
     optimizer = model.configure_optimizers()["optimizer"]
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert held == {id(p) for p in model.detector.reconstructor.parameters()}
-    assert isinstance(optimizer, torch.optim.AdamW)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.detector.reconstructor.parameters())
+    assert isinstance(optimizer, kind)
+
+
+def test_muon_takes_the_matrices_between_hidden_layers_and_nothing_else() -> None:
+    model = module(optimizer="muon", learning_rate=0.1, warmup=0.0)
+    groups = model.configure_optimizers()["optimizer"].param_groups
+    names = {id(p): name for name, p in model.detector.reconstructor.named_parameters()}
+    by_kind = {group.get("use_fallback", False): {names[id(p)] for p in group["params"]} for group in groups}
+    layers = ("attention.qkv.weight", "attention.proj.weight", "mlp.0.weight", "mlp.2.weight")
+    assert by_kind[False] == {f"{part}.0.{layer}" for part in ("encoder", "decoder") for layer in layers}
+    assert {group["lr"] for group in groups} == {0.1, 0.1 * ADAMW_SHARE}  # the schedule scales both
 
 
 @pytest.mark.parametrize(("schedule", "end"), [("cosine", 0.0), ("constant", 1.0)])
@@ -114,7 +127,7 @@ def test_scores_do_not_depend_on_the_batch() -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(detector(images[order]).score, together.score[order], rtol=1e-5, atol=0)
     assert together.map.shape == (5, 32, 32)
-    torch.testing.assert_close(together.score, together.map.flatten(1).std(1, correction=0))
+    torch.testing.assert_close(together.score, image_score(together.map, "top"))
 
 
 def test_loss_and_residual_are_float32_under_autocast() -> None:

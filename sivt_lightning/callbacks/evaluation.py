@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from torch import Tensor
 
 from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder, write_whole
 from sivt_lightning.callbacks.gallery import write_gallery
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
-from sivt_lightning.data.dataset import ImageDataset
+from sivt_lightning.data.dataset import Batch, ImageDataset
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
@@ -153,7 +154,10 @@ class Evaluation(Callback):
         stored: Thresholds | None = getattr(module, "thresholds", None)
         thresholds = {name: found.pixel for name, found in stored.categories.items()} if stored else {}
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            detect = lambda images: module.detector(images.to(module.device)).map  # noqa: E731
+
+            def detect(batch: Batch) -> Tensor:
+                return module.test_step(batch._replace(images=batch.images.to(module.device)), 0).map
+
             write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
         print(f"Pictures: {self.folder / 'gallery.png'}")
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sivt_lightning.data.dataset import ImageDataset
+from sivt_lightning.data.dataset import Batch, ImageDataset, collate
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.report.gallery import Exhibit, Row, draw_gallery
 
@@ -34,7 +33,7 @@ def write_gallery(
     file: Path,
     data: ImageDataset,
     scores: Mapping[int, float],
-    detect: Callable[[Float[Tensor, "B 3 S S"]], Float[Tensor, "B S S"]],
+    detect: Callable[[Batch], Float[Tensor, "B S S"]],
     pixel_thresholds: Mapping[str, float],
 ) -> None:
     """The sheet as PNG.
@@ -43,13 +42,13 @@ def write_gallery(
         file: to write.
         data: the test images, with masks at their size.
         scores: of each image by its position in `data`.
-        detect: images -> anomaly maps.
+        detect: a batch of them -> anomaly maps.
         pixel_thresholds: by category, for the colours; one without takes a third of the highest value shown.
     """
     rows = []
     for category, chosen in choose(data.samples, scores).items():
         items = [data[i] for i in chosen.values()]
-        maps = detect(torch.stack([item.image for item in items])).float().cpu().numpy()
+        maps = detect(collate(items)).float().cpu().numpy()
         captions = [
             f"{data.samples[i].path.parent.name}/{data.samples[i].path.name}: {scores[i]:.3g}, {why}"
             for why, i in chosen.items()
