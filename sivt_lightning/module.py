@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
-from timm.optim import Muon
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -24,6 +23,8 @@ from sivt_lightning.model.detector import Detection, Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.weights import load_weights
+from sivt_lightning.optimizer import Name as OptimizerName
+from sivt_lightning.optimizer import build_optimizer
 from sivt_lightning.scoring import Statistic
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.thresholds import Thresholds
@@ -31,7 +32,6 @@ from sivt_lightning.thresholds import Thresholds
 # What a model may differ in from the one whose weights it starts from.
 FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power", "image_statistic"}
 FREE |= {"cosine_weight", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
-ADAMW_SHARE = 0.3  # of Muon's learning rate, for the parameters that it leaves to AdamW
 
 
 class Validation(NamedTuple):
@@ -98,7 +98,7 @@ class SIVT(LightningModule):
         map_power: float = 0.25,
         image_statistic: Statistic = "top",
         cosine_weight: float = 5.0,
-        optimizer: Literal["muon", "adamw"] = "muon",
+        optimizer: OptimizerName = "muon",
         learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
@@ -207,7 +207,9 @@ class SIVT(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
-        optimizer = self._optimizer()
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        precision, name = str(self.trainer.precision), self.hparams["optimizer"]
+        optimizer = build_optimizer(self.detector.reconstructor, name, rate, decay, precision)
         total = self.trainer.estimated_stepping_batches
         cosine = self.hparams["schedule"] == "cosine"
         if math.isinf(total):
@@ -220,22 +222,6 @@ class SIVT(LightningModule):
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) if cosine else 1.0
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        """Over the trainable parameters."""
-        settings = {"lr": self.hparams["learning_rate"], "weight_decay": self.hparams["weight_decay"]}
-        reconstructor = self.detector.reconstructor
-        if self.hparams["optimizer"] == "adamw":
-            fused = str(self.trainer.precision) == "32-true"  # faster, but Lightning does not clip with it in autocast
-            return torch.optim.AdamW(reconstructor.parameters(), fused=fused, **settings)
-        # Muon is for matrices between hidden layers: not for the way in and out, positions, induction tokens, biases.
-        hidden = [*reconstructor.encoder.parameters(), *reconstructor.decoder.parameters()]
-        matrices = [p for p in hidden if p.ndim == 2]
-        known = {id(p) for p in matrices}
-        others = [p for p in reconstructor.parameters() if id(p) not in known]
-        slower = settings["lr"] * ADAMW_SHARE
-        groups = [{"params": matrices}, {"params": others, "use_fallback": True, "lr": slower}]
-        return Muon(groups, nesterov=True, **settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside the weights, what `test` and `predict` need and a state_dict does not hold."""

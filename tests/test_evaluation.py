@@ -264,7 +264,13 @@ def test_the_files_hold_the_contract_and_the_console_the_same(root: Path, capsys
     assert list(stored["categories"]) == ["bolt", "nut"]
     assert tuple(stored["mean"]) == tuple(stored["pooled"]) == tuple(stored["categories"]["nut"]) == FIGURES
     assert 0.5 < stored["mean"]["pixel_auroc"] <= 1
-    assert sorted(path.name for path in output.iterdir()) == ["curves", "metrics.csv", "metrics.json", "metrics.md"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "curves",
+        "gallery.png",
+        "metrics.csv",
+        "metrics.json",
+        "metrics.md",
+    ]
     assert sorted(path.name for path in (output / "curves").iterdir()) == ["pr.png", "pro.png", "roc.png", "scores.png"]
     assert [line.split(",")[0] for line in (output / "metrics.csv").read_text().splitlines()[1:]] == [
         "bolt",
@@ -319,7 +325,7 @@ def test_verdicts_follow_the_thresholds(root: Path, capsys: pytest.CaptureFixtur
         "category": {"threshold_by": "category"},
         "given": {"threshold": 0.0, "threshold_by": "category"},
     }.items():
-        evaluation = Evaluation(str(root.parent / name), curves=False, **settings)
+        evaluation = Evaluation(str(root.parent / name), curves=False, gallery=False, **settings)
         run_test(root, evaluation, model)
         assert evaluation.results is not None
         points = evaluation.results["operating_points"]["categories"]

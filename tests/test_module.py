@@ -11,7 +11,8 @@ from timm.optim import Muon
 
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.model.detector import Detector
-from sivt_lightning.module import ADAMW_SHARE, SIVT
+from sivt_lightning.module import SIVT
+from sivt_lightning.optimizer import ADAMW_SHARE
 from sivt_lightning.scoring import image_score
 from sivt_lightning.thresholds import Threshold, Thresholds
 

@@ -11,7 +11,8 @@ from sivt_lightning.cli import main
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)).replace("\\\n", " ")
-COMMANDS = re.findall(r"^.*?\bsivt(?:_lightning)? ((?:fit|test|predict|demo-data|compare)\b.*)$", SHELL, re.M)
+VERBS = "fit|test|predict|demo-data|compare|experiment"
+COMMANDS = re.findall(rf"^.*?\bsivt(?:_lightning)? ((?:{VERBS})\b.*)$", SHELL, re.M)
 
 
 def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -38,7 +39,7 @@ def test_every_setting_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_file_named_exists() -> None:
     named = set(re.findall(r"`((?:sivt_lightning|configs)/[\w/.]+)`", README)) | set(
-        re.findall(r"\]\((\.\w[^)]+)\)", README)
+        re.findall(r"\]\(((?:\.\w|docs/)[^)#]+)\)", README)
     )
     assert named
     assert {name for name in named if not (REPOSITORY / name).exists()} == set()

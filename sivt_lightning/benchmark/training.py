@@ -25,6 +25,7 @@ from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.module import SIVT
+from sivt_lightning.optimizer import build_optimizer
 from sivt_lightning.seeding import generator_for
 
 PARTS = ("data", "features", "forward", "backward", "optimizer")
@@ -95,8 +96,8 @@ class TrainingStep:
     def __init__(self, detector: Detector, reconstructor: Reconstructor, module: SIVT, machine: Machine) -> None:
         self.detector, self.reconstructor, self.machine = detector, reconstructor, machine
         self.weight, self.groups = module.hparams["cosine_weight"], reconstructor.groups
-        fused = machine.precision == "32-true"  # as `configure_optimizers` has it
-        self.optimizer = torch.optim.AdamW(reconstructor.parameters(), lr=1e-6, fused=fused)
+        # So small a rate that nothing is learned: made-up features could make the loss anything.
+        self.optimizer = build_optimizer(reconstructor, module.hparams["optimizer"], 1e-6, 0.0, machine.precision)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
 
     def measure(self, loader: DataLoader[Any]) -> dict[str, Any]:

@@ -38,12 +38,12 @@ def draw_gallery(rows: Sequence[Row]) -> UInt8[np.ndarray, "height width 3"]:
     sheet = Image.new("RGB", (widest * (pair + 2 * GAP), len(rows) * tall), PAPER)
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(rows):
-        draw.text((0, y * tall + 2), shortened(row.name, sheet.width, TITLE), INK, font(TITLE))
+        draw.text((0, y * tall + 2), shortened(row.name, float(sheet.width), TITLE), INK, font(TITLE))
         scale, top = scale_of(row.pixel_threshold), y * tall + HEAD
         for x, (image, found, mask, caption) in enumerate(row.exhibits):
             photo = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
             left = x * (pair + 2 * GAP)
             sheet.paste(outlined(photo, mask) if mask.any() else photo, (left, top))
             sheet.paste(blended(photo, normalised(found, scale)), (left + side + GAP, top))
-            draw.text((left, top + side + 3), shortened(caption, pair, CAPTION), FAINT, font(CAPTION))
+            draw.text((left, top + side + 3), shortened(caption, float(pair), CAPTION), FAINT, font(CAPTION))
     return np.asarray(sheet)

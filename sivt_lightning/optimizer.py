@@ -1,0 +1,31 @@
+"""What moves the weights: Muon, or the paper's AdamW."""
+
+from typing import Literal
+
+import torch
+from timm.optim import Muon
+
+from sivt_lightning.model.reconstructor import Reconstructor
+
+Name = Literal["muon", "adamw"]
+ADAMW_SHARE = 0.3  # of Muon's learning rate, for the parameters that it leaves to AdamW
+
+
+def build_optimizer(
+    reconstructor: Reconstructor, name: Name, learning_rate: float, weight_decay: float, precision: str
+) -> torch.optim.Optimizer:
+    """An optimizer of all parameters.
+
+    Muon (Jordan et al., 2024) orthogonalises the momentum of each matrix between hidden layers, so that a step changes
+    all its directions alike; scaled as in Liu et al., 2025. It is not meant for the ways in and out, positions,
+    induction tokens, norms and biases: those are AdamW's.
+    """
+    if name == "adamw":
+        fused = precision == "32-true"  # faster, but Lightning does not clip with it under autocast
+        return torch.optim.AdamW(reconstructor.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
+    hidden = [*reconstructor.encoder.parameters(), *reconstructor.decoder.parameters()]
+    matrices = [p for p in hidden if p.ndim == 2]
+    taken = {id(p) for p in matrices}
+    others = [p for p in reconstructor.parameters() if id(p) not in taken]
+    groups = [{"params": matrices}, {"params": others, "use_fallback": True, "lr": ADAMW_SHARE * learning_rate}]
+    return Muon(groups, lr=learning_rate, weight_decay=weight_decay, nesterov=True)
