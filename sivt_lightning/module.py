@@ -25,12 +25,11 @@ from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.optimizer import Name as OptimizerName
 from sivt_lightning.optimizer import build_optimizer
-from sivt_lightning.scoring import Statistic
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.thresholds import Thresholds
 
 # What a model may differ in from the one whose weights it starts from.
-FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power", "image_statistic"}
+FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power"}
 FREE |= {"cosine_weight", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
 
 
@@ -64,9 +63,7 @@ class SIVT(LightningModule):
         mlp_ratio: width of an MLP's hidden layer over `width`.
         self_induction: false is the ablation, a vanilla transformer of the same shape.
         smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
-        map_power: power of Eq. 3's product at each position before it is upsampled and smoothed; 1 is the paper's.
-        image_statistic: what of the map is the image's score: standard deviation (the paper's), maximum, or the mean of
-            the highest 1 %.
+        map_power: upsampling and smoothing the map take the power mean of neighbours with this power; 1 is the paper's.
         cosine_weight: lambda, weight of the cosine distance in the loss.
         optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
             in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
@@ -96,7 +93,6 @@ class SIVT(LightningModule):
         self_induction: bool = True,
         smoothing_sigma: float = 3.0,
         map_power: float = 0.25,
-        image_statistic: Statistic = "top",
         cosine_weight: float = 5.0,
         optimizer: OptimizerName = "muon",
         learning_rate: float = 1e-2,
@@ -121,7 +117,7 @@ class SIVT(LightningModule):
             self_induction=self_induction,
         )
         scale = Standardize(network.channels, standardize)
-        self.detector = Detector(network, scale, reconstructor, smoothing_sigma, map_power, image_statistic)
+        self.detector = Detector(network, scale, reconstructor, smoothing_sigma, map_power)
         self.thresholds: Thresholds | None = None
         self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
         for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):

@@ -128,7 +128,7 @@ def test_scores_do_not_depend_on_the_batch() -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(detector(images[order]).score, together.score[order], rtol=1e-5, atol=0)
     assert together.map.shape == (5, 32, 32)
-    torch.testing.assert_close(together.score, image_score(together.map, "top"))
+    torch.testing.assert_close(together.score, image_score(together.map))
 
 
 def test_loss_and_residual_are_float32_under_autocast() -> None:

@@ -20,6 +20,7 @@ from sivt_lightning.experiment.table import Outcome, csv_table, markdown_table
 
 COMMAND = [sys.executable, "-m", "sivt_lightning"]
 RUN = Path("runs/run/version_0")  # of a training's own folder
+BEST, LAST = RUN / "checkpoints/best.ckpt", RUN / "checkpoints/last.ckpt"
 RECORD, LOG = "experiment.json", "log.txt"
 
 
@@ -88,11 +89,14 @@ class Laboratory:
         print(f"{experiment.name}, {run.row}, seed {run.seed}{f', {run.category}' if run.category else ''}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         start, day = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%d")
+        anew = not (folder / LAST).is_file()
         error = self._train(folder, run)
         seconds = time.monotonic() - start
         if not error and experiment.test:
-            error = _call(folder, ["test", "--ckpt_path", str(RUN / "checkpoints/best.ckpt"), "--eval.curves=false"])
-        record = {"arguments": run.arguments, "error": error, "seconds": round(seconds), "date": day}
+            error = _call(folder, ["test", "--ckpt_path", str(BEST), "--eval.curves=false"])
+        record = {"arguments": run.arguments, "error": error, "date": day}
+        # Of a training that goes on, only the last part was timed.
+        record["seconds"] = round(seconds) if anew else None
         record |= {"commit": _commit(), "machine": f"{_processor()}, Python {platform.python_version()}"}
         write_whole(folder / RECORD, json.dumps(record, indent=2) + "\n")
         print(f"  {error or f'{seconds / 60:.1f} min'}", flush=True)
@@ -114,9 +118,8 @@ class Laboratory:
         write_whole(self.output / f"{experiment.name}.md", markdown_table(experiment, outcomes))
 
     def _train(self, folder: Path, run: Run) -> str:
-        last = RUN / "checkpoints/last.ckpt"
-        if (folder / last).is_file():
-            return _call(folder, ["fit", "--ckpt_path", str(last)])
+        if (folder / LAST).is_file():
+            return _call(folder, ["fit", "--ckpt_path", str(LAST)])
         given = [f"--data.root={self.root}", f"--data.cache_dir={self.output / 'features'}", "--name=run"]
         if run.backbone in self.weights and not any("--model.weights=" in argument for argument in run.arguments):
             given.append(f"--model.weights={self.weights[run.backbone]}")

@@ -54,7 +54,13 @@ def csv_table(outcomes: Sequence[Outcome]) -> str:
     rows = [["row", "seed", "category", *columns, *details, "arguments"]]
     for run, record, figures in outcomes:
         cells = [run.row, str(run.seed), run.category or "", *(str(figures.get(name, "")) for name in columns)]
-        rows.append([*cells, *(str(record[name]) for name in details), json.dumps(run.arguments)])
+        rows.append(
+            [
+                *cells,
+                *("" if record[name] is None else str(record[name]) for name in details),
+                json.dumps(run.arguments),
+            ]
+        )
     return tables.csv_rows(rows)
 
 
@@ -67,9 +73,10 @@ def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
         notes += [f"{row}: not run. {error}" for error in dict.fromkeys(o.record["error"] for o in done) if error]
         whole = _of_seeds([outcome for outcome in done if not outcome.record["error"]])
         if whole:
-            minutes = statistics.fmean(sum(o.record["seconds"] for o in seed) for seed in whole) / 60
+            seconds = [outcome.record["seconds"] for seed in whole for outcome in seed]
+            minutes = "-" if None in seconds else f"{sum(seconds) / 60 / len(whole):.1f}"
             values = [[_mean(seed, name) for seed in whole] for name in columns]
-            cells.append([row, *map(_cell, columns, values), f"{minutes:.1f}", str(len(whole))])
+            cells.append([row, *map(_cell, columns, values), minutes, str(len(whole))])
         if row in experiment.paper:
             told = experiment.paper[row]
             cells.append([f"{row} (paper)", *(_cell(c, [told[c]]) if c in told else "" for c in columns), "", ""])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sivt_lightning.model.backbone import Backbone, Standardize
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.scoring import Statistic, anomaly_map, check_power, check_sigma, image_score
+from sivt_lightning.scoring import anomaly_map, check_power, check_sigma, image_score
 from sivt_lightning.seeding import generator_for
 
 
@@ -31,13 +31,12 @@ class Detector(nn.Module):
         reconstructor: Reconstructor,
         smoothing_sigma: float,
         map_power: float = 1.0,
-        image_statistic: Statistic = "std",
     ) -> None:
         super().__init__()
         check_sigma(smoothing_sigma, backbone.image_size)
         check_power(map_power)
         self.backbone, self.standardize, self.reconstructor = backbone, standardize, reconstructor
-        self.smoothing_sigma, self.map_power, self.image_statistic = smoothing_sigma, map_power, image_statistic
+        self.smoothing_sigma, self.map_power = smoothing_sigma, map_power
         # Kept as numbers, not as a seed: a seed is no promise across torch versions.
         fixed = draw_partition(reconstructor.length, reconstructor.groups, generator_for(0))
         self.partition: Tensor
@@ -63,7 +62,7 @@ class Detector(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # it would smooth in half precision
             size = self.backbone.image_size
             maps = anomaly_map(features, reconstruction, size, self.smoothing_sigma, self.map_power)
-            return Detection(image_score(maps, self.image_statistic), maps)
+            return Detection(image_score(maps), maps)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:
