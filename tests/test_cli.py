@@ -46,7 +46,7 @@ def test_fit_leaves_a_run_directory(trained: Path) -> None:
     assert list(trained.glob("events.out.tfevents*"))
     logged = rows_of(trained / "metrics.csv")
     columns = set(logged[0])
-    assert {"epoch", "step", "train/loss_epoch", "val/loss", "images_per_s", "lr-AdamW"} <= columns
+    assert {"epoch", "step", "train/loss_epoch", "val/loss", "images_per_s", "lr-Muon/pg1"} <= columns
     losses = [float(row["val/loss"]) for row in logged if row["val/loss"]]
     assert len(losses) == 2
     assert losses[1] < losses[0]
