@@ -1,6 +1,7 @@
 """`sivt`: one LightningCLI for fit, test and predict, and the verbs that are no Trainer methods."""
 
 import errno
+import inspect
 import logging
 import re
 import sys
@@ -180,6 +181,12 @@ class SIVTCLI(LightningCLI):
 
     def _take_defaults(self, verb: str, path: str, checkpoint: dict[str, Any]) -> None:
         model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])
+        lost = sorted(inspect.signature(SIVT).parameters.keys() - model.keys())
+        if lost:  # its default of today need not be what that model was trained with
+            raise SIVTError(
+                f"Checkpoint {path}: made by another version of sivt_lightning, which did not say {', '.join(lost)}. "
+                "Train the model again."
+            )
         defaults = {"seed_everything": model.pop("seed"), "trainer.precision": checkpoint["precision"]}
         for linked in ("seed", "image_size", "predict_path"):
             data.pop(linked, None)

@@ -1,10 +1,11 @@
 """What moves the weights: Muon, or the paper's AdamW."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from timm.optim import Muon
 
+from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.reconstructor import Reconstructor
 
 Name = Literal["muon", "adamw"]
@@ -20,6 +21,8 @@ def build_optimizer(
     all its directions alike; scaled as in Liu et al., 2025. It is not meant for the ways in and out, positions,
     induction tokens, norms and biases: those are AdamW's.
     """
+    if name not in get_args(Name):
+        raise SIVTError(f"optimizer {name}: choose one of {', '.join(get_args(Name))}.")
     if name == "adamw":
         fused = precision == "32-true"  # faster, but Lightning does not clip with it under autocast
         return torch.optim.AdamW(reconstructor.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
@@ -27,5 +30,8 @@ def build_optimizer(
     matrices = [p for p in hidden if p.ndim == 2]
     taken = {id(p) for p in matrices}
     others = [p for p in reconstructor.parameters() if id(p) not in taken]
-    groups = [{"params": matrices}, {"params": others, "use_fallback": True, "lr": ADAMW_SHARE * learning_rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices},
+        {"params": others, "use_fallback": True, "lr": ADAMW_SHARE * learning_rate},
+    ]
     return Muon(groups, lr=learning_rate, weight_decay=weight_decay, nesterov=True)

@@ -100,9 +100,10 @@ def test_trains_tests_and_lays_side_by_side(
     assert "multiple of heads" in rows[3]["error"]
     table = Path("out", "tried.md").read_text()
     mean = sum(m["mean"]["image_auroc"] for m in metrics) / 2
+    assert table.startswith(r"### Groups \| of \*any\* number")
     assert f"| alone | {mean:.4f} |" in table
     assert "| N = 4 (paper) | 0.9640 |" in table
-    assert "broken: not run. exit code 1: sivt: error: width 7" in table
+    assert "broken: not run with seed 3. exit code 1: sivt: error: width 7" in table
 
     done = {path: path.stat().st_mtime_ns for path in folder.rglob("*.ckpt")}
     assert main([*arguments, "--rows", "N = 4", "alone"]) == 0
@@ -127,8 +128,32 @@ def test_a_stopped_training_goes_on(file: Path, tiny_data: Path, monkeypatch: py
     assert laboratory.carry_out(one, run)
     assert calls[0] == ["fit", "--ckpt_path", "runs/run/version_0/checkpoints/last.ckpt"]
     assert calls[1][0] == "test"
-    with pytest.raises(SIVTError, match="made with other settings"):
+    with pytest.raises(SIVTError, match="begun with other settings"):
         laboratory.carry_out(one, run._replace(arguments=[*run.arguments, "--model.groups=8"]))
+
+
+def test_a_start_that_came_to_nothing_is_cleared_away(
+    file: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter(["exit code 1: no", "", "", "", ""])
+    monkeypatch.setattr(verb, "_call", lambda folder, arguments: next(errors))
+    laboratory = verb.Laboratory(Path("out").resolve(), tiny_data, {})
+    one = read_experiment(file)
+    run = next(runs_of(one, tiny_data))
+    logs = laboratory.output / one.name / run.folder / verb.RUN / "metrics.csv"
+    logs.parent.mkdir(parents=True)
+    logs.touch()
+    assert not laboratory.carry_out(one, run)
+    assert not logs.exists()  # or the next start would be version_1
+    other = run._replace(arguments=[*run.arguments, "--model.groups=8"])
+    assert laboratory.carry_out(one, other)  # nothing came of it, so its settings may change
+    with pytest.raises(SIVTError, match="begun with other settings"):
+        laboratory.carry_out(one, run)
+
+
+def test_the_networks_of_rows(file: Path, tiny_data: Path) -> None:
+    runs = list(runs_of(read_experiment(file), tiny_data))
+    assert {(run.backbone, run.has_weights) for run in runs} == {("resnet18", True)}  # as the config says
 
 
 def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,19 +165,28 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
     laboratory = verb.Laboratory(Path("out").resolve(), tiny_data, weights)
     one = read_experiment(file)
     for number, own in enumerate(
-        ([], ["--model.backbone=resnet34"], ["--model.backbone=vgg19"], ["--model.weights=random"])
+        ((None, False), ("tf_efficientnet_b4.aa_in1k", False), ("resnet34", False), ("vgg19", False), (None, True))
     ):
-        laboratory.carry_out(one, Run(f"row {number}", 0, None, own))
+        laboratory.carry_out(one, Run(f"row {number}", 0, None, ["--config", str(one.config)], *own))
     given = [[a for a in call if "--model.weights=" in a] for call in calls if call[0] == "fit"]
     here = Path.cwd()
     assert given == [
         [f"--model.weights={here}/b4.pth"],
+        [f"--model.weights={here}/b4.pth"],
         [f"--model.weights={here}/r34.pth"],
         [],
-        ["--model.weights=random"],
+        [],
     ]
     with pytest.raises(SIVTError, match="there is no file"):
         verb._weights(["resnet34=nowhere.pth"])
+
+
+def test_a_seed_counts_when_all_its_models_are_there(tmp_path: Path) -> None:
+    record = {"error": "", "seconds": 60, "commit": "", "date": "2026-01-01", "machine": "m", "arguments": []}
+    runs = [Run("a", seed, category, []) for seed in (0, 1) for category in ("x", "y")]
+    outcomes = [Outcome(run, record, {"pixel_ap": 0.5}) for run in runs[:3]]
+    one = Experiment("e", "Title", tmp_path, {"a": {}}, individual=["a"])
+    assert "| a | 0.5000 | 2.0 | 1 |" in markdown_table(one, outcomes, 2)
 
 
 def test_the_passes_it_took_and_the_spread_over_seeds(tmp_path: Path) -> None:
@@ -166,7 +200,7 @@ def test_the_passes_it_took_and_the_spread_over_seeds(tmp_path: Path) -> None:
     assert outcomes[0].figures == {"val/loss": 7.0, "val/synthetic_auroc": 0.75, PASSES: 20.0}
     assert math.isnan(outcomes[1].figures[PASSES])
     one = Experiment("e", "Title", tmp_path, {"a": {}})
-    assert "| a | 7.00 ± 0.00 | 0.7500 ± 0.0000 | 20 | 2.0 | 2 |" in markdown_table(one, outcomes)
+    assert "| a | 7.00 ± 0.00 | 0.7500 ± 0.0000 | 20 (1 of 2) | 2.0 | 2 |" in markdown_table(one, outcomes)
     assert csv_table(outcomes).splitlines()[2].startswith("a,1,,7.0,0.75,nan,180,abc")
 
 

@@ -47,6 +47,8 @@ def write_gallery(
     """
     rows = []
     for category, chosen in choose(data.samples, scores).items():
+        if not chosen:  # no image of it was tested
+            continue
         items = [data[i] for i in chosen.values()]
         maps = detect(collate(items)).float().cpu().numpy()
         captions = [
@@ -58,4 +60,7 @@ def write_gallery(
             for item, found, caption in zip(items, maps, captions, strict=True)
         ]
         rows.append(Row(category, exhibits, pixel_thresholds.get(category, float(maps.max()) / 3)))
-    Image.fromarray(draw_gallery(rows)).save(file)
+    if rows:
+        part = file.with_name(f"{file.name}.tmp")
+        Image.fromarray(draw_gallery(rows)).save(part, format="PNG")
+        part.replace(file)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from sivt_lightning.callbacks.common import gather
+from sivt_lightning.callbacks.common import NOT_FINITE, gather
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.data.synthetic import add_defect
@@ -53,6 +53,7 @@ class SyntheticValidation(Callback):
         """Forget the last validation. Every process has a metric of every category, whether it meets one or not."""
         data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.normal: dict[int, float] = {}
+        self.finite = True  # whether all maps are; told at the end, when every process can stop with the others
         self.pixels = {category: PixelRanking() for category in sorted({s.category for s in data.val_set.samples})}
 
     def on_validation_batch_end(
@@ -74,6 +75,8 @@ class SyntheticValidation(Callback):
                 self.twins = self._make(pl_module, data)
             twins = self._scores(pl_module, data)
         parts = gather((list(self.normal.items()), twins))
+        if not all(gather(self.finite)):
+            raise SIVTError(f"An anomaly map of a held-out image is {NOT_FINITE}")
         every = [[found for part in parts for found in part[defective]] for defective in (0, 1)]
         pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
         pl_module.log(PIXEL_FIGURE, self._pixel_ap(), sync_dist=True)
@@ -110,6 +113,9 @@ class SyntheticValidation(Callback):
         return found
 
     def _add(self, data: SIVTDataModule, indices: Sequence[int], maps: Tensor, masks: Tensor) -> None:
+        if not maps.isfinite().all():
+            self.finite = False
+            return
         for i, found, mask in zip(indices, maps, masks, strict=True):
             self.pixels[data.val_set.samples[i].category].update(found[None], mask[None])
 

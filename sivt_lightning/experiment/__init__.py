@@ -1,7 +1,9 @@
 """`sivt experiment`: trains and tests what tables of settings say, and lays the results side by side."""
 
+import inspect
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -14,14 +16,16 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from sivt_lightning.callbacks.common import writable_folder, write_whole
-from sivt_lightning.errors import SIVTError
-from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
+from sivt_lightning.errors import SIVTError, Stopped
+from sivt_lightning.experiment.plan import FEATURES, Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import Outcome, csv_table, markdown_table
+from sivt_lightning.module import SIVT
 
 COMMAND = [sys.executable, "-m", "sivt_lightning"]
 RUN = Path("runs/run/version_0")  # of a training's own folder
 BEST, LAST = RUN / "checkpoints/best.ckpt", RUN / "checkpoints/last.ckpt"
-RECORD, LOG = "experiment.json", "log.txt"
+SETTINGS, RECORD, LOG = "settings.json", "experiment.json", "log.txt"
+DEFAULT_BACKBONE: str = inspect.signature(SIVT).parameters["backbone"].default
 
 
 def experiment(args: Sequence[str]) -> int:
@@ -60,7 +64,8 @@ def experiment(args: Sequence[str]) -> int:
 def _weights(given: Sequence[str]) -> dict[str, str]:
     files = {}
     for text in given:
-        name, path = text.split("=", 1) if "=" in text else ("", text)
+        named = "=" in text and not Path(text).expanduser().is_file()
+        name, path = text.split("=", 1) if named else (DEFAULT_BACKBONE, text)
         if not Path(path).expanduser().is_file():
             raise SIVTError(f"weights {text}: there is no file {path}. Give PATH, or NAME_OF_BACKBONE=PATH.")
         files[name] = str(Path(path).expanduser().resolve())
@@ -73,21 +78,24 @@ class Laboratory:
 
     output: Path
     root: Path
-    weights: Mapping[str, str]  # files by backbone, "" for the default one
+    weights: Mapping[str, str]  # files by backbone
 
     def carry_out(self, experiment: Experiment, run: Run) -> bool:
         """Train and test, or go on with that, or leave what is done; false where it failed."""
         folder = self.output / experiment.name / run.folder
-        record = self.record(experiment, run)
-        if record is not None and record["arguments"] != run.arguments:
-            raise SIVTError(
-                f"{folder} was made with other settings than {experiment.name}.yaml has now: "
-                "delete the folder, or name another with --output."
-            )
-        if record is not None and not record["error"]:
+        record, asked, known = self.record(experiment, run), self._asked(experiment, run), folder / SETTINGS
+        if known.is_file() and json.loads(known.read_text(encoding="utf-8")) != asked:
+            if record is None or not record["error"]:
+                raise SIVTError(
+                    f"{folder} was begun with other settings, data or weights than are asked for now: "
+                    "delete the folder, or name another with --output."
+                )
+            shutil.rmtree(folder)  # nothing came of it
+        elif record is not None and not record["error"]:
             return True
         print(f"{experiment.name}, {run.row}, seed {run.seed}{f', {run.category}' if run.category else ''}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
+        write_whole(known, json.dumps(asked, indent=2) + "\n")
         start, day = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%d")
         anew = not (folder / LAST).is_file()
         error = self._train(folder, run)
@@ -109,30 +117,51 @@ class Laboratory:
 
     def write_tables(self, experiment: Experiment, seeds: Sequence[int] | None) -> None:
         """`<name>.csv`, a row for each training, and `<name>.md`, one for each row of the experiment."""
-        outcomes = []
-        for run in runs_of(experiment, self.root, seeds):
+        outcomes, runs = [], list(runs_of(experiment, self.root, seeds))
+        for run in runs:
             if (record := self.record(experiment, run)) is not None:
                 folder = self.output / experiment.name / run.folder / RUN
                 outcomes.append(Outcome.read(run, record, folder, experiment.reach))
         write_whole(self.output / f"{experiment.name}.csv", csv_table(outcomes))
-        write_whole(self.output / f"{experiment.name}.md", markdown_table(experiment, outcomes))
+        categories = len({run.category for run in runs if run.category})
+        write_whole(self.output / f"{experiment.name}.md", markdown_table(experiment, outcomes, categories))
+
+    def _asked(self, experiment: Experiment, run: Run) -> dict[str, Any]:
+        """All that decides what comes out, wherever the files lie."""
+        text = experiment.config.read_text(encoding="utf-8")
+        return {
+            "config": text,
+            "arguments": run.arguments[2:],
+            "root": str(self.root),
+            "weights": self._weights_of(run),
+        }
+
+    def _weights_of(self, run: Run) -> str | None:
+        return None if run.has_weights else self.weights.get(run.backbone or DEFAULT_BACKBONE)
 
     def _train(self, folder: Path, run: Run) -> str:
         if (folder / LAST).is_file():
             return _call(folder, ["fit", "--ckpt_path", str(LAST)])
-        given = [f"--data.root={self.root}", f"--data.cache_dir={self.output / 'features'}", "--name=run"]
-        if run.backbone in self.weights and not any("--model.weights=" in argument for argument in run.arguments):
-            given.append(f"--model.weights={self.weights[run.backbone]}")
+        # What a start left behind that ended before its first checkpoint would make this one version_1.
+        shutil.rmtree(folder / RUN.parts[0], ignore_errors=True)
+        given = [f"--data.root={self.root}", f"--data.cache_dir={self.output / FEATURES}", "--name=run"]
+        if weights := self._weights_of(run):
+            given.append(f"--model.weights={weights}")
         return _call(folder, ["fit", *run.arguments, *given])
 
 
 def _call(folder: Path, arguments: list[str]) -> str:
     """Run a command in the folder, all it says in a file; why it failed, or ""."""
     with (folder / LOG).open("a", encoding="utf-8") as log:
-        done = subprocess.run([*COMMAND, *arguments], cwd=folder, stdout=log, stderr=log, check=False)
+        process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, stdout=log, stderr=log)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # of which the training has heard, too: it saves a checkpoint
+            process.wait()
+            raise Stopped("Stopped. The same command goes on from here.") from None
     lines = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
     said = lines[-1].removeprefix("sivt: error: ") if lines else ""
-    return f"exit code {done.returncode}: {said}" if done.returncode else ""
+    return f"exit code {code}: {said}" if code else ""
 
 
 def _commit() -> str:

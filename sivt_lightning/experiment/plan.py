@@ -13,6 +13,8 @@ import yaml
 from sivt_lightning.data.layouts import train_samples
 from sivt_lightning.errors import SIVTError
 
+FEATURES = "features"  # folder of kept features beside those of the experiments
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -50,17 +52,13 @@ class Run(NamedTuple):
     seed: int
     category: str | None
     arguments: list[str]  # of `sivt fit`, apart from paths
+    backbone: str | None = None  # None for the default one
+    has_weights: bool = False  # whether its settings say where the backbone's weights come from
 
     @property
     def folder(self) -> Path:
         """Where its files lie within the experiment's folder."""
         return Path(slug(self.row), f"seed_{self.seed}", *([] if self.category is None else [slug(self.category)]))
-
-    @property
-    def backbone(self) -> str:
-        """Its own, or "" for the default one."""
-        named = [argument for argument in self.arguments if argument.startswith("--model.backbone=")]
-        return named[-1].split("=", 1)[1] if named else ""
 
 
 def read_experiment(file: Path) -> Experiment:
@@ -78,6 +76,8 @@ def read_experiment(file: Path) -> Experiment:
     if not config.is_file():
         raise SIVTError(f"{file}: there is no config {config}. It is looked for from the experiment file's folder.")
     rows = experiment.rows
+    if experiment.name == FEATURES:
+        raise SIVTError(f"{file}: {FEATURES} is the name of the folder of kept features. Give the file another name.")
     lost = [name for name in [*experiment.individual, *experiment.paper] if name not in rows]
     if lost:
         raise SIVTError(f"{file}: there is no row {lost[0]!r}, only {', '.join(rows)}.")
@@ -89,15 +89,21 @@ def read_experiment(file: Path) -> Experiment:
 def runs_of(experiment: Experiment, root: Path, seeds: Sequence[int] | None = None) -> Iterator[Run]:
     """The trainings of an experiment on the categories of `root`, row by row."""
     alone = sorted({sample.category for sample in train_samples(root, None)}) if experiment.individual else []
+    if len({slug(category) for category in alone}) < len(alone):
+        raise SIVTError(f"{root}: the names of two categories give one folder. Let them differ in letters or digits.")
+    base = yaml.safe_load(experiment.config.read_text(encoding="utf-8")) or {}
+    model = {f"model.{key}": value for key, value in (base.get("model") or {}).items()}
     for (row, own), seed in itertools.product(experiment.rows.items(), experiment.seeds if seeds is None else seeds):
         arguments = ["--config", str(experiment.config), f"--seed_everything={seed}"]
+        settings = {**model, **experiment.settings, **own}
+        network = (settings.get("model.backbone"), "model.weights" in settings)
         for key, value in {**experiment.settings, **own}.items():
             arguments.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
         if row not in experiment.individual:
-            yield Run(row, seed, None, arguments)
+            yield Run(row, seed, None, arguments, *network)
             continue
         for category in alone:
-            yield Run(row, seed, category, [*arguments, f"--data.categories={json.dumps([category])}"])
+            yield Run(row, seed, category, [*arguments, f"--data.categories={json.dumps([category])}"], *network)
 
 
 def slug(name: str) -> str:

@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
     @classmethod
     def read(cls, run: Run, record: dict[str, Any], folder: Path, reach: float | None) -> "Outcome":
-        """From the logs and tables in a run's folder: figures of the last epoch, means over the categories."""
+        """From the logs and tables in a run's folder: means over the categories, of the epoch with the lowest loss."""
         figures: dict[str, float] = {}
         if record["error"]:
             return cls(run, record, figures)
@@ -40,9 +40,12 @@ class Outcome(NamedTuple):
             figures = {name: mean[name] for name in TESTED if mean[name] is not None}
         with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["val/loss"]]
-        figures |= {name: float(rows[-1][name]) for name in VALIDATED if rows[-1].get(name)}
+        if rows:  # those of best.ckpt, which is what is tested
+            best = min(rows, key=lambda row: float(row["val/loss"]))
+            figures |= {name: float(best[name]) for name in VALIDATED if best.get(name)}
         if reach is not None:
-            passes = (float(row["train/images"]) for row in rows if float(row["val/synthetic_auroc"]) >= reach)
+            scored = [row for row in rows if row.get("val/synthetic_auroc")]
+            passes = (float(row["train/images"]) for row in scored if float(row["val/synthetic_auroc"]) >= reach)
             figures[PASSES] = next(passes, math.nan)
         return cls(run, record, figures)
 
@@ -64,14 +67,21 @@ def csv_table(outcomes: Sequence[Outcome]) -> str:
     return tables.csv_rows(rows)
 
 
-def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
-    """A row for each row of the experiment: means over its trainings, with standard deviations over seeds."""
+def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome], categories: int = 1) -> str:
+    """A row for each row of the experiment: means over its trainings, with standard deviations over seeds.
+
+    A seed of individual models is left out until all `categories` have theirs.
+    """
     columns = _columns(outcomes)
     cells, notes = [], []
     for row in experiment.rows:
         done = [outcome for outcome in outcomes if outcome.run.row == row]
-        notes += [f"{row}: not run. {error}" for error in dict.fromkeys(o.record["error"] for o in done) if error]
-        whole = _of_seeds([outcome for outcome in done if not outcome.record["error"]])
+        for run, record, _ in done:
+            if record["error"]:
+                of = f", {run.category}" if run.category else ""
+                notes.append(f"{row}: not run with seed {run.seed}{of}. {record['error']}")
+        needed = categories if row in experiment.individual else 1
+        whole = [seed for seed in _of_seeds([o for o in done if not o.record["error"]]) if len(seed) == needed]
         if whole:
             seconds = [outcome.record["seconds"] for seed in whole for outcome in seed]
             minutes = "-" if None in seconds else f"{sum(seconds) / 60 / len(whole):.1f}"
@@ -88,7 +98,12 @@ def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
         notes.append(
             f"{days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}; {', '.join(machines)}; commit {', '.join(commits)}"
         )
-    lines = [f"### {experiment.title}", "", *tables.markdown_table(heading, cells), *tables.markdown_notes(notes)]
+    lines = [
+        f"### {tables.markdown_text(experiment.title)}",
+        "",
+        *tables.markdown_table(heading, cells),
+        *tables.markdown_notes(notes),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -111,10 +126,13 @@ def _cell(name: str, values: Sequence[float]) -> str:
     """
     >>> _cell("pixel_ap", [0.25, 0.75]), _cell("pixel_ap", [math.nan]), _cell(PASSES, [5000.0])
     ('0.5000 ± 0.3536', '-', '5000')
+    >>> _cell(PASSES, [5000.0, math.nan])
+    '5000 (1 of 2)'
     """
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return "-"
     digits = 0 if name == PASSES else 2 if name == "val/loss" else 4
     spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.{digits}f}{spread}"
+    some = f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
+    return f"{statistics.fmean(known):.{digits}f}{spread}{some}"

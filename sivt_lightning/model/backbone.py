@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import timm
 import torch
@@ -95,6 +95,8 @@ class Standardize(nn.Module):
 
     def __init__(self, channels: int, kind: Standardization = "channel") -> None:
         super().__init__()
+        if kind not in get_args(Standardization):
+            raise SIVTError(f"standardize {kind}: choose one of {', '.join(get_args(Standardization))}.")
         self.kind = kind
         self.mean: Tensor
         self.std: Tensor

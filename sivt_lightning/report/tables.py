@@ -102,17 +102,17 @@ def markdown_table(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> li
 
 def markdown_notes(notes: Sequence[str]) -> list[str]:
     """The lines of a list below a table."""
-    return ["", *(f"- {_markdown_text(note)}" for note in notes)]
+    return ["", *(f"- {markdown_text(note)}" for note in notes)]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_markdown_text(cell) for cell in cells) + " |"
+    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text in which nothing is markup.
 
-    >>> print(_markdown_text("a|b <i> *c*"))
+    >>> print(markdown_text("a|b <i> *c*"))
     a\\|b \\<i\\> \\*c\\*
     """
     text = " ".join(text.split())  # a line break would end the row
