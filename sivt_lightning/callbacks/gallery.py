@@ -21,9 +21,9 @@ def choose(samples: Sequence[Sample], scores: Mapping[int, float]) -> dict[str, 
     for category in sorted({sample.category for sample in samples}):
         of = [i for i in sorted(scores, key=scores.__getitem__) if samples[i].category == category]
         normal, anomalous = ([i for i in of if samples[i].anomalous == kind] for kind in (False, True))
-        found = {"highest of the normal ones": normal[-1]} if normal else {}
+        found = {"highest normal": normal[-1]} if normal else {}
         if anomalous:
-            found |= {"lowest of the anomalous ones": anomalous[0], "middle": anomalous[len(anomalous) // 2]}
+            found |= {"lowest": anomalous[0], "middle": anomalous[len(anomalous) // 2]}
             found["highest"] = anomalous[-1]
         chosen[category] = found
     return chosen
