@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 from torch.utils.data import DataLoader
+from trained import load
 
 from sivt_lightning.callbacks.tally import Tally, mean_of, plain
-from sivt_lightning.checkpoint import read_checkpoint
-from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import ImageDataset, collate
-from sivt_lightning.module import SIVT
 from sivt_lightning.scoring import image_score, smooth
 
 SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
@@ -61,14 +59,7 @@ def main() -> None:
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    checkpoint = read_checkpoint(given.checkpoint)
-    settings = dict(checkpoint["hyper_parameters"]) | {"weights": "random", "init_from": None}
-    model = SIVT(**settings)
-    model.load_state_dict(checkpoint["state_dict"])
-    detector = model.detector.eval()
-    data = SIVTDataModule(**{**checkpoint["datamodule_hyper_parameters"], "cache": "off"})
-    data.setup("fit")
-    data.setup("test")
+    detector, data, settings = load(given.checkpoint)
     generator = torch.Generator().manual_seed(0)
 
     def features(images: ImageDataset) -> list[tuple[list[int], Tensor]]:

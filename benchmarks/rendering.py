@@ -18,15 +18,12 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from trained import load
 
 from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.callbacks.gallery import choose
-from sivt_lightning.checkpoint import read_checkpoint
-from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import collate
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.detector import Detector
-from sivt_lightning.module import SIVT
 from sivt_lightning.report.overlay import outlined
 
 SHARED = ("backbone", "strides", "image_size", "feature_stride", "standardize")
@@ -44,19 +41,6 @@ class Renderer(nn.Sequential):
             stages += [nn.Conv2d(width, narrower, 3, padding=1), nn.GELU(), nn.Upsample(size=side, mode="bilinear")]
             width = narrower
         super().__init__(*stages, nn.Conv2d(width, 3, 3, padding=1))
-
-
-def load(path: str) -> tuple[Detector, SIVTDataModule, dict]:
-    """The detector of a checkpoint, its data and its settings."""
-    checkpoint = read_checkpoint(path)
-    settings = dict(checkpoint["hyper_parameters"]) | {"weights": "random", "init_from": None}
-    model = SIVT(**settings)
-    model.load_state_dict(checkpoint["state_dict"])
-    return (
-        model.detector.eval(),
-        SIVTDataModule(**{**checkpoint["datamodule_hyper_parameters"], "cache": "off"}),
-        settings,
-    )
 
 
 def train_renderer(features: Tensor, images: Tensor) -> Renderer:
@@ -87,8 +71,6 @@ def main(sheet: str, *paths: str) -> None:
         for name in SHARED:
             if others[name] != settings[name]:
                 raise SIVTError(f"{path}: has model.{name} {others[name]}, {paths[0]} has {settings[name]}.")
-    data.setup("fit")
-    data.setup("test")
     first = detectors[0]
     kept, images, scores = [], [], {}
     with torch.inference_mode():
