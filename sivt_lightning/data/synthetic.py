@@ -1,102 +1,148 @@
-"""Defects made in good images, to see without any label how a model would answer to some."""
+"""Defects made in good images, to see without any label how a model would answer to some.
+
+Small, faint and soft-edged like most real ones, and rather on the product than beside it: glaring ones are told by any
+model that reconstructs at all, and say nothing about which is the better.
+"""
 
 import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
+from kornia.filters import gaussian_blur2d
 from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
 
-LEAST_CHANGE = 0.02  # mean difference of pixel values inside the defect: below it nobody could see one
+VISIBLE = 0.02  # mean change over the channels, in [0, 1], from which a pixel counts as defective
+LEAST_PIXELS = 6  # of 256 x 256; with fewer nobody could see a defect
 TRIES = 20
+MARGIN = 12  # the border that no defect is centred on is this part of the side
+
+Image = Float[Tensor, "3 S S"]
+Plane = Float[Tensor, "S S"]
 
 
-def add_defect(
-    image: Float[Tensor, "3 S S"], generator: torch.Generator
-) -> tuple[Float[Tensor, "3 S S"], Bool[Tensor, "S S"]]:
-    """The image (values in [0, 1]) with one defect of a random kind and place, and where it was changed.
+def add_defect(image: Image, generator: torch.Generator) -> tuple[Image, Bool[Tensor, "S S"]]:
+    """The image (values in [0, 1]) with one defect of a random kind and place, and where it shows.
 
-    A defect that cannot be told from what it covers is drawn again, up to 20 times: a plain image may have no place
-    for some kinds.
+    A defect that shows hardly anywhere is drawn again, up to 20 times: a plain image may have no place for some kinds.
     """
     names = list(KINDS)
     for _ in range(TRIES):
         kind = KINDS[names[_integer(generator, 0, len(names) - 1)]]
-        changed, region = kind(image, generator)
-        changed = torch.where(region, changed.clamp(0, 1), image)
-        if region.any() and (changed - image).abs()[:, region].mean() > LEAST_CHANGE:
+        changed = kind(image, generator).clamp(0, 1)
+        shows = (changed - image).abs().mean(0) > VISIBLE
+        if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
             break
-    return changed, (changed != image).any(0)
+    return changed, shows
 
 
-def cut_and_paste(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A piece of the image shows at another place."""
+def stain(image: Image, generator: torch.Generator) -> Image:
+    """A spot of 3 to 10 % of the side that is a little darker or lighter."""
+    return _toned(image, _spot(image, generator, 0.03, 0.1), generator, 0.05, 0.25)
+
+
+def speck(image: Image, generator: torch.Generator) -> Image:
+    """A small spot that is much darker or lighter."""
+    return _toned(image, _spot(image, generator, 0.006, 0.02), generator, 0.15, 0.6)
+
+
+def scratch(image: Image, generator: torch.Generator) -> Image:
+    """A thin, bent line."""
     side = image.shape[-1]
-    region = _blob(side, generator)
-    rows, columns = (_integer(generator, side // 4, 3 * side // 4) for _ in range(2))
-    return image.roll((rows, columns), (1, 2)), region
+    along, across = _turned(image, generator)
+    length, width = side * _ratio(generator, 0.05, 0.25), max(0.7, side * _ratio(generator, 0.003, 0.01))
+    away = (across - _uniform(generator, -1.0, 1.0) / length * along.square()).abs()
+    line = torch.sigmoid((width - away) / (0.4 * width)) * torch.sigmoid((length / 2 - along.abs()) / 2)
+    return _toned(image, line, generator, 0.1, 0.4)
 
 
-def scar(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A thin straight line of one colour."""
+def wear(image: Image, generator: torch.Generator) -> Image:
+    """A place whose texture is rubbed off."""
+    spot = _spot(image, generator, 0.02, 0.08)
+    return torch.lerp(image, _blurred(image, max(1.0, image.shape[-1] * _uniform(generator, 0.008, 0.02))), spot)
+
+
+def bend(image: Image, generator: torch.Generator) -> Image:
+    """A place pushed to one side, its surroundings drawn along."""
     side = image.shape[-1]
-    length, width = side * _uniform(generator, 0.1, 0.3), max(1.5, side * _uniform(generator, 0.006, 0.02))
-    along, across = _turned(side, generator, 0.2)
-    region = (along.abs() < length / 2) & (across.abs() < width / 2)
-    return torch.rand(3, 1, 1, generator=generator).expand_as(image), region
+    push = _blurred(_spot(image, generator, 0.03, 0.08)[None], side / 100)[0] * 2 * _ratio(generator, 0.01, 0.03)
+    angle = _uniform(generator, 0.0, 2 * math.pi)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
+    source = torch.stack([x + math.cos(angle) * push, y + math.sin(angle) * push], dim=-1)
+    return grid_sample(image[None], source[None], align_corners=True, padding_mode="border")[0]
 
 
-def noise_patch(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Coarse grain over a piece of the image."""
+def stray_piece(image: Image, generator: torch.Generator) -> Image:
+    """A piece of the image shows through at another place."""
     side = image.shape[-1]
-    grain = torch.randn(3, side // 4, side // 4, generator=generator)
-    coarse = torch.nn.functional.interpolate(grain[None], size=(side, side), mode="nearest")[0]
-    return image + _uniform(generator, 0.1, 0.3) * coarse, _blob(side, generator)
+    spot = _spot(image, generator, 0.015, 0.06)
+    rows, columns = (_integer(generator, side // 10, 9 * side // 10) for _ in "yx")
+    return torch.lerp(image, image.roll((rows, columns), (1, 2)), spot * _uniform(generator, 0.5, 1.0))
 
 
-def missing_patch(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A piece gone, with the colour of the image's border in its place."""
-    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
-    return border.median(dim=1).values[:, None, None].expand_as(image), _blob(image.shape[-1], generator)
-
-
-def displaced_part(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A piece moved by a little."""
-    side = image.shape[-1]
-    region = _blob(side, generator, 1.5)
-    moves = [
-        _integer(generator, side // 32, side // 10) * (1 if _uniform(generator, 0.0, 1.0) < 0.5 else -1) for _ in "yx"
-    ]
-    return image.roll((moves[0], moves[1]), (1, 2)), region
-
-
-Kind = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-KINDS: dict[str, Kind] = {
-    "cut and paste": cut_and_paste,
-    "scar": scar,
-    "noise patch": noise_patch,
-    "missing patch": missing_patch,
-    "displaced part": displaced_part,
+KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "stain": stain,
+    "speck": speck,
+    "scratch": scratch,
+    "wear": wear,
+    "bend": bend,
+    "stray piece": stray_piece,
 }
 
 
-def _blob(side: int, generator: torch.Generator, scale: float = 1.0) -> Bool[Tensor, "S S"]:
-    """A turned ellipse, its half axes 2 to 8 % of the side."""
-    along, across = _turned(side, generator, 0.2)
-    axes = [max(1.5, side * scale * _uniform(generator, 0.02, 0.08)) for _ in range(2)]
-    return (along / axes[0]) ** 2 + (across / axes[1]) ** 2 < 1
+def _toned(image: Image, region: Plane, generator: torch.Generator, least: float, most: float) -> Image:
+    """Darker or, less often, lighter by `least` to `most`; tinted, unless the image is grey."""
+    tone = _ratio(generator, least, most) * (1 if _uniform(generator, 0.0, 1.0) < 0.4 else -1)
+    colourful = (image.amax(0) - image.amin(0)).mean() > 0.01
+    tint = 1 + 0.3 * torch.randn(3, 1, 1, generator=generator) * colourful
+    return image + region * tone * tint
 
 
-def _turned(side: int, generator: torch.Generator, margin: float) -> tuple[Tensor, Tensor]:
-    """Pixel coordinates along and across a random direction, from a random point not within `margin` of the border."""
-    row, column = (side * _uniform(generator, margin, 1 - margin) for _ in range(2))
+def _spot(image: Image, generator: torch.Generator, least: float, most: float) -> Plane:
+    """An uneven ellipse with a soft edge, its longer half axis `least` to `most` of the side: 1 inside, 0 outside."""
+    side = image.shape[-1]
+    along, across = _turned(image, generator)
+    radius = max(1.0, side * _ratio(generator, least, most))
+    distance = ((along / radius) ** 2 + (across / (radius * _ratio(generator, 0.4, 1.0))) ** 2).sqrt()
+    knots = torch.randn(1, 1, max(2, side // 8), max(2, side // 8), generator=generator).clamp(-2, 2)
+    uneven = interpolate(knots, size=(side, side), mode="bicubic", align_corners=False)[0, 0]
+    return torch.sigmoid((1 - distance * (1 + 0.25 * uneven)) / _uniform(generator, 0.05, 0.25))
+
+
+def _turned(image: Image, generator: torch.Generator) -> tuple[Plane, Plane]:
+    """Pixel coordinates along and across a random direction, from a random point of the product."""
+    side = image.shape[-1]
+    row, column = _place(image, generator)
     angle = _uniform(generator, 0.0, math.pi)
     y, x = torch.meshgrid(torch.arange(side) - row, torch.arange(side) - column, indexing="ij")
     return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
 
 
+def _place(image: Image, generator: torch.Generator) -> tuple[int, int]:
+    """Row and column of a pixel, up to 31 times as likely where the image differs from the colour of its border."""
+    margin = image.shape[-1] // MARGIN
+    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1).median(dim=1).values
+    difference = (image - border[:, None, None]).abs().sum(0, keepdim=True)
+    difference = _blurred(difference, image.shape[-1] / 64)[0]
+    likely = (difference / (difference.mean() + 1e-6)).clamp(max=3) + 0.1
+    inner = likely[margin : len(likely) - margin, margin : len(likely) - margin]
+    chosen = int(torch.multinomial(inner.flatten(), 1, generator=generator))
+    return chosen // len(inner) + margin, chosen % len(inner) + margin
+
+
+def _blurred(planes: Float[Tensor, "C S S"], sigma: float) -> Float[Tensor, "C S S"]:
+    size = 2 * math.ceil(3 * sigma) + 1
+    return gaussian_blur2d(planes[None], (size, size), (sigma, sigma), border_type="replicate")[0]
+
+
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _ratio(generator: torch.Generator, low: float, high: float) -> float:
+    """Uniform in the logarithm."""
+    return low * (high / low) ** _uniform(generator, 0.0, 1.0)
 
 
 def _integer(generator: torch.Generator, low: int, high: int) -> int:
