@@ -1,6 +1,6 @@
 """Reading a checkpoint as data: plain tensors and values, never code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
         )
     return checkpoint
+
+
+def require_settings(path: str, settings: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises SIVTError where a model's settings lack one: its default of today need not be what it was trained with."""
+    if lost := sorted(set(names) - settings.keys()):
+        raise SIVTError(
+            f"Checkpoint {path}: made by another version of sivt_lightning, which did not say {', '.join(lost)}. "
+            "Train the model again."
+        )
 
 
 def given_option(args: Sequence[str], name: str) -> str | None:

@@ -14,7 +14,6 @@ import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -35,13 +34,14 @@ from sivt_lightning.callbacks.synthetic import FIGURE as SYNTHETIC
 from sivt_lightning.callbacks.synthetic import SyntheticValidation
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
 from sivt_lightning.callbacks.watch import TrainingWatch
-from sivt_lightning.checkpoint import given_option, read_checkpoint, same_setting
+from sivt_lightning.checkpoint import given_option, read_checkpoint, require_settings, same_setting
 from sivt_lightning.compare import compare
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment import experiment
 from sivt_lightning.module import SIVT
+from sivt_lightning.precision import check_precision
 from sivt_lightning.thresholds import By
 
 DESCRIPTION = """One model that finds defects in many products, trained on good images only.
@@ -51,7 +51,6 @@ of settings, `sivt demo-data DIR` writes a small artificial data set to try them
 a model costs on this machine."""
 CHECKPOINT_VERBS = ("test", "predict")
 UNREADABLE_IMAGES = 3
-PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
 class SIVTCLI(LightningCLI):
@@ -181,12 +180,7 @@ class SIVTCLI(LightningCLI):
 
     def _take_defaults(self, verb: str, path: str, checkpoint: dict[str, Any]) -> None:
         model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])
-        lost = sorted(inspect.signature(SIVT).parameters.keys() - model.keys())
-        if lost:  # its default of today need not be what that model was trained with
-            raise SIVTError(
-                f"Checkpoint {path}: made by another version of sivt_lightning, which did not say {', '.join(lost)}. "
-                "Train the model again."
-            )
+        require_settings(path, model, inspect.signature(SIVT).parameters)
         defaults = {"seed_everything": model.pop("seed"), "trainer.precision": checkpoint["precision"]}
         for linked in ("seed", "image_size", "predict_path"):
             data.pop(linked, None)
@@ -255,17 +249,12 @@ class SIVTCLI(LightningCLI):
                 kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
         elif settings.logger is None:
             kwargs["logger"] = False
-        if str(settings.precision) not in PRECISIONS:
-            raise SIVTError(f"precision {settings.precision}: choose one of {', '.join(PRECISIONS)}.")
+        precision = check_precision(str(settings.precision), "")
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except ValueError as error:  # an accelerator, strategy or number that Lightning does not know
             raise SIVTError(f"trainer: {error}") from error
-        if str(settings.precision).startswith("16") and isinstance(trainer.accelerator, CPUAccelerator):
-            raise SIVTError(
-                f"precision {settings.precision} needs a GPU, and none is in use: "
-                "add --trainer.precision 32-true (or bf16-mixed)."
-            )
+        check_precision(precision, trainer.strategy.root_device.type)
         return trainer
 
     def _choose_run_directory(self) -> Path:

@@ -18,9 +18,8 @@ from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
-from sivt_lightning.model.backbone import Backbone, Standardization, Standardize
-from sivt_lightning.model.detector import Detection, Detector
-from sivt_lightning.model.fast import FastReconstructor
+from sivt_lightning.model.backbone import Standardization
+from sivt_lightning.model.detector import SETTINGS, Detection, build_detector
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.optimizer import Name as OptimizerName
@@ -103,21 +102,7 @@ class SIVT(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        network = Backbone(backbone, strides, image_size, feature_stride)
-        reconstructor = FastReconstructor(
-            network.channels,
-            network.grid,
-            patch_size=patch_size,
-            groups=groups,
-            width=width,
-            encoder_depth=encoder_depth,
-            decoder_depth=decoder_depth,
-            heads=heads,
-            mlp_ratio=mlp_ratio,
-            self_induction=self_induction,
-        )
-        scale = Standardize(network.channels, standardize)
-        self.detector = Detector(network, scale, reconstructor, smoothing_sigma, map_power)
+        self.detector = build_detector(**{name: self.hparams[name] for name in SETTINGS})
         self.thresholds: Thresholds | None = None
         self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
         for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 PARTS = {"model", "loss", "scoring", "metrics", "data", "report"}
 LIGHTNING = {"module", "data.datamodule", "callbacks", "cli"}
 WIRING = {"cli", "module", "callbacks", "predictor", "export", "benchmark", "compare", "experiment", "__main__"}
-LEAVES = {"errors", "distance", "seeding", "allocator"}
+LEAVES = {"errors", "distance", "seeding", "allocator", "precision"}
 
 
 def module_name(path: Path) -> str:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from sivt_lightning.benchmark.counts import SHAPE, count_parameters, multiply_adds
-from sivt_lightning.benchmark.machine import AUTOCAST, Machine
+from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.benchmark.training import image_loader, measure_growth, measure_training
 from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.checkpoint import given_option, read_checkpoint
@@ -19,6 +19,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.module import SIVT
+from sivt_lightning.precision import autocast, check_precision
 from sivt_lightning.report.cost import print_report
 
 
@@ -26,9 +27,6 @@ def benchmark(args: Sequence[str]) -> int:
     """`sivt benchmark`: tables on screen, and as JSON where asked for."""
     settings = parse(args)
     model, data = settings.model.as_dict(), settings.data.as_dict()
-    precision = str((settings.trainer or {}).get("precision", "32-true"))
-    if precision not in AUTOCAST:
-        raise SIVTError(f"precision {precision}: choose one of {', '.join(AUTOCAST)}.")
     if settings.device not in ("auto", "cpu", "cuda") or (settings.device == "cuda" and not torch.cuda.is_available()):
         raise SIVTError(f"device {settings.device}: choose cpu or auto, or cuda where there is a GPU.")
     if not settings.seconds > 0 or min(settings.batch_sizes, default=0) < 1:
@@ -36,9 +34,8 @@ def benchmark(args: Sequence[str]) -> int:
     if settings.json is not None:
         writable_folder(Path(settings.json).parent, "--json")
     name = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    precision = check_precision(str((settings.trainer or {}).get("precision", "32-true")), name)
     machine = Machine(torch.device(name), precision, settings.seconds)
-    if precision == "16-mixed" and name == "cpu":
-        raise SIVTError("precision 16-mixed needs a GPU: add --trainer.precision 32-true (or bf16-mixed).")
     module = SIVT(**model)
     detector = module.detector.to(machine.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +113,7 @@ def measure_inference(
         machine.reset_peak()
 
         def detect(images: Tensor = images) -> None:
-            with machine.autocast():
+            with autocast(machine.precision, machine.device.type):
                 detector(images)
 
         seconds = machine.median_time(detect)

@@ -3,15 +3,14 @@
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from sivt_lightning.allocator import give_back_freed_memory
+from sivt_lightning.precision import DTYPES
 
-AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -22,11 +21,6 @@ class Machine:
     device: torch.device
     precision: str
     seconds: float  # how long one thing is measured, at least
-
-    def autocast(self) -> AbstractContextManager:
-        """As Lightning's precision plugin does it."""
-        dtype = AUTOCAST[self.precision]
-        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -48,7 +42,7 @@ class Machine:
     def matrix_rate(self) -> float:
         """Multiply-adds per second in one large matrix product, the most that this machine can do."""
         side = 8192 if self.device.type == "cuda" else 2048
-        dtype = AUTOCAST[self.precision] or torch.float32
+        dtype = DTYPES[self.precision] or torch.float32
         left, right = torch.randn(2, side, side, device=self.device, dtype=dtype)
         return side**3 / self.median_time(lambda: left @ right)
 

@@ -26,6 +26,7 @@ from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.module import SIVT
 from sivt_lightning.optimizer import build_optimizer
+from sivt_lightning.precision import autocast
 from sivt_lightning.seeding import generator_for
 
 PARTS = ("data", "features", "forward", "backward", "optimizer")
@@ -127,7 +128,7 @@ class TrainingStep:
 
         batch = next(batches)
         mark()
-        with self.machine.autocast():
+        with autocast(self.machine.precision, self.machine.device.type):
             if hasattr(batch, "images"):
                 features = self.detector.features(batch.images.to(self.machine.device))
             else:

@@ -33,6 +33,40 @@ def read_image(path: Path) -> Image.Image:
     return _decode(path, _to_rgb)
 
 
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded image as `read_image` would give its file.
+
+    Raises SIVTError where its values are out of range, or it cannot be decoded after all.
+    """
+    try:
+        upright = image.copy()  # the caller's own stays as it is
+        _turn_upright(upright)
+        return _to_rgb(upright)
+    except Exception as error:
+        reason, remedy = _explain(error, Path())
+        raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
+
+
+def array_to_rgb(pixels: np.ndarray) -> Image.Image:
+    """Height x width (grey), x 3 (RGB) or x 4 (RGBA): bytes, 16-bit integers or decimals from 0 to 1.
+
+    Raises SIVTError for any other array.
+    """
+    if pixels.size and pixels.dtype.kind == "f":
+        pixels = _bytes_of(pixels, _bytes_from_floats)
+    elif pixels.size and pixels.dtype == np.uint16:
+        pixels = _bytes_of(pixels, _bytes_from_integers)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not pixels.size or not shaped:
+        raise SIVTError(
+            f"An array of {pixels.dtype} of shape {pixels.shape} is no image: give height x width, x 3 (RGB) or x 4 "
+            "(RGBA), as uint8, uint16 or decimals from 0 to 1."
+        )
+    return to_rgb(Image.fromarray(pixels))
+
+
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     """The ground-truth mask, upright: True where anomalous, that is where any stored value is positive.
 
@@ -104,6 +138,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         pixels = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
     return image.convert("RGB")
+
+
+def _bytes_of(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    try:
+        return convert(values)
+    except _UnsupportedPixels as error:
+        raise SIVTError(f"The array cannot be taken for an image: {error}.") from error
 
 
 def _bytes_from_integers(values: np.ndarray) -> np.ndarray:

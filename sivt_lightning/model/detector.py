@@ -1,13 +1,15 @@
 """Images -> anomaly scores and maps: the one graph that training's validation, test and prediction share."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.backbone import Backbone, Standardization, Standardize
+from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.scoring import anomaly_map, check_power, check_sigma, image_score
@@ -71,3 +73,41 @@ class Detector(nn.Module):
         self.backbone.calibrate(batches)
         self.standardize.measure(self.backbone(images) for images in batches)
         self.calibrated.fill_(True)
+
+
+def build_detector(
+    backbone: str,
+    strides: Sequence[int],
+    image_size: int,
+    feature_stride: int,
+    standardize: Standardization,
+    patch_size: int,
+    groups: int,
+    width: int,
+    encoder_depth: int,
+    decoder_depth: int,
+    heads: int,
+    mlp_ratio: float,
+    self_induction: bool,
+    smoothing_sigma: float,
+    map_power: float,
+) -> Detector:
+    """A detector of this shape, untrained; what the settings mean is said at `SIVT`."""
+    network = Backbone(backbone, strides, image_size, feature_stride)
+    reconstructor = FastReconstructor(
+        network.channels,
+        network.grid,
+        patch_size=patch_size,
+        groups=groups,
+        width=width,
+        encoder_depth=encoder_depth,
+        decoder_depth=decoder_depth,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        self_induction=self_induction,
+    )
+    scale = Standardize(network.channels, standardize)
+    return Detector(network, scale, reconstructor, smoothing_sigma, map_power)
+
+
+SETTINGS = tuple(inspect.signature(build_detector).parameters)  # those of a model that make its detector

@@ -1,0 +1,139 @@
+"""The Python API: what `sivt predict` says, for whatever a caller holds in hand, without Lightning."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import rows_of
+from PIL import Image
+
+from sivt_lightning import Prediction, Predictor, SIVTError
+from sivt_lightning.cli import main
+from sivt_lightning.prediction import Region, find_regions
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs/tiny/version_0/checkpoints/best.ckpt"
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Predictor:
+    return Predictor(checkpoint, device="cpu")
+
+
+@pytest.fixture
+def photo(tiny_data: Path) -> Path:
+    return tiny_data / "across/test/square/000.png"
+
+
+def test_it_says_what_predict_says(predictor: Predictor, checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
+    folder = tiny_data / "across/test"
+    told = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(folder), "--output", str(tmp_path)]
+    assert main(["predict", *told, "--writer.maps", "true"]) == 0
+    rows = rows_of(tmp_path / "predictions.csv")
+    found = predictor([folder / row["path"] for row in rows])
+    assert len(found) == len(rows) == 6
+    for one, row in zip(found, rows, strict=True):
+        assert one.score == pytest.approx(float(row["score"]), rel=1e-5)
+        assert one.threshold == pytest.approx(float(row["threshold"]))
+        assert one.is_anomalous == (row["is_anomalous"] == "true")
+        assert one.mask.mean() == pytest.approx(float(row["anomalous_share"]), rel=1e-5)
+        np.testing.assert_allclose(one.anomaly_map, np.asarray(Image.open(tmp_path / row["map"])), rtol=1e-3, atol=1e-3)
+
+
+def test_an_image_may_come_in_any_form(predictor: Predictor, photo: Path) -> None:
+    image = Image.open(photo)
+    grey = np.asarray(image)
+    coloured = np.repeat(grey[..., None], 3, 2)
+    opaque = np.concatenate([coloured, np.full_like(grey, 255)[..., None]], 2)
+    forms = [photo, str(photo), image, grey, grey[..., None], coloured, opaque]
+    forms += [coloured / np.float32(255), grey.astype(np.uint16) * 257]
+    scores = [found.score for found in predictor(forms)]
+    assert scores == pytest.approx([scores[0]] * len(forms), rel=1e-5)
+    assert isinstance(predictor(image), Prediction)
+    assert predictor([]) == []
+    assert image.size == (40, 40)  # and as it was
+
+
+def test_what_is_no_image_is_refused_with_a_sentence(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no image")
+    bad = [np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8), np.zeros((4, 4), np.int64), np.zeros(4, np.uint8)]
+    for array in bad:
+        with pytest.raises(SIVTError, match="is no image"):
+            predictor(array)
+    with pytest.raises(SIVTError, match="from 0 to 300"):
+        predictor(np.linspace(0, 300, 16, dtype=np.float32).reshape(4, 4))
+    with pytest.raises(SIVTError, match=r"notes\.png cannot be read"):
+        predictor([tmp_path / "notes.png"])
+    with pytest.raises(SIVTError, match="it is a folder"):
+        predictor(tmp_path)
+
+
+def test_thresholds_can_be_chosen(checkpoint: Path, photo: Path) -> None:
+    assert Predictor(checkpoint, threshold=0.0)(photo).is_anomalous
+    assert not Predictor(checkpoint, threshold=1e9)(photo).is_anomalous
+    of_category = Predictor(checkpoint, category="down")
+    assert of_category(photo).threshold == of_category.thresholds.categories["down"].image
+    with pytest.raises(SIVTError, match="no threshold for category 'bolt'"):
+        Predictor(checkpoint, category="bolt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device": "abacus"}, "no such device"),
+        ({"precision": "16-mixed", "device": "cpu"}, "needs a GPU"),
+        ({"precision": "8"}, "choose one of"),
+        ({"batch_size": 0}, "give 1 or more"),
+        ({"threshold": -1.0}, "scores are 0 or more"),
+    ],
+)
+def test_bad_settings(checkpoint: Path, settings: dict, said: str) -> None:
+    with pytest.raises(SIVTError, match=said):
+        Predictor(checkpoint, **settings)
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch owned",)
+
+
+def test_a_malicious_checkpoint_is_refused_without_being_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "evil.ckpt")
+    Path("plain.ckpt").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.ckpt", "plain.ckpt"):
+        with pytest.raises(SIVTError, match="not loaded"):
+            Predictor(name)
+        assert main(["predict", "--ckpt_path", name, "--data.predict_path", "."]) == 1
+    assert not Path("owned").exists()
+
+
+def test_it_needs_no_lightning(checkpoint: Path, photo: Path) -> None:
+    code = (
+        "import sys; from sivt_lightning import Predictor; "
+        f"Predictor({str(checkpoint)!r})({str(photo)!r}).regions; assert 'lightning' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_regions_are_in_the_photos_own_pixels() -> None:
+    found = np.zeros((8, 8), np.float32)
+    found[1, 1] = found[2, 2] = 3.0  # touch at a corner
+    found[6, 4:7] = 5.0
+    assert find_regions(found, 1.0, (16, 8)) == [Region((8, 6, 14, 7), 6, 5.0), Region((2, 1, 6, 3), 4, 3.0)]
+    assert find_regions(found, 9.0, (16, 8)) == []
+    (tiny,) = find_regions(found * (found > 4), 1.0, (3, 3))  # a photo smaller than the map
+    assert tiny == Region((1, 2, 3, 3), 1, 5.0)
