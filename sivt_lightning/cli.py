@@ -118,8 +118,11 @@ class SIVTCLI(LightningCLI):
             parser.add_argument("--output", type=str | None, help="Folder of the results. Default: predictions/NAME.")
             _add_thresholds(parser)
             parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+            parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run's results.")
+            told = "Do only the images that an earlier run into the same folder has not done."
+            parser.add_argument("--resume", action="store_true", help=told)
             parser.add_lightning_class_args(PredictionWriter, "writer")
-            for option in ("output", "threshold", "threshold_by", "category"):
+            for option in ("output", "threshold", "threshold_by", "category", "overwrite", "resume"):
                 parser.link_arguments(option, f"writer.{option}")
         return parser
 
@@ -370,6 +373,7 @@ def quiet_lightning() -> None:
         ".*smaller than the logging interval",  # small data sets; the figures of each epoch are logged all the same
         ".*module\\(s\\) in eval mode at the start of training",  # the frozen backbone is meant to be
         ".*ended before the epoch ended and your dataloader is not resumable",  # it goes by Lightning's own count
+        ".*Total length of `DataLoader` across ranks is zero",  # an earlier prediction has done all images
         ".*does not have many workers",  # the data module chooses them from the CPUs there are
         ".*The dirpath has changed",  # BestCheckpoint copes with that, and last.ckpt keeps no score
         ".*Experiment logs directory .* exists and is not empty",  # AppendingCSVLogger deletes nothing

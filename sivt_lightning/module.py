@@ -13,7 +13,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from sivt_lightning.checkpoint import read_checkpoint, same_setting
+from sivt_lightning.checkpoint import fingerprint, read_checkpoint, same_setting
 from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
@@ -139,8 +139,7 @@ class SIVT(LightningModule):
         said = [detector.backbone.name, detector.backbone.out_indices, detector.backbone.image_size]
         key = hashlib.sha256(repr([*said, detector.backbone.grid, self.trainer.precision, *versions]).encode())
         for part in (detector.backbone, detector.standardize):
-            for value in part.state_dict().values():
-                key.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            key.update(fingerprint(part.state_dict()))
         return key.hexdigest()[:16]
 
     def _start_from(self, path: str) -> None:

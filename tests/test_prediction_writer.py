@@ -1,6 +1,7 @@
 """The files of a prediction: complete, in order, never overwriting one another, and there after an interruption."""
 
 import csv
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,10 @@ from lightning import LightningModule, Trainer
 from PIL import Image
 
 from sivt_lightning.callbacks import PredictionWriter
-from sivt_lightning.callbacks.prediction import picture_names
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
+from sivt_lightning.report.names import picture_names
 from sivt_lightning.thresholds import Threshold, Thresholds
 
 SIZE = 16
@@ -80,7 +81,7 @@ def test_the_table_and_the_files_it_names(photos: Path, tmp_path: Path, capsys: 
     assert rows[3]["mask"] == "masks/line 1/a_png.png"
     named = {row[column] for row in rows for column in ("mask", "overlay") if row[column]}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert there == named | {"predictions.csv"}
+    assert there == named | {"predictions.csv", "predictions.json"}
     printed = capsys.readouterr().out
     assert "4 images: 2 anomalous, 1 normal, 1 without a result" in printed
     assert str(out / "predictions.csv") in printed
@@ -245,9 +246,126 @@ def test_an_interrupted_run_keeps_what_is_done(
     assert [row["path"] for row in rows] == ["b.png", "c.png"]
     assert (out / rows[0]["overlay"]).is_file()
     assert not (out / "predictions.csv").exists()
-    predict(photos, PredictionWriter(str(out)))
-    assert len(rows_of(out / "predictions.csv")) == 4
+    resumed = Counting()
+    predict(photos, PredictionWriter(str(out), resume=True), resumed)
+    assert resumed.seen == 3  # the one that failed is tried again
     assert not (out / "predictions.csv.part").exists()
+    predict(photos, PredictionWriter(str(tmp_path / "undisturbed")))
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+class Counting(Probe):
+    seen = 0
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Detection:
+        self.seen += len(batch.images)
+        return super().predict_step(batch, batch_idx)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_results_is_not_written_to_unasked(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(photos, PredictionWriter(str(out)))
+    before = contents(out)
+    with pytest.raises(SIVTError, match=r"add --resume to go on with it, --overwrite to replace it"):
+        predict(photos, PredictionWriter(str(out), threshold=0.1))
+    with pytest.raises(SIVTError, match="give one"):
+        PredictionWriter(resume=True, overwrite=True)
+    assert contents(out) == before
+
+
+def test_overwrite_leaves_nothing_of_before_but_what_is_not_its_own(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(photos, PredictionWriter(str(out), maps=True))
+    (out / "masks" / "notes.txt").write_text("mine")
+    (photos / "b.png").unlink()
+    predict(photos, PredictionWriter(str(out), overlays=False, overwrite=True))
+    named = {"predictions.csv", "predictions.json", "masks/notes.txt"}
+    assert contents(out).keys() == named | {f"masks/line 1/a_{kind}.png" for kind in ("jpg", "png")}
+
+
+def test_a_table_cannot_have_files_outside_its_folder_deleted(photos: Path, tmp_path: Path) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious.png"
+    predict(photos, PredictionWriter(str(out)))
+    paint(precious, 3)
+    table = out / "predictions.csv"
+    table.write_text(
+        table.read_text().replace("masks/b.png", "../precious.png").replace("overlays/b.png", str(precious))
+    )
+    predict(photos, PredictionWriter(str(out), overwrite=True))
+    assert precious.is_file()
+
+
+def test_resume_does_what_is_missing_only(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "c.png").unlink()
+    out, model = tmp_path / "out", Counting()
+    predict(photos, PredictionWriter(str(out), resume=True), model)  # there is nothing yet: like any other
+    assert model.seen == 3
+    before = contents(out)
+    predict(photos, PredictionWriter(str(out), resume=True), model)
+    assert model.seen == 3
+    assert contents(out) == before
+    assert "3 of 3 images are done already" in capsys.readouterr().out
+    (out / "masks" / "b.png").unlink()
+    paint(photos / "d.png", 9)
+    predict(photos, PredictionWriter(str(out), resume=True), model)
+    assert model.seen == 5
+    assert contents(out).items() > before.items() - {("predictions.csv", before["predictions.csv"])}
+    assert [row["path"] for row in rows_of(out / "predictions.csv")] == [
+        "b.png",
+        "d.png",
+        "line 1/a.jpg",
+        "line 1/a.png",
+    ]
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_row_that_was_cut_off_is_not_done(photos: Path, tmp_path: Path, cut: int) -> None:
+    out, model = tmp_path / "out", Counting()
+    (photos / "c.png").unlink()
+    predict(photos, PredictionWriter(str(out)))
+    table = out / "predictions.csv"
+    whole = table.read_bytes()
+    table.rename(out / "predictions.csv.part").write_bytes(whole[:-cut])
+    predict(photos, PredictionWriter(str(out), resume=True), model)
+    assert model.seen == 1
+    assert table.read_bytes() == whole
+
+
+def test_resume_refuses_results_of_another_kind(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(photos, PredictionWriter(str(out)))
+    before = contents(out)
+    other = Probe()
+    other.register_buffer("weight", torch.tensor(1))  # of no dimension, as batch norm counts
+    for settings, model, told in (
+        ({}, other, "another model"),
+        ({"threshold": 0.3}, None, "another choice of thresholds"),
+        ({"maps": True}, None, "another choice of pictures"),
+    ):
+        with pytest.raises(SIVTError, match=told):
+            predict(photos, PredictionWriter(str(out), resume=True, **settings), model)  # type: ignore[arg-type]
+    (out / "predictions.json").write_text("{}")
+    with pytest.raises(SIVTError, match="no telling which"):
+        predict(photos, PredictionWriter(str(out), resume=True))
+    del before["predictions.json"]
+    assert contents(out).items() >= before.items()
+
+
+def test_regions_are_in_the_table(photos: Path, tmp_path: Path) -> None:
+    predict(photos, PredictionWriter(str(tmp_path / "out"), masks=False, overlays=False))
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    assert list(rows[0])[-1] == "regions"
+    assert [json.loads(row["regions"] or "[]") for row in rows if row["path"] in ("b.png", "c.png")] == [
+        [{"box": [0, 0, 8, 8], "area": 64, "peak": 1.0}],
+        [],
+    ]
+    (region,) = json.loads(rows[2]["regions"])  # a JPEG of 80 x 300, its upper left quarter red
+    assert region["box"] == pytest.approx([0, 0, 40, 150], abs=20)
+    assert not (tmp_path / "out" / "masks").exists()
 
 
 def test_odd_names_come_out_as_they_went_in(tmp_path: Path) -> None:

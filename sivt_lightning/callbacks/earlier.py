@@ -1,0 +1,79 @@
+"""What an earlier prediction left in a folder: to go on with, or to be replaced."""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from sivt_lightning.callbacks.common import write_whole
+from sivt_lightning.errors import SIVTError
+
+TABLE, SETTINGS = "predictions.csv", "predictions.json"
+PICTURES = ("mask", "overlay", "map")  # columns that name files
+Row = dict[str, str]
+
+
+class Earlier:
+    """The rows that earlier runs wrote into a folder, finished or not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tables = sorted(folder.glob(f"{TABLE}*")) if folder.is_dir() else []
+        self.rows = {row["path"]: row for table in self.tables for row in _rows_of(table)}
+
+    def __bool__(self) -> bool:
+        return bool(self.tables) or (self.folder / SETTINGS).exists()
+
+    def done(self, path: str, files: Mapping[str, str]) -> Row | None:
+        """The row of an image whose result is there, with all its files."""
+        found = self.rows.get(path)
+        if found is None or found["error"] or any(found.get(column) != file for column, file in files.items()):
+            return None
+        return found if all((self.folder / file).is_file() for file in files.values()) else None
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raises SIVTError where the earlier run was made with other settings."""
+        file = self.folder / SETTINGS
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+            differing = [key for key, value in settings.items() if before[key] != value]
+        except (OSError, ValueError, KeyError, TypeError):
+            differing = ["kind of run (there is no telling which)"]
+        if differing:
+            raise SIVTError(
+                f"{self.folder} holds predictions of another {differing[0]}, which these would not go with: "
+                "name another folder with --output, or replace them with --overwrite."
+            )
+
+    def remove_tables(self, keep: Collection[Path]) -> None:
+        """Delete its tables, so that no later run takes their rows for its own."""
+        for table in self.tables:
+            if table not in keep:
+                table.unlink(missing_ok=True)
+
+    def remove_pictures(self, keep: Collection[str]) -> None:
+        """Delete the files that it wrote, apart from those to keep; nothing else that lies in the folder."""
+        inside = self.folder.resolve()
+        named = {row[column] for row in self.rows.values() for column in PICTURES if row.get(column)}
+        for path in named.difference(keep):
+            file = (inside / path).resolve()
+            if file.is_relative_to(inside) and file != inside:  # whatever the table says
+                file.unlink(missing_ok=True)
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """For a run that would go on with this one."""
+    write_whole(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
+def _rows_of(table: Path) -> list[Row]:
+    """All whole rows: the last one of a run that was killed may be cut off."""
+    try:
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    except (OSError, csv.Error) as error:
+        raise SIVTError(f"{table} cannot be read ({error}). Name another folder with --output.") from error
+    return [row for row in rows if None not in row.values() and None not in row and {"path", "error"} <= row.keys()]
