@@ -3,15 +3,17 @@
 import errno
 import inspect
 import logging
+import os
 import re
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
@@ -21,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sivt_lightning.allocator import keep_freed_memory
+from sivt_lightning.arguments import SETTINGS, UsageError, explained, options_of, parse, verb_parser
 from sivt_lightning.benchmark import benchmark
 from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.callbacks.common import writable_folder
@@ -50,7 +53,7 @@ Beside these, `sivt compare A B` lays the figures of tests side by side, `sivt e
 of settings, `sivt demo-data DIR` writes a small artificial data set to try them on, and `sivt benchmark` measures what
 a model costs on this machine."""
 CHECKPOINT_VERBS = ("test", "predict")
-UNREADABLE_IMAGES = 3
+WRONG_USAGE, UNREADABLE_IMAGES = 2, 3
 
 
 class SIVTCLI(LightningCLI):
@@ -74,7 +77,7 @@ class SIVTCLI(LightningCLI):
                 "num_sanity_val_steps": 0,  # validation is a pass like any other; nothing is learned from two batches
                 "use_distributed_sampler": False,  # the data module's own samplers repeat no image
             },
-            parser_kwargs={"description": DESCRIPTION, "prog": "sivt"},
+            parser_kwargs={"description": DESCRIPTION, "prog": "sivt", **SETTINGS},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # hyper-parameters in a checkpoint stay plain values
             args=self.given,
@@ -139,7 +142,9 @@ class SIVTCLI(LightningCLI):
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-            super().parse_arguments(parser, self.given)
+            known = self._subcommand_parsers.get(verb, parser)
+            with explained(known.prog, options_of(known)):
+                super().parse_arguments(parser, self.given)
         if verb == "predict" and path is not None:
             self._refuse_other_models(read_checkpoint(path)["hyper_parameters"])
 
@@ -313,32 +318,48 @@ def _add_thresholds(parser: LightningArgumentParser) -> None:
 
 def demo_data(args: Sequence[str]) -> int:
     """`sivt demo-data DIR`."""
-    parser = ArgumentParser(prog="sivt demo-data", description="Writes a small artificial data set in MVTec layout.")
+    parser = verb_parser(
+        "demo-data",
+        "Writes a small artificial data set in MVTec layout: six products, five kinds of defect.\n"
+        "Example: sivt demo-data runs/demo_data --difficulty hard",
+    )
     parser.add_argument("folder", type=str, help="New or empty folder to write to.")
     parser.add_argument("--seed", type=int, default=0, help="Another seed gives other images.")
     told = "How faint the defects are, and how much light and noise vary."
     parser.add_argument("--difficulty", type=Difficulty, default="normal", help=told)
-    settings = parser.parse_args(list(args))
+    settings = parse(parser, args)
     write_demo_data(Path(settings.folder), settings.seed, settings.difficulty)
     print(f"Wrote {settings.folder}. Next:\n  sivt fit --config configs/demo.yaml --data.root {settings.folder}")
     return 0
 
 
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "compare": compare,
+    "experiment": experiment,
+    "benchmark": benchmark,
+    "demo-data": demo_data,
+}
+
+
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0 done, 1 a clear error, 3 done but some images unreadable."""
+    """Runs the command line; returns its exit code.
+
+    0 done, 1 a clear error or stopped, 2 wrong usage, 3 done but some images unreadable. --debug shows where an error
+    comes from.
+    """
     args = sys.argv[1:] if args is None else list(args)
     quiet_lightning()
     keep_freed_memory()
+    debug = "--debug" in args
+    args = [argument for argument in args if argument != "--debug"]
     try:
-        if args[:1] == ["demo-data"]:
-            return demo_data(args[1:])
-        if args[:1] == ["benchmark"]:
-            return benchmark(args[1:])
-        if args[:1] == ["compare"]:
-            return compare(args[1:])
-        if args[:1] == ["experiment"]:
-            return experiment(args[1:])
-        return SIVTCLI(args).exit_code
+        return _run(args)
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python would complain once more at its end
+        return 0
+    except KeyboardInterrupt:
+        print("sivt: Stopped.", file=sys.stderr)
+        return 1
     except Stopped as stop:
         # One process alone says so and fails: Lightning would take it for a crash of the others.
         if not _is_first():
@@ -351,11 +372,27 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. Make room.", file=sys.stderr)
         return 1
     except (SIVTError, MisconfigurationException) as error:
+        if debug:
+            traceback.print_exc()
         print(f"sivt: error: {error}", file=sys.stderr)
-        return 1
+        return WRONG_USAGE if isinstance(error, UsageError) else 1
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # its threads, left running, can abort an interpreter that exits
+
+
+def _run(args: Sequence[str]) -> int:
+    verb = args[0] if args and not args[0].startswith("-") else ""
+    if verb in VERBS:
+        return VERBS[verb](args[1:])
+    known = [*SIVTCLI.subcommands(), *VERBS]
+    if verb and verb not in known:
+        near = get_close_matches(verb, known, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        raise UsageError(f"There is no command {verb}: {meant}")
+    if not args:
+        raise UsageError(f"Give a command: {', '.join(known)}. `sivt --help` says what they do.")
+    return SIVTCLI(args).exit_code
 
 
 def _is_first() -> bool:

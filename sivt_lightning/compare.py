@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, csv_rows, markdown_notes, markdown_table
@@ -44,9 +44,9 @@ class Column(NamedTuple):
 
 def compare(args: Sequence[str]) -> int:
     """`sivt compare A B ...`: a table on screen, and as a file where asked for."""
-    parser = ArgumentParser(
-        prog="sivt compare",
-        description="Lays the figures of several tests side by side and marks the best of each row. Tests that differ "
+    parser = verb_parser(
+        "compare",
+        "Lays the figures of several tests side by side and marks the best of each row. Tests that differ "
         "only in seed are one column: their mean and standard deviation.\n"
         "Example: sivt compare runs/small/version_0 runs/small/version_1 runs/other/version_0",
     )
@@ -55,7 +55,7 @@ def compare(args: Sequence[str]) -> int:
     parser.add_argument("--figures", type=list[str] | None, help=told)
     parser.add_argument("--categories", type=bool, default=False, help="Also a row for each category.")
     parser.add_argument("--output", type=str | None, help="File for the table, ending in .md or .csv.")
-    settings = parser.parse_args(list(args))
+    settings = parse(parser, args)
     figures = list(FIGURES) if settings.figures is None else settings.figures
     for figure in figures:
         if figure not in FIGURES:

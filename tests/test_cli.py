@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import rows_of, write_tiny_data
 
-from sivt_lightning.cli import main
+from sivt_lightning.cli import VERBS, main
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -278,19 +278,56 @@ def test_a_mistake_gets_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "told"),
     [
-        ["fly"],
-        ["fit", "--no_such_option", "1"],
-        ["fit", "--seed_everything", "true"],
-        ["fit", "--seed_everything", "-1"],
-        ["demo-data"],
+        ([], "Give a command: fit, test, predict, compare"),
+        (["fly"], "There is no command fly: there are fit, test"),
+        (["predct"], "did you mean predict?"),
+        (["fit", "--no_such_option", "1"], "There is no option --no_such_option. `sivt fit --help`"),
+        (["fit", "--data.rot", "."], "did you mean --data.root"),  # no abbreviation of --data.rotation
+        (["fit", "--model.widht", "3"], "did you mean --model.width"),
+        (["fit", "--config", "misspelt.yaml"], "There is no option model.widht: did you mean model.width"),
+        (["fit", "--config", "absent.yaml"], "absent.yaml"),
+        (["fit", "--model.width", "wide"], "model.width is wide, but must be of type int."),
+        (["fit", "--seed_everything", "true"], "so that a run can be repeated"),
+        (["fit", "--seed_everything", "-1"], "so that a run can be repeated"),
+        (["fit", "--config"], "expected one argument"),
+        (["compare", "--figurs", "image_auroc", "a"], "did you mean --figures?"),
+        (["demo-data"], "required: folder"),
     ],
 )
-def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
+def test_wrong_usage_gets_one_sentence_and_exits_with_2(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("misspelt.yaml").write_text("model: {widht: 3}\n")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sivt: error: ")
+    assert error.count("\n") == 1
+    assert told in error
+
+
+def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--ckpt_path", "absent.ckpt", "--debug"]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.endswith("`sivt fit` prints the path of the one it writes.\n")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
+    command = f"{sys.executable} -m sivt_lightning fit --help | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: sivt")
+    assert done.stderr == ""
+
+
+def test_ctrl_c_in_a_verb_is_no_crash(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "compare", interrupted)
+    assert main(["compare", "a"]) == 1
+    assert capsys.readouterr().err == "sivt: Stopped.\n"
 
 
 def test_a_broken_training_image_stops_fit_with_its_name(

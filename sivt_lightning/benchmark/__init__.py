@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
+from sivt_lightning import arguments
+from sivt_lightning.arguments import verb_parser
 from sivt_lightning.benchmark.counts import SHAPE, count_parameters, multiply_adds
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.benchmark.training import image_loader, measure_growth, measure_training
@@ -63,10 +64,11 @@ def benchmark(args: Sequence[str]) -> int:
 
 def parse(args: Sequence[str]) -> Any:
     """Settings from flags, a config of `fit` or a checkpoint; a flag wins."""
-    parser = ArgumentParser(
-        prog="sivt benchmark",
-        description="Measures what a model costs on this machine: parameters, multiply-adds, speed, memory. "
-        "Nothing is trained; weights are not needed. Takes a few minutes.",
+    parser = verb_parser(
+        "benchmark",
+        "Measures what a model costs on this machine: parameters, multiply-adds, speed, memory. "
+        "Nothing is trained; weights are not needed. Takes a few minutes.\n"
+        "Example: sivt benchmark --config configs/small.yaml --batch_sizes [1,8]",
     )
     parser.add_argument("--config", action="config", help="A configuration of `sivt fit`, such as configs/sivt.yaml.")
     parser.add_argument("--ckpt_path", type=str | None, help="A checkpoint whose model and settings are measured.")
@@ -87,7 +89,7 @@ def parse(args: Sequence[str]) -> Any:
             | {f"data.{key}": data[key] for key in ("root", "categories", "batch_size", "num_workers")}
             | {"trainer": {"precision": checkpoint["precision"]}}
         )
-    return parser.parse_args(list(args))
+    return arguments.parse(parser, args)
 
 
 def describe(machine: Machine) -> dict[str, Any]:

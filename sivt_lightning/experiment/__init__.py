@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
+from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment.plan import FEATURES, Experiment, Run, read_experiment, runs_of
@@ -30,9 +29,9 @@ DEFAULT_BACKBONE: str = inspect.signature(SIVT).parameters["backbone"].default
 
 def experiment(args: Sequence[str]) -> int:
     """Runs the verb; 1 where a training or test failed, after all others."""
-    parser = ArgumentParser(
-        prog="sivt experiment",
-        description="Trains and tests every row of experiment files and writes a table of each. Stopped and started "
+    parser = verb_parser(
+        "experiment",
+        "Trains and tests every row of experiment files and writes a table of each. Stopped and started "
         "again it goes on where it was; what is done is not done again.\n"
         "Example: sivt experiment configs/experiments/groups.yaml --root datasets/MVTecAD --weights b4.safetensors",
     )
@@ -44,7 +43,7 @@ def experiment(args: Sequence[str]) -> int:
     parser.add_argument("--rows", type=str, nargs="+", help="Only these rows; the table has those done before, too.")
     told = "Folder of the trainings, the tables, and the features that all trainings share."
     parser.add_argument("--output", type=str, default="runs/experiments", help=told)
-    settings = parser.parse_args(list(args))
+    settings = parse(parser, args)
     experiments = [read_experiment(Path(file)) for file in settings.files]
     wanted = settings.rows or [row for each in experiments for row in each.rows]
     for row in wanted:
