@@ -4,12 +4,11 @@ import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, did_you_mean
 
 # A shortened option would be taken for another as soon as there is one more: --data.rot for --data.rotation.
 SETTINGS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
@@ -61,7 +60,7 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
     if unknown is None:
         return f"{complaint[:1].upper()}{complaint[1:]}{'' if complaint.endswith('.') else '.'}"
     name = unknown[1]
-    near = get_close_matches(f"--{name.removeprefix('--')}", list(known), n=2, cutoff=0.6)
+    meant = did_you_mean(f"--{name.removeprefix('--')}", known, 2)
     if not name.startswith("--"):  # it stands in a config file
-        near = [option.removeprefix("--") for option in near]
-    return f"There is no option {name}" + (f": did you mean {' or '.join(near)}?" if near else ".")
+        meant = meant.replace("--", "")
+    return f"There is no option {name}" + (f": {meant}" if meant else ".")

@@ -9,7 +9,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ from sivt_lightning.checkpoint import given_option, read_checkpoint, require_set
 from sivt_lightning.compare import compare
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
-from sivt_lightning.errors import SIVTError, Stopped
+from sivt_lightning.errors import SIVTError, Stopped, did_you_mean
 from sivt_lightning.experiment import experiment
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
@@ -387,8 +386,7 @@ def _run(args: Sequence[str]) -> int:
         return VERBS[verb](args[1:])
     known = [*SIVTCLI.subcommands(), *VERBS]
     if verb and verb not in known:
-        near = get_close_matches(verb, known, n=1)
-        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        meant = did_you_mean(verb, known, 1) or f"there are {', '.join(known)}."
         raise UsageError(f"There is no command {verb}: {meant}")
     if not args:
         raise UsageError(f"Give a command: {', '.join(known)}. `sivt --help` says what they do.")

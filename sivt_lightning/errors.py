@@ -1,4 +1,7 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and what was perhaps meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class SIVTError(ValueError):
@@ -7,3 +10,13 @@ class SIVTError(ValueError):
 
 class Stopped(SIVTError):
     """The user stopped the work; the message says how to go on."""
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int, cutoff: float = 0.6) -> str:
+    """A question that names up to `most` known words like this one, or "".
+
+    >>> did_you_mean("tset", ["fit", "test", "predict"], 1)
+    'did you mean test?'
+    """
+    near = get_close_matches(word, list(known), n=most, cutoff=cutoff)
+    return f"did you mean {' or '.join(near)}?" if near else ""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sivt_lightning import arguments
-from sivt_lightning.arguments import verb_parser
 from sivt_lightning.benchmark.counts import SHAPE, count_parameters, multiply_adds
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.benchmark.training import image_loader, measure_growth, measure_training
@@ -64,7 +63,7 @@ def benchmark(args: Sequence[str]) -> int:
 
 def parse(args: Sequence[str]) -> Any:
     """Settings from flags, a config of `fit` or a checkpoint; a flag wins."""
-    parser = verb_parser(
+    parser = arguments.verb_parser(
         "benchmark",
         "Measures what a model costs on this machine: parameters, multiply-adds, speed, memory. "
         "Nothing is trained; weights are not needed. Takes a few minutes.\n"

@@ -1,7 +1,6 @@
 """Images -> feature map F: a frozen timm network (or none), its strides resized to one grid and concatenated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 import timm
@@ -13,7 +12,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_unshuffle
 
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, did_you_mean
 
 PIXELS = "pixels"
 SHRINKAGE = 0.3  # of whitening; chosen on synthetic defects
@@ -205,6 +204,5 @@ def _cut(net: Any) -> Any:
 def _explain(name: str, error: Exception) -> str:
     if timm.is_model(name):
         return f"backbone {name} cannot give feature maps ({error}): choose another timm network, such as resnet18."
-    near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists those there are."
+    hint = did_you_mean(name, timm.list_models(), 3, cutoff=0.5) or "timm.list_models() lists those there are."
     return f"backbone {name} is not known to timm: {hint}"
