@@ -29,6 +29,13 @@ def test_a_generator_gives_one_defect() -> None:
     assert not torch.equal(add_defect(image(), generator_for(4))[0], first)
 
 
+def test_a_defect_does_not_depend_on_the_precision_of_a_model() -> None:
+    for seed in range(20):
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = add_defect(image(), generator_for(seed))[0]
+        assert torch.equal(inside, add_defect(image(), generator_for(seed))[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", [32, 256])
 def test_every_kind_changes_a_small_region(kind: str, side: int) -> None:

@@ -28,12 +28,13 @@ def add_defect(image: Image, generator: torch.Generator) -> tuple[Image, Bool[Te
     A defect that shows hardly anywhere is drawn again, up to 20 times: a plain image may have no place for some kinds.
     """
     names = list(KINDS)
-    for _ in range(TRIES):
-        kind = KINDS[names[_integer(generator, 0, len(names) - 1)]]
-        changed = kind(image, generator).clamp(0, 1)
-        shows = (changed - image).abs().mean(0) > VISIBLE
-        if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
-            break
+    with torch.autocast(image.device.type, enabled=False):  # the defect is the same whatever the model's precision
+        for _ in range(TRIES):
+            kind = KINDS[names[_integer(generator, 0, len(names) - 1)]]
+            changed = kind(image, generator).clamp(0, 1)
+            shows = (changed - image).abs().mean(0) > VISIBLE
+            if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
+                break
     return changed, shows
 
 
