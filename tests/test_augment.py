@@ -80,7 +80,11 @@ def test_an_image_is_changed_alike_in_any_batch_and_otherwise_in_the_next_epoch(
 
 def batch(size: int = 4) -> Batch:
     return Batch(
-        torch.rand(size, 3, 32, 32), [torch.zeros(32, 32, dtype=torch.bool)] * size, torch.arange(size), [""] * size
+        torch.rand(size, 3, 32, 32),
+        [torch.zeros(32, 32, dtype=torch.bool)] * size,
+        torch.arange(size),
+        [""] * size,
+        [None] * size,
     )
 
 

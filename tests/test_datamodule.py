@@ -93,7 +93,7 @@ def trainer(**settings: object) -> Trainer:
 def test_a_batch_is_pixels_masks_and_positions_but_no_category(tmp_path: Path) -> None:
     batch = next(iter(ready(build(tmp_path), "test", eval_batch_size=3).test_dataloader()))
     assert isinstance(batch, Batch)
-    assert batch._fields == ("images", "masks", "index", "errors")  # a category here would reach the model
+    assert batch._fields == ("images", "masks", "index", "errors", "views")  # a category here would reach the model
     assert (batch.images.shape, batch.images.dtype) == ((3, 3, SIZE, SIZE), torch.float32)
     assert torch.allclose(batch.images, torch.tensor(128 / 255))
     assert {(tuple(mask.shape), mask.dtype) for mask in batch.masks} == {((SIZE, SIZE), torch.bool)}
@@ -316,16 +316,16 @@ def test_worker_processes_give_the_same_batches(tmp_path: Path) -> None:
 def test_workers_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, devices: int, batch_size: int, workers: int
 ) -> None:
-    monkeypatch.setattr(module_under_test, "_cpus", lambda: cpus)
+    monkeypatch.setattr(module_under_test, "cpus", lambda: cpus)
     data = ready(build(tmp_path), num_workers=None, batch_size=batch_size)
     data.trainer = SimpleNamespace(world_size=1, global_rank=0, num_devices=devices, predicting=False)
     assert data.train_dataloader().num_workers == workers
 
 
 def test_cpus_are_counted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module_under_test._cpus() >= 1
+    assert module_under_test.cpus() >= 1
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS and Windows
-    assert module_under_test._cpus() >= 1
+    assert module_under_test.cpus() >= 1
 
 
 # --- unreadable images

@@ -51,7 +51,7 @@ def module(**changes: Any) -> SIVT:
 
 def batch(size: int = 3) -> Batch:
     images = torch.rand(size, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return Batch(images, [torch.zeros(32, 32, dtype=torch.bool)] * size, torch.arange(size), [""] * size)
+    return Batch(images, [torch.zeros(32, 32, dtype=torch.bool)] * size, torch.arange(size), [""] * size, [None] * size)
 
 
 @pytest.mark.parametrize("self_induction", [True, False])

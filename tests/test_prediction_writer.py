@@ -79,9 +79,9 @@ def test_the_table_and_the_files_it_names(photos: Path, tmp_path: Path, capsys: 
     assert rows[0]["anomalous_share"] == "0.25"
     assert {row["threshold"] for row in rows} == {"0.5"}
     assert rows[3]["mask"] == "masks/line 1/a_png.png"
-    named = {row[column] for row in rows for column in ("mask", "overlay") if row[column]}
+    named = {row[column] for row in rows for column in ("mask", "overlay", "photo", "heat") if row[column]}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert there == named | {"predictions.csv", "predictions.json"}
+    assert there == named | {"predictions.csv", "predictions.json", "report.html"}
     printed = capsys.readouterr().out
     assert "4 images: 2 anomalous, 1 normal, 1 without a result" in printed
     assert str(out / "predictions.csv") in printed
@@ -148,8 +148,8 @@ def test_a_picture_depends_on_its_own_image_alone(photos: Path, tmp_path: Path) 
     predict(photos, PredictionWriter(str(tmp_path / "all")), batch_size=4)
     paint(tmp_path / "alone" / "line 1" / "a.png", 0, size=(300, 80))
     predict(tmp_path / "alone", PredictionWriter(str(tmp_path / "one")))
-    together = (tmp_path / "all" / "overlays" / "line 1" / "a_png.png").read_bytes()
-    assert together == (tmp_path / "one" / "overlays" / "line 1" / "a.png").read_bytes()
+    together = (tmp_path / "all" / "overlays" / "line 1" / "a_png.jpg").read_bytes()
+    assert together == (tmp_path / "one" / "overlays" / "line 1" / "a.jpg").read_bytes()
 
 
 def test_the_default_folder_bears_the_name_of_what_is_predicted(
@@ -282,7 +282,7 @@ def test_overwrite_leaves_nothing_of_before_but_what_is_not_its_own(photos: Path
     predict(photos, PredictionWriter(str(out), maps=True))
     (out / "masks" / "notes.txt").write_text("mine")
     (photos / "b.png").unlink()
-    predict(photos, PredictionWriter(str(out), overlays=False, overwrite=True))
+    predict(photos, PredictionWriter(str(out), overlays=False, report=False, overwrite=True))
     named = {"predictions.csv", "predictions.json", "masks/notes.txt"}
     assert contents(out).keys() == named | {f"masks/line 1/a_{kind}.png" for kind in ("jpg", "png")}
 
@@ -293,7 +293,7 @@ def test_a_table_cannot_have_files_outside_its_folder_deleted(photos: Path, tmp_
     paint(precious, 3)
     table = out / "predictions.csv"
     table.write_text(
-        table.read_text().replace("masks/b.png", "../precious.png").replace("overlays/b.png", str(precious))
+        table.read_text().replace("masks/b.png", "../precious.png").replace("overlays/b.jpg", str(precious))
     )
     predict(photos, PredictionWriter(str(out), overwrite=True))
     assert precious.is_file()
@@ -313,7 +313,8 @@ def test_resume_does_what_is_missing_only(photos: Path, tmp_path: Path, capsys: 
     paint(photos / "d.png", 9)
     predict(photos, PredictionWriter(str(out), resume=True), model)
     assert model.seen == 5
-    assert contents(out).items() > before.items() - {("predictions.csv", before["predictions.csv"])}
+    changed = {(name, before[name]) for name in ("predictions.csv", "report.html")}
+    assert contents(out).items() > before.items() - changed
     assert [row["path"] for row in rows_of(out / "predictions.csv")] == [
         "b.png",
         "d.png",
@@ -356,7 +357,7 @@ def test_resume_refuses_results_of_another_kind(photos: Path, tmp_path: Path) ->
 
 
 def test_regions_are_in_the_table(photos: Path, tmp_path: Path) -> None:
-    predict(photos, PredictionWriter(str(tmp_path / "out"), masks=False, overlays=False))
+    predict(photos, PredictionWriter(str(tmp_path / "out"), masks=False, overlays=False, report=False))
     rows = rows_of(tmp_path / "out" / "predictions.csv")
     assert list(rows[0])[-1] == "regions"
     assert [json.loads(row["regions"] or "[]") for row in rows if row["path"] in ("b.png", "c.png")] == [

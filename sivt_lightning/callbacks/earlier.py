@@ -10,8 +10,8 @@ from typing import Any
 from sivt_lightning.callbacks.common import write_whole
 from sivt_lightning.errors import SIVTError
 
-TABLE, SETTINGS = "predictions.csv", "predictions.json"
-PICTURES = ("mask", "overlay", "map")  # columns that name files
+TABLE, SETTINGS, REPORT = "predictions.csv", "predictions.json", "report.html"
+PICTURES = ("mask", "overlay", "map", "photo", "heat")  # columns that name files
 Row = dict[str, str]
 
 
@@ -53,8 +53,10 @@ class Earlier:
             if table not in keep:
                 table.unlink(missing_ok=True)
 
-    def remove_pictures(self, keep: Collection[str]) -> None:
+    def remove_pictures(self, keep: Collection[str], report: bool) -> None:
         """Delete the files that it wrote, apart from those to keep; nothing else that lies in the folder."""
+        if self and not report:
+            (self.folder / REPORT).unlink(missing_ok=True)
         inside = self.folder.resolve()
         named = {row[column] for row in self.rows.values() for column in PICTURES if row.get(column)}
         for path in named.difference(keep):

@@ -1,49 +1,93 @@
-"""The pictures of an image that was predicted, each there whole or not at all."""
+"""The pictures of an image that was predicted or tested, each there whole or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from sivt_lightning.data.datamodule import cpus
 from sivt_lightning.prediction import Prediction
-from sivt_lightning.report.overlay import ColourScale, Finding, render_overlay
+from sivt_lightning.report.overlay import ColourScale, Finding, levels, render_overlay
 
-Kind = Literal["mask", "overlay", "map"]
-SUFFIXES: dict[str, str] = {"mask": "png", "overlay": "png", "map": "tiff"}
-FORMATS = {"png": "PNG", "tiff": "TIFF"}
+# "photo" and "heat" are what report.html shows.
+Kind = Literal["mask", "overlay", "map", "photo", "heat"]
+PLACES: dict[str, tuple[str, str]] = {  # folder and suffix
+    "mask": ("masks", "png"),
+    "overlay": ("overlays", "jpg"),
+    "map": ("maps", "tiff"),
+    "photo": ("report/photos", "jpg"),
+    "heat": ("report/heat", "png"),
+}
+SAVING: dict[str, dict[str, Any]] = {
+    "jpg": {"format": "JPEG", "quality": 90, "subsampling": 0},  # thin coloured outlines stay as they are
+    "png": {"format": "PNG", "compress_level": 1},  # a third of the time for a tenth more bytes
+    "tiff": {"format": "TIFF"},
+}
+MOST_THREADS = 8
 
 
 class Pictures:
-    """Writes pictures of these kinds into `masks/`, `overlays/` and `maps/` of a folder."""
+    """Writes pictures of these kinds into a folder."""
 
     def __init__(self, folder: Path, kinds: Sequence[Kind]) -> None:
         self.folder, self.kinds = folder, tuple(kinds)
 
     def paths(self, name: str) -> dict[str, str]:
         """Where those of an image are, from the folder on, by kind."""
-        return {kind: f"{kind}s/{name}.{SUFFIXES[kind]}" for kind in self.kinds}
+        return {kind: f"{PLACES[kind][0]}/{name}.{PLACES[kind][1]}" for kind in self.kinds}
 
     def write(self, name: str, title: str, photo: Image.Image, found: Prediction, scale: ColourScale) -> None:
-        """All kinds of one image."""
+        """All kinds of one image, whose photo may be at the size of a screen."""
         for kind, path in self.paths(name).items():
-            self._save(self.folder / path, _draw(kind, title, photo, found, scale))
+            save_whole(self.folder / path, _draw(kind, title, photo, found, scale))
 
-    def _save(self, path: Path, picture: Image.Image) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.tmp")
-        # PNG: a third of the time for a tenth more bytes
-        picture.save(part, format=FORMATS[path.suffix[1:]], compress_level=1)
-        part.replace(path)
+
+class Queue:
+    """Work on images done by threads while the model is at the next batch; it holds two batches at most."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(min(cpus(), MOST_THREADS))
+        self.batches: list[list[Future[Any]]] = []
+
+    def put(self, work: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Take a batch's work, and give the results of the one before."""
+        self.batches.append([self.threads.submit(one) for one in work])
+        return self._results() if len(self.batches) > 1 else []
+
+    def close(self) -> list[Any]:
+        """The results of all the work that is left. Raises what that raised, and is closed all the same."""
+        try:
+            return [result for _ in range(len(self.batches)) for result in self._results()]
+        finally:
+            self.threads.shutdown()
+
+    def _results(self) -> list[Any]:
+        results = [one.result() for one in self.batches[0]]
+        del self.batches[0]  # not before: an interrupted wait loses none
+        return results
+
+
+def save_whole(path: Path, picture: Image.Image) -> None:
+    """Write under another name and move into place; the suffix says as what."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.tmp")
+    picture.save(part, **SAVING[path.suffix[1:]])
+    part.replace(path)
 
 
 def _draw(kind: str, title: str, photo: Image.Image, found: Prediction, scale: ColourScale) -> Image.Image:
+    if kind == "photo":
+        return photo
+    if kind == "heat":
+        return Image.fromarray(levels(found.anomaly_map, found.pixel_threshold))
     if kind == "map":
         return Image.fromarray(found.anomaly_map)
     if kind == "mask":
-        return mask_picture(found.mask, photo.size)
+        return mask_picture(found.mask, found.size)
     finding = Finding(title, found.score, found.threshold, found.is_anomalous, found.pixel_threshold)
     return render_overlay(photo, found.anomaly_map, found.mask, finding, scale)
 

@@ -1,8 +1,11 @@
 """Files of a prediction: one table for all images, pictures of each."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
@@ -11,16 +14,16 @@ from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.callbacks.common import NOT_FINITE, csv_text, gather, writable_folder, write_whole
-from sivt_lightning.callbacks.earlier import TABLE, Earlier, Row, write_settings
-from sivt_lightning.callbacks.pictures import Kind, Pictures
+from sivt_lightning.callbacks.earlier import REPORT, TABLE, Earlier, Row, write_settings
+from sivt_lightning.callbacks.pictures import Kind, Pictures, Queue
 from sivt_lightning.checkpoint import fingerprint
-from sivt_lightning.data.dataset import ImageDataset
-from sivt_lightning.data.images import read_image
+from sivt_lightning.data.dataset import ImageDataset, View
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.report.names import picture_names
 from sivt_lightning.report.overlay import ColourScale, scale_of
+from sivt_lightning.report.page import Shown, address, report_page
 from sivt_lightning.thresholds import By, Threshold, Thresholds, check_given
 
 COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "anomalous_share", "regions")
@@ -38,6 +41,7 @@ class PredictionWriter(Callback):
         masks: write the anomalous pixels of each image in black and white at the photo's size.
         overlays: write each photo with what is anomalous outlined, beside its anomaly map.
         maps: also write each anomaly map, as float32 TIFF at the network's size.
+        report: write report.html and the pictures that it shows.
         threshold: score above which an image is anomalous, instead of what training found.
         threshold_by: "pooled" holds every image against the threshold of all categories; "category" against that of
             the category whose name a folder on the image's path has.
@@ -52,6 +56,7 @@ class PredictionWriter(Callback):
         masks: bool = True,
         overlays: bool = True,
         maps: bool = False,
+        report: bool = True,
         threshold: float | None = None,
         threshold_by: By = "pooled",
         category: str | None = None,
@@ -59,14 +64,14 @@ class PredictionWriter(Callback):
         resume: bool = False,
     ) -> None:
         self.output = output
-        chosen: dict[Kind, bool] = {"mask": masks, "overlay": overlays, "map": maps}
+        chosen: dict[Kind, bool] = {"mask": masks, "overlay": overlays, "map": maps, "photo": report, "heat": report}
         self.kinds = tuple(kind for kind, wanted in chosen.items() if wanted)
         self.threshold, self.threshold_by, self.category = check_given(threshold), threshold_by, category
         if category is not None and threshold_by == "category":
             raise SIVTError(f"category {category} is for all images, threshold_by category for each its own: give one.")
         if overwrite and resume:
             raise SIVTError("overwrite replaces what is there, resume goes on with it: give one.")
-        self.overwrite, self.resume = overwrite, resume
+        self.overwrite, self.resume, self.report = overwrite, resume, report
         self.columns = (*COLUMNS, *self.kinds)
         self.failed = 0  # images without a result, known when the prediction is over
         self.part: TextIO | None = None
@@ -94,7 +99,8 @@ class PredictionWriter(Callback):
             )
         self.rows = self._done() if self.resume else {}
         self.todo = [index for index in range(len(self.samples)) if index not in self.rows]
-        datamodule.predict_set = ImageDataset([self.samples[index] for index in self.todo], datamodule.image_size)
+        todo = [self.samples[index] for index in self.todo]
+        datamodule.predict_set = ImageDataset(todo, datamodule.image_size, views=True)
         self.ready = False
 
     def _done(self) -> dict[int, Row]:
@@ -109,6 +115,7 @@ class PredictionWriter(Callback):
         """The checkpoint is loaded by now: take its thresholds, and from them the colours of the whole run."""
         self._prepare(trainer, pl_module)
         self.part = self._part(trainer.global_rank).open("a", encoding="utf-8", errors="surrogateescape", newline="")
+        self.queue = Queue()
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what cannot be; then make the folder ready."""
@@ -151,16 +158,27 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Write the pictures of each image, then its row, so that a row never promises what is not there."""
-        scores, maps = outputs.score.float().cpu().numpy(), outputs.map.float().cpu().numpy()
-        part = self.part
-        assert part is not None  # opened in on_predict_start
+        """Have the pictures of each image written, then its row, so that a row never promises what is not there."""
+        scores, maps = outputs.score.float().tolist(), outputs.map.float().cpu().numpy()
+        images = zip(batch.index.tolist(), scores, maps, batch.errors, batch.views, strict=True)
+        with self._writing():
+            self._note(self.queue.put([partial(self._predicted, self.todo[position], *of) for position, *of in images]))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last rows."""
+        with self._writing():
+            self._note(self.queue.close())
+
+    def _note(self, done: Sequence[tuple[int, Row]]) -> None:
+        assert self.part is not None  # opened in on_predict_start
+        self.rows |= dict(done)
+        self.part.write(csv_text([row for _, row in done], self.columns))
+        self.part.flush()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            for i, position in enumerate(batch.index.tolist()):
-                index = self.todo[position]
-                self.rows[index] = self._predicted(index, float(scores[i]), maps[i], batch.errors[i])
-                part.write(csv_text([self.rows[index]], self.columns))
-            part.flush()
+            yield
         except OSError as error:
             raise SIVTError(
                 f"Cannot write into {self.folder}: {error.strerror}. Free space and go on with --resume, or use "
@@ -170,6 +188,8 @@ class PredictionWriter(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave what is written; say where."""
         if self.part is not None:
+            with contextlib.suppress(Exception):  # the fault that is told already, once more
+                self._note(self.queue.close())
             self.part.close()
             self.part = None
             print(
@@ -189,13 +209,20 @@ class PredictionWriter(Callback):
         if trainer.is_global_zero:
             header = ",".join(self.columns) + "\n"
             write_whole(self.folder / TABLE, header + csv_text(rows, self.columns))
-            self.earlier.remove_pictures(keep={row[kind] for row in rows for kind in self.kinds})
+            if self.report:
+                self._write_report(merged)
+            self.earlier.remove_pictures(keep={row[kind] for row in rows for kind in self.kinds}, report=self.report)
             self._print_summary(rows)
         gather(None)  # a barrier: no part goes before the whole is there
         if self.part is not None:
             self.part.close()
             self.part = None
         self._part(trainer.global_rank).unlink(missing_ok=True)
+
+    def _write_report(self, rows: Mapping[int, Row]) -> None:
+        shown = [_shown(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
+        said = "Images whose score is above the threshold are called anomalous. " + self.doubt
+        write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said.strip(), shown))
 
     def _thresholds(self, thresholds: Thresholds) -> list[Threshold]:
         """That of each image. Raises SIVTError, before anything is written, where an image has none."""
@@ -224,28 +251,29 @@ class PredictionWriter(Callback):
             print("Why an image has no result is said in the column `error`.")
         if self.doubt:
             print(self.doubt)
-        print("Written:", *(self.folder / name for name in (TABLE, *(f"{kind}s" for kind in self.kinds))))
+        folders = [f"{kind}s" for kind in ("mask", "overlay", "map") if kind in self.kinds]
+        print("Written:", *(self.folder / name for name in (TABLE, *folders)))
+        if self.report:
+            print(f"Look at: {self.folder / REPORT}")
 
     def _part(self, rank: int) -> Path:
         return self.folder / f"{TABLE}.part{f'.{rank}' if rank else ''}"
 
-    def _predicted(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], error: str) -> Row:
+    def _predicted(
+        self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], error: str, view: View | None
+    ) -> tuple[int, Row]:
         """One row, after writing its pictures; without any for an image that gave no score."""
         row = dict.fromkeys(self.columns, "")
         row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}"}
         if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
             error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
-        if not error:
-            try:
-                return row | self._result(index, score, anomaly_map)
-            except SIVTError as unreadable:  # gone since the model saw it
-                error = str(unreadable)
-        return row | {"error": " ".join(error.split())}
+        if error or view is None:
+            return index, row | {"error": " ".join(error.split())}
+        return index, row | self._result(index, score, anomaly_map, view)
 
-    def _result(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"]) -> Row:
-        photo = read_image(self.samples[index].path)
-        found = Prediction.of(score, anomaly_map, self.thresholds[index], photo.size)
-        self.pictures.write(self.names[index], str(self.paths[index]), photo, found, self.scale)
+    def _result(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], view: View) -> Row:
+        found = Prediction.of(score, anomaly_map, self.thresholds[index], view.size)
+        self.pictures.write(self.names[index], str(self.paths[index]), view.photo, found, self.scale)
         regions = [{"box": region.box, "area": region.area, "peak": round(region.peak, 6)} for region in found.regions]
         return {
             "score": f"{score:.9g}",  # nine digits tell any two float32 apart
@@ -254,3 +282,18 @@ class PredictionWriter(Callback):
             "regions": json.dumps(regions),
             **self.pictures.paths(self.names[index]),
         }
+
+
+def _shown(row: Row, original: str) -> Shown:
+    regions = [[*region["box"], region["area"], region["peak"]] for region in json.loads(row["regions"] or "[]")]
+    return Shown(
+        path=row["path"],
+        score=float(row["score"]) if row["score"] else None,
+        threshold=float(row["threshold"]),
+        error=row["error"],
+        share=float(row["anomalous_share"]) if row["anomalous_share"] else None,
+        regions=regions,
+        photo=address(row["photo"]),
+        heat=address(row["heat"]),
+        original=address(original),
+    )

@@ -244,7 +244,7 @@ class SIVTDataModule(LightningDataModule):
             workers = 0  # to hand a feature map over from another process takes longer than to read it
         elif workers is None:
             few = samples < MIN_BATCHES_FOR_WORKERS * batch_size
-            workers = 0 if few else min(_cpus() // (self.trainer.num_devices if self.trainer else 1), MAX_WORKERS)
+            workers = 0 if few else min(cpus() // (self.trainer.num_devices if self.trainer else 1), MAX_WORKERS)
         return {
             "batch_size": batch_size,
             "collate_fn": collate_features if kept else collate,
@@ -296,6 +296,6 @@ def _raise_errors(batch: Any) -> None:
         raise SIVTError(errors[0] + more)
 
 
-def _cpus() -> int:
+def cpus() -> int:
     """CPUs that this process may use, which in a container are often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,12 +6,22 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from sivt_lightning.data.images import mask_to_tensor, read_image, read_mask, to_tensor
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
+
+LONGEST_VIEW = 640  # pixels: two views fit a screen
+
+
+class View(NamedTuple):
+    """A photo as people see it."""
+
+    photo: Image.Image  # upright RGB in its own proportions, its longer side at most LONGEST_VIEW
+    size: tuple[int, int]  # width and height of the photo itself
 
 
 class Item(NamedTuple):
@@ -21,6 +31,7 @@ class Item(NamedTuple):
     mask: Bool[Tensor, "height width"]
     position: int
     error: str
+    view: View | None = None
 
 
 class Batch(NamedTuple):
@@ -30,6 +41,7 @@ class Batch(NamedTuple):
     masks: list[Bool[Tensor, "_ _"]]  # True where anomalous; all False without a mask file
     index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # position in `samples`; hides tuple.index
     errors: list[str]  # a sentence for the user, "" where the image was read well
+    views: list[View | None]  # None where none was asked for, or the image could not be read
 
 
 class ImageDataset(Dataset[Item]):
@@ -41,29 +53,35 @@ class ImageDataset(Dataset[Item]):
     Args:
         full_masks: leave each mask, and for an image without one the image's, at its own size. By default it is
             squeezed to the size of the images.
+        views: also give each photo as people see it, so that whoever draws it need not read the file again.
     """
 
-    def __init__(self, samples: Sequence[Sample], image_size: int, full_masks: bool = False) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], image_size: int, full_masks: bool = False, views: bool = False
+    ) -> None:
         self.samples = list(samples)
         self.image_size = image_size
-        self.full_masks = full_masks
+        self.full_masks, self.views = full_masks, views
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Item:
         try:
-            return Item(*self._read(self.samples[index]), index, "")
+            return self._read(self.samples[index], index)
         except SIVTError as error:
             size = self.image_size
             return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
 
-    def _read(self, sample: Sample) -> tuple[Float[Tensor, "3 size size"], Bool[Tensor, "height width"]]:
+    def _read(self, sample: Sample, index: int) -> Item:
         image = read_image(sample.path)
-        pixels = to_tensor(image, self.image_size)
+        view = View(shrunk(image), image.size) if self.views else None
+        return Item(to_tensor(image, self.image_size), self._mask(sample, image), index, "", view)
+
+    def _mask(self, sample: Sample, image: Image.Image) -> Bool[Tensor, "height width"]:
         if sample.mask_path is None:
-            size = (image.height, image.width) if self.full_masks else pixels.shape[1:]
-            return pixels, torch.zeros(size, dtype=torch.bool)
+            size = (image.height, image.width) if self.full_masks else (self.image_size, self.image_size)
+            return torch.zeros(size, dtype=torch.bool)
         mask = read_mask(sample.mask_path)
         height, width = mask.shape
         # A mask may be smaller than its photo, but one of another shape is upside down, or another photo's.
@@ -72,13 +90,22 @@ class ImageDataset(Dataset[Item]):
                 f"{sample.mask_path} is {width} x {height} pixels, which is not the shape of its image {sample.path} "
                 f"({image.width} x {image.height}). Replace the mask."
             )
-        return pixels, torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, self.image_size)
+        return torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, self.image_size)
+
+
+def shrunk(photo: Image.Image) -> Image.Image:
+    """The photo, no larger than a view."""
+    factor = LONGEST_VIEW / max(photo.size)
+    if factor >= 1:
+        return photo
+    width, height = (max(1, round(side * factor)) for side in photo.size)
+    return photo.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items into one batch."""
-    images, masks, positions, errors = zip(*items, strict=True)
-    return Batch(torch.stack(images), list(masks), torch.tensor(positions), list(errors))
+    images, masks, positions, errors, views = zip(*items, strict=True)
+    return Batch(torch.stack(images), list(masks), torch.tensor(positions), list(errors), list(views))
 
 
 class TrainSampler(Sampler[int]):

@@ -30,6 +30,9 @@ INFERNO = np.array(
 )  # fmt: skip
 
 
+LEVEL = 85  # of 255: a third
+
+
 class ColourScale(NamedTuple):
     """The map's values at the two ends of the colour bar. One scale serves a whole run, so its pictures compare."""
 
@@ -44,6 +47,17 @@ def scale_of(pixel_threshold: float) -> ColourScale:
     lies a third of the way up: what is normal stays dark, and a faint defect still differs from a strong one.
     """
     return ColourScale(0.0, 3 * pixel_threshold if pixel_threshold > 0 else 1.0)
+
+
+def levels(anomaly_map: Float[np.ndarray, "s s"], pixel_threshold: float) -> UInt8[np.ndarray, "s s"]:
+    """The map as grey levels for report.html: 0 to 85 up to the threshold, 86 to 255 above it, three times it and more.
+
+    >>> levels(np.array([[0.0, 1.0, 1.001, 2.0, 9.0]], np.float32), 1.0)
+    array([[  0,  85,  86, 170, 255]], dtype=uint8)
+    """
+    steps = np.ceil(normalised(anomaly_map, scale_of(pixel_threshold)) * 255)
+    above = anomaly_map > pixel_threshold  # said by the level whatever the rounding
+    return np.where(above, np.maximum(steps, LEVEL + 1), np.minimum(steps, LEVEL)).astype(np.uint8)
 
 
 class Finding(NamedTuple):

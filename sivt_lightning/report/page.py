@@ -1,0 +1,109 @@
+"""report.html: all images of a prediction or a test on one page that needs neither network nor server."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from importlib.resources import files
+from string import Template
+from urllib.parse import quote
+
+from sivt_lightning.report.overlay import INFERNO, LEVEL
+
+# Nothing from anywhere but this folder, and no script or style but the page's own: whatever a name holds, it is text.
+POLICY = "default-src 'none'; img-src 'self' file: data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of the page.
+
+    Args:
+        path: its name for people.
+        score: None where it has no result; then `error` says why.
+        threshold: None where the model has none.
+        error: a sentence, or "".
+        share: of its pixels that are anomalous.
+        regions: left, top, right, bottom, area and peak of each, in the photo's pixels.
+        photo: address of a picture that browsers can show, "" for none.
+        heat: address of the map as `overlay.levels` makes it.
+        original: address of the photo itself.
+        truth: address of the ground-truth mask, "" where there is none.
+        defect: of a labelled image the defect's name, None for a normal one.
+    """
+
+    path: str
+    score: float | None
+    threshold: float | None
+    error: str = ""
+    share: float | None = None
+    regions: Sequence[Sequence[int | float]] = field(default_factory=list)
+    photo: str = ""
+    heat: str = ""
+    original: str = ""
+    truth: str = ""
+    defect: str | None = None
+
+
+def report_page(
+    title: str, subtitle: str, images: Sequence[Shown], tables: Sequence[str] = (), labelled: bool = False
+) -> str:
+    """The page as HTML.
+
+    Args:
+        title: its heading.
+        subtitle: a sentence or two below it.
+        images: in any order.
+        tables: HTML to stand above the images, escaped where it has to be.
+        labelled: whether it is known which images are normal.
+    """
+    here = files("sivt_lightning.report") / "page"
+    template, style, script = (
+        (here / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", "script.js")
+    )
+    data = {
+        "images": [asdict(image) for image in images],
+        "labelled": labelled,
+        "level": LEVEL,
+        "colours": INFERNO.round().astype(int).tolist(),
+    }
+    return Template(template).substitute(
+        policy=POLICY.format(script=_digest(script), style=_digest(style)),
+        title=escape(title),
+        subtitle=escape(subtitle),
+        style=style,
+        script=script,
+        tables="\n".join(tables),
+        # In a script element only "<" could begin anything; escaped it is the same JSON.
+        data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    )
+
+
+def html_table(heading: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """A table of text that folds away.
+
+    >>> html_table(["name", "AP"], [["<b>", "0.5"]], "Figures").count("&lt;b&gt;")
+    1
+    """
+    head, *body = (
+        f"<tr>{''.join(f'<{kind}>{escape(cell)}</{kind}>' for cell in cells)}</tr>"
+        for kind, cells in (("th", heading), *(("td", row) for row in rows))
+    )
+    table = f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table></div>'
+    return f'<details class="panel" open><summary>{escape(caption)}</summary>{table}</details>'
+
+
+def address(path: str) -> str:
+    """A relative path as a link, whatever bytes it is made of.
+
+    >>> address("a b/<i>.png"), address("javascript:alert(1).png")
+    ('a%20b/%3Ci%3E.png', 'javascript%3Aalert%281%29.png')
+    """
+    return quote(os.fsencode(path.replace(os.sep, "/")))
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
