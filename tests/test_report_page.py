@@ -244,8 +244,9 @@ def test_any_number_of_images(page: Page, tmp_path: Path, count: int) -> None:
 
 
 def test_a_labelled_report_tells_what_was_missed(page: Page, tmp_path: Path) -> None:
+    truth = address("report/truth/bolt/scratch/1.png.png")
     images = [
-        image(tmp_path, "bolt/scratch/1.png", 4.0, defect="scratch", truth=address("report/truth/bolt/scratch/1.png.png")),
+        image(tmp_path, "bolt/scratch/1.png", 4.0, defect="scratch", truth=truth),
         image(tmp_path, "bolt/scratch/2.png", 1.0, defect="scratch"),
         image(tmp_path, "bolt/good/3.png", 2.0),
         image(tmp_path, "bolt/good/4.png", 0.5),

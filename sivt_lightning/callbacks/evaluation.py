@@ -1,8 +1,9 @@
 """The test: figures of images and pixels, and what the verdicts are worth, as files and on screen."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,13 +12,17 @@ from torch import Tensor
 
 from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder, write_whole
 from sivt_lightning.callbacks.gallery import write_gallery
+from sivt_lightning.callbacks.labelled_report import LabelledReport, write_report
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.data.dataset import Batch, ImageDataset
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
+from sivt_lightning.report.page import Shown
 from sivt_lightning.report.tables import FIGURES, Results, console_tables, csv_table, markdown_tables
 from sivt_lightning.thresholds import By, Thresholds, check_given
+
+T = TypeVar("T")
 
 
 class Evaluation(Callback):
@@ -30,6 +35,7 @@ class Evaluation(Callback):
         output: folder of the files.
         full_resolution: compare the maps with the masks at each mask's own size, instead of the model's image size.
         gallery: also draw each category's most telling images beside their maps.
+        report: also write report.html, with every image beside its ground truth.
         curves: also draw ROC, precision-recall and per-region-overlap curves and histograms of the scores.
         threshold: score above which an image is anomalous, instead of what training found.
         threshold_by: hold each image against the threshold of all categories ("pooled") or of its own ("category").
@@ -41,10 +47,12 @@ class Evaluation(Callback):
         full_resolution: bool = False,
         curves: bool = True,
         gallery: bool = True,
+        report: bool = True,
         threshold: float | None = None,
         threshold_by: By = "pooled",
     ) -> None:
         self.output, self.full_resolution, self.curves, self.gallery = output, full_resolution, curves, gallery
+        self.report = report
         self.threshold, self.threshold_by = check_given(threshold), threshold_by
         self.results: Results | None = None
         self.thresholds: dict[str, float] | None = None
@@ -55,9 +63,10 @@ class Evaluation(Callback):
         if stage == "test":
             self.folder = writable_folder(Path(self.output))
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            data.test_set.full_masks = self.full_resolution
+            data.test_set.full_masks, data.test_set.views = self.full_resolution, self.report
             self.tally = Tally(data.test_set.samples)
             self.scores: dict[int, float] = {}
+            self.labelled: LabelledReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The checkpoint is loaded by now. Raises SIVTError where a category has no threshold of its own."""
@@ -67,7 +76,11 @@ class Evaluation(Callback):
             self.thresholds = None if self.threshold is None else dict.fromkeys(names, self.threshold)
             return
         chosen = {name: name if self.threshold_by == "category" else None for name in names}
-        self.thresholds = {name: thresholds.of(by, self.threshold).image for name, by in chosen.items()}
+        taken = {name: thresholds.of(by, self.threshold) for name, by in chosen.items()}
+        self.thresholds = {name: threshold.image for name, threshold in taken.items()}
+        if self.report:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self.labelled = LabelledReport(self.folder, Path(data.root), self.tally.samples, taken)
         if self.threshold is None:
             self.doubt = thresholds.doubt(chosen.values())
 
@@ -82,6 +95,8 @@ class Evaluation(Callback):
                 raise SIVTError(f"No figures: an anomaly score of {self.tally.samples[i].path} is {NOT_FINITE}")
         self.scores |= dict(zip(index, scores.tolist(), strict=True))
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
+        if self.labelled is not None:
+            self.labelled.add(batch, scores.tolist(), maps.numpy())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compute on every process, write and print on the first."""
@@ -92,9 +107,10 @@ class Evaluation(Callback):
         found = self.tally.outcome()
         del self.tally
         self.results = self._results(found, trainer, pl_module)
-        every = {index: score for part in gather(self.scores) for index, score in part.items()}
+        every = _joined(gather(self.scores))
+        shown = _joined(gather(self.labelled.close() if self.labelled else {}))
         if trainer.is_global_zero:
-            self._write(self.results, found)
+            self._write(self.results, found, shown)
             if self.gallery:
                 self._write_gallery(trainer, pl_module, every)
 
@@ -124,7 +140,7 @@ class Evaluation(Callback):
             "settings": settings,
         }
 
-    def _write(self, results: Results, found: Outcome) -> None:
+    def _write(self, results: Results, found: Outcome, shown: dict[int, Shown]) -> None:
         notes = [*found.notes, *([self.doubt] if self.doubt else [])]
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
@@ -139,6 +155,8 @@ class Evaluation(Callback):
                 *write_curves(folder, found.curves, results, FPR_LIMIT),
                 write_histograms(folder, found.scores, thresholds),
             ]
+        if shown:
+            write_report(self.folder / "report.html", [shown[index] for index in sorted(shown)], results, notes)
         console = Console()
         for table in console_tables(results):
             console.print(table)
@@ -147,6 +165,8 @@ class Evaluation(Callback):
         bound = max((value for value in _values(results["error_bounds"]) if value is not None), default=0.0)
         print(f"No figure is further than {bound:.1e} from the exact one.")
         print("Written:", *written)
+        if shown:
+            print(f"Look at: {self.folder / 'report.html'}")
 
     def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -165,3 +185,8 @@ class Evaluation(Callback):
 def _values(groups: Any) -> list[float | None]:
     """All numbers in nested mappings."""
     return [value for group in groups.values() for value in (_values(group) if isinstance(group, dict) else [group])]
+
+
+def _joined(parts: Sequence[dict[int, T]]) -> dict[int, T]:
+    """What all processes hold of the images."""
+    return {index: value for part in parts for index, value in part.items()}
