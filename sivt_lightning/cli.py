@@ -1,5 +1,6 @@
 """`sivt`: one LightningCLI for fit, test and predict, and the verbs that are no Trainer methods."""
 
+import contextlib
 import errno
 import inspect
 import logging
@@ -31,7 +32,7 @@ from sivt_lightning.callbacks.evaluation import Evaluation
 from sivt_lightning.callbacks.interruption import Interruption
 from sivt_lightning.callbacks.panel import Panel
 from sivt_lightning.callbacks.prediction import PredictionWriter
-from sivt_lightning.callbacks.progress import TrainingProgress
+from sivt_lightning.callbacks.progress import PredictionProgress, TrainingProgress
 from sivt_lightning.callbacks.synthetic import FIGURE as SYNTHETIC
 from sivt_lightning.callbacks.synthetic import SyntheticValidation
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
@@ -219,8 +220,8 @@ class SIVTCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
-        if settings.enable_progress_bar is None:
-            kwargs["enable_progress_bar"] = sys.stdout.isatty()
+        if settings.enable_progress_bar is None:  # PredictionProgress tells more than Lightning's bar
+            kwargs["enable_progress_bar"] = sys.stdout.isatty() and self.subcommand != "predict"
         if settings.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # TrainingProgress says what matters of it in a line
         if self.subcommand == "fit":
@@ -256,6 +257,11 @@ class SIVTCLI(LightningCLI):
                 kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
         elif settings.logger is None:
             kwargs["logger"] = False
+        if self.subcommand == "predict" and settings.enable_progress_bar is not False:
+            kwargs["callbacks"] = [
+                *(settings.callbacks or []),
+                PredictionProgress(self._get(self.config_init, "writer")),
+            ]
         precision = check_precision(str(settings.precision), "")
         try:
             trainer = super().instantiate_trainer(**kwargs)
@@ -344,15 +350,18 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code.
 
     0 done, 1 a clear error or stopped, 2 wrong usage, 3 done but some images unreadable. --debug shows where an error
-    comes from.
+    comes from, --quiet leaves errors alone to be said.
     """
     args = sys.argv[1:] if args is None else list(args)
     quiet_lightning()
     keep_freed_memory()
-    debug = "--debug" in args
-    args = [argument for argument in args if argument != "--debug"]
+    debug, quiet = "--debug" in args, "--quiet" in args
+    args = [argument for argument in args if argument not in ("--debug", "--quiet")]
     try:
-        return _run(args)
+        with contextlib.ExitStack() as stack:
+            if quiet:
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))  # noqa: PTH123
+            return _run(args)
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python would complain once more at its end
         return 0

@@ -307,6 +307,16 @@ def test_wrong_usage_gets_one_sentence_and_exits_with_2(
     assert told in error
 
 
+def test_quiet_leaves_errors_alone_to_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo-data", str(tmp_path / "data"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "data" / "gear").is_dir()
+    assert main(["--quiet", "test", "--ckpt_path", "absent.ckpt"]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert "absent.ckpt" in err
+
+
 def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "--ckpt_path", "absent.ckpt", "--debug"]) == 1
     error = capsys.readouterr().err

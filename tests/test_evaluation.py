@@ -344,6 +344,56 @@ def test_without_thresholds_there_are_figures_but_no_verdicts(root: Path, capsys
     assert evaluation.results is not None
     assert evaluation.results["operating_points"]["pooled"]["recall"] is None
     assert "holds no thresholds" in capsys.readouterr().out
+    assert not (root.parent / "out" / "report.html").exists()
+
+
+def report_data(folder: Path) -> dict[str, Any]:
+    page = (folder / "report.html").read_text()
+    return json.loads(page.split('<script id="data" type="application/json">')[1].split("</script>")[0])
+
+
+def test_the_report_shows_every_image_with_its_truth(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, model = root.parent / "out", Probe()
+    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), {})  # type: ignore[assignment]
+    run_test(root, Evaluation(str(out), curves=False, gallery=False), model)
+    images = report_data(out)["images"]
+    kinds = [
+        f"{category}/test/{kind}/{i}.png" for category in ("bolt", "nut") for kind in ("cut", "good") for i in range(3)
+    ]
+    assert [image["path"] for image in images] == kinds
+    for image in images:
+        cut = "/cut/" in image["path"]
+        assert image["defect"] == ("cut" if cut else None)
+        assert image["threshold"] == 0.45
+        red = np.asarray(Image.open(root / image["path"]))[..., 0] / 255
+        assert image["score"] == pytest.approx(red.max(), abs=1e-6)
+        assert image["share"] == pytest.approx((red > 0.3).mean())
+        heat = np.asarray(Image.open(out / image["heat"]))
+        assert ((heat > 85) == (red.astype(np.float32) > 0.3)).all()
+        assert Image.open(out / image["photo"]).size == (SIZE, SIZE)
+        assert bool(image["truth"]) == cut
+        if cut:
+            assert set(np.unique(np.asarray(Image.open(out / image["truth"]))[4:8, 4:8])) == {255}
+    assert "Figures, in fractions of 1" in (out / "report.html").read_text()
+    assert str(out / "report.html") in capsys.readouterr().out
+    run_test(root, Evaluation(str(root.parent / "bare"), curves=False, gallery=False, report=False), model)
+    assert {path.name for path in (root.parent / "bare").iterdir()} == {f"metrics.{s}" for s in ("csv", "json", "md")}
+
+
+def test_a_thin_defect_of_a_large_photo_is_in_the_report(root: Path) -> None:
+    size = (1600, 800)
+    Image.new("RGB", size).save(root / "bolt" / "test" / "cut" / "0.png")
+    mask = Image.new("L", size)
+    mask.putpixel((801, 401), 1)
+    mask.save(root / "bolt" / "ground_truth" / "cut" / "0_mask.png")
+    out, model = root.parent / "out", Probe()
+    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), {})  # type: ignore[assignment]
+    run_test(root, Evaluation(str(out), full_resolution=True, curves=False, gallery=False), model)
+    shown = report_data(out)["images"][0]
+    truth = np.asarray(Image.open(out / shown["truth"]))
+    assert Image.open(out / shown["photo"]).size == (640, 320)
+    assert truth.shape == (320, 640)
+    assert np.argwhere(truth == 255).tolist() == [[160, 320]]
 
 
 def test_every_category_is_in_the_legend_whatever_its_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
 """The files of a prediction: complete, in order, never overwriting one another, and there after an interruption."""
 
 import csv
+import io
 import json
+import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 
 from sivt_lightning.callbacks import PredictionWriter
+from sivt_lightning.callbacks.progress import PredictionProgress
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
@@ -57,8 +61,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def predict(path: Path, writer: PredictionWriter, model: LightningModule | None = None, batch_size: int = 2) -> None:
-    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer])
+def predict(
+    path: Path, writer: PredictionWriter, model: LightningModule | None = None, batch_size: int = 2, *more: Callback
+) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer, *more])
     data = SIVTDataModule(predict_path=str(path), image_size=SIZE, eval_batch_size=batch_size, num_workers=0)
     trainer.predict(model or Probe(), data, return_predictions=False)
 
@@ -367,6 +373,27 @@ def test_regions_are_in_the_table(photos: Path, tmp_path: Path) -> None:
     (region,) = json.loads(rows[2]["regions"])  # a JPEG of 80 x 300, its upper left quarter red
     assert region["box"] == pytest.approx([0, 0, 40, 150], abs=20)
     assert not (tmp_path / "out" / "masks").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_told_on_a_terminal_only(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = PredictionWriter(str(tmp_path / "file"))
+    predict(photos, writer, None, 2, PredictionProgress(writer))
+    assert "images/s" not in capsys.readouterr().out
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "150")
+    writer = PredictionWriter(str(tmp_path / "terminal"))
+    predict(photos, writer, None, 2, PredictionProgress(writer))
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split("images/s")[-2:]
+    assert "4/4" in last[0]
+    assert "left: 2 anomalous, 1 without a result" in last[1]
 
 
 def test_odd_names_come_out_as_they_went_in(tmp_path: Path) -> None:

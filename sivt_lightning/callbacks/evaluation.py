@@ -155,8 +155,10 @@ class Evaluation(Callback):
                 *write_curves(folder, found.curves, results, FPR_LIMIT),
                 write_histograms(folder, found.scores, thresholds),
             ]
+        page = self.folder / "report.html"
+        page.unlink(missing_ok=True)  # of an earlier test
         if shown:
-            write_report(self.folder / "report.html", [shown[index] for index in sorted(shown)], results, notes)
+            write_report(page, [shown[index] for index in sorted(shown)], results, notes)
         console = Console()
         for table in console_tables(results):
             console.print(table)
@@ -166,7 +168,7 @@ class Evaluation(Callback):
         print(f"No figure is further than {bound:.1e} from the exact one.")
         print("Written:", *written)
         if shown:
-            print(f"Look at: {self.folder / 'report.html'}")
+            print(f"Look at: {page}")
 
     def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -73,7 +73,7 @@ class PredictionWriter(Callback):
             raise SIVTError("overwrite replaces what is there, resume goes on with it: give one.")
         self.overwrite, self.resume, self.report = overwrite, resume, report
         self.columns = (*COLUMNS, *self.kinds)
-        self.failed = 0  # images without a result, known when the prediction is over
+        self.anomalous, self.failed = 0, 0  # images so called and without a result: of this process, at the end of all
         self.part: TextIO | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -172,6 +172,7 @@ class PredictionWriter(Callback):
     def _note(self, done: Sequence[tuple[int, Row]]) -> None:
         assert self.part is not None  # opened in on_predict_start
         self.rows |= dict(done)
+        self._count(row for _, row in done)
         self.part.write(csv_text([row for _, row in done], self.columns))
         self.part.flush()
 
@@ -205,7 +206,8 @@ class PredictionWriter(Callback):
         if not any(gather(self.ready)):  # an earlier run has done all there is to do: hold it against this one's model
             self._prepare(trainer, pl_module)
         rows = [merged[index] for index in sorted(merged)]
-        self.failed = sum(bool(row["error"]) for row in rows)
+        self.anomalous, self.failed = 0, 0
+        self._count(rows)
         if trainer.is_global_zero:
             header = ",".join(self.columns) + "\n"
             write_whole(self.folder / TABLE, header + csv_text(rows, self.columns))
@@ -243,10 +245,14 @@ class PredictionWriter(Callback):
             )
         return found
 
+    def _count(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.anomalous += row["is_anomalous"] == "true"
+            self.failed += bool(row["error"])
+
     def _print_summary(self, rows: Sequence[Row]) -> None:
-        anomalous = sum(row["is_anomalous"] == "true" for row in rows)
-        normal = len(rows) - anomalous - self.failed
-        print(f"{len(rows)} images: {anomalous} anomalous, {normal} normal, {self.failed} without a result.")
+        normal = len(rows) - self.anomalous - self.failed
+        print(f"{len(rows)} images: {self.anomalous} anomalous, {normal} normal, {self.failed} without a result.")
         if self.failed:
             print("Why an image has no result is said in the column `error`.")
         if self.doubt:
