@@ -391,9 +391,9 @@ def test_a_thin_defect_of_a_large_photo_is_in_the_report(root: Path) -> None:
     run_test(root, Evaluation(str(out), full_resolution=True, curves=False, gallery=False), model)
     shown = report_data(out)["images"][0]
     truth = np.asarray(Image.open(out / shown["truth"]))
-    assert Image.open(out / shown["photo"]).size == (640, 320)
-    assert truth.shape == (320, 640)
-    assert np.argwhere(truth == 255).tolist() == [[160, 320]]
+    assert Image.open(out / shown["photo"]).size == (512, 256)
+    assert truth.shape == (256, 512)
+    assert np.argwhere(truth == 255).tolist() == [[128, 256]]
 
 
 def test_every_category_is_in_the_legend_whatever_its_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,10 +63,10 @@ def test_values_above_the_scale_saturate() -> None:
 def test_the_map_is_stretched_to_the_photo() -> None:
     hot = np.zeros((64, 64), np.float32)
     hot[:32, 32:] = 3  # upper right
-    panel = render(hot, size=(600, 200))[-16 - 200 : -16]
-    map_panel = panel[:, 16 + 600 + 12 :][:, :600].astype(int)
-    assert map_panel[50, 450].sum() > 2 * map_panel[150, 450].sum()
-    assert map_panel[50, 450].sum() > 2 * map_panel[50, 150].sum()
+    panel = render(hot, size=(500, 200))[-16 - 200 : -16]
+    map_panel = panel[:, 16 + 500 + 12 :][:, :500].astype(int)
+    assert map_panel[50, 375].sum() > 2 * map_panel[150, 375].sum()
+    assert map_panel[50, 375].sum() > 2 * map_panel[50, 150].sum()
 
 
 def test_the_outline_surrounds_what_is_masked_and_nothing_else() -> None:

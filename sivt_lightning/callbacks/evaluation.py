@@ -80,7 +80,7 @@ class Evaluation(Callback):
         self.thresholds = {name: threshold.image for name, threshold in taken.items()}
         if self.report:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            self.labelled = LabelledReport(self.folder, Path(data.root), self.tally.samples, taken)
+            self.labelled = LabelledReport(self.folder, Path(data.root), self.tally.samples, taken, pl_module.device)
         if self.threshold is None:
             self.doubt = thresholds.doubt(chosen.values())
 

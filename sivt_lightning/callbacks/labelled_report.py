@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 
@@ -28,14 +29,22 @@ class LabelledReport:
         folder: of the page and its pictures.
         samples: all test images, which lie in `root`.
         thresholds: of each category.
+        device: the model's.
     """
 
-    def __init__(self, folder: Path, root: Path, samples: Sequence[Sample], thresholds: dict[str, Threshold]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        samples: Sequence[Sample],
+        thresholds: dict[str, Threshold],
+        device: torch.device,
+    ) -> None:
         self.folder, self.samples, self.thresholds = folder, samples, thresholds
         self.paths = [PurePosixPath(sample.path.relative_to(root).as_posix()) for sample in samples]
         self.names = picture_names(self.paths)
         self.pictures = Pictures(folder, ("photo", "heat"))
-        self.queue = Queue()
+        self.queue = Queue(device)
         self.shown: dict[int, Shown] = {}
 
     def add(self, batch: Batch, scores: Sequence[float], maps: Float[np.ndarray, "B S S"]) -> None:

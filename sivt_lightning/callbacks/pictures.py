@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from PIL import Image
 
@@ -47,16 +48,21 @@ class Pictures:
 
 
 class Queue:
-    """Work on images done by threads while the model is at the next batch; it holds two batches at most."""
+    """Work on images done by threads.
 
-    def __init__(self) -> None:
+    A GPU is at the next batch meanwhile, and no further. A model on the CPU waits: its threads, two to a task, would
+    each be held up where one of them has to share its core.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.ahead = 0 if device.type == "cpu" else 1
         self.threads = ThreadPoolExecutor(min(cpus(), MOST_THREADS))
         self.batches: list[list[Future[Any]]] = []
 
     def put(self, work: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Take a batch's work, and give the results of the one before."""
+        """Take a batch's work, and give the results of this batch or the one before."""
         self.batches.append([self.threads.submit(one) for one in work])
-        return self._results() if len(self.batches) > 1 else []
+        return self._results() if len(self.batches) > self.ahead else []
 
     def close(self) -> list[Any]:
         """The results of all the work that is left. Raises what that raised, and is closed all the same."""

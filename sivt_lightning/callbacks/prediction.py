@@ -115,7 +115,7 @@ class PredictionWriter(Callback):
         """The checkpoint is loaded by now: take its thresholds, and from them the colours of the whole run."""
         self._prepare(trainer, pl_module)
         self.part = self._part(trainer.global_rank).open("a", encoding="utf-8", errors="surrogateescape", newline="")
-        self.queue = Queue()
+        self.queue = Queue(pl_module.device)
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what cannot be; then make the folder ready."""

@@ -14,7 +14,7 @@ from sivt_lightning.data.images import mask_to_tensor, read_image, read_mask, to
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 
-LONGEST_VIEW = 640  # pixels: two views fit a screen
+LONGEST_VIEW = 512  # pixels: two views fit a screen
 
 
 class View(NamedTuple):
@@ -99,7 +99,7 @@ def shrunk(photo: Image.Image) -> Image.Image:
     if factor >= 1:
         return photo
     width, height = (max(1, round(side * factor)) for side in photo.size)
-    return photo.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return photo.resize((width, height), Image.Resampling.BOX)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-LONGEST = 640  # a panel's longer side: two of them fit a screen
-SHORTEST_LONG = 480  # smaller photos are enlarged until a person can see something
+LONGEST = 512  # a panel's longer side: two of them fit a screen
+SHORTEST_LONG = 448  # smaller photos are enlarged until a person can see something
 MARGIN, GAP, BAR, TEXT, TITLE = 16, 12, 18, 15, 20
 NARROWEST, SHORTEST_BAR = 560, 120  # room for the header above a slim portrait, and for the numbers beside a low strip
 NUMBERS = 80  # room for the numbers beside the colour bar
@@ -79,14 +79,13 @@ def render_overlay(
 ) -> Image.Image:
     """Draw header, outlined photo, blended map and colour bar; map and mask are stretched to the photo's shape."""
     photo = fit(photo)
-    stretched = Image.fromarray(anomaly_map.astype(np.float32)).resize(photo.size, Image.Resampling.BILINEAR)
     limit = f"{finding.pixel_threshold:.3g}"
     panels = (
         (
             f"photo, outlined: map above {limit}" if mask.any() else f"photo, map nowhere above {limit}",
             outlined(photo, mask),
         ),
-        ("anomaly map over the photo", blended(photo, normalised(np.asarray(stretched), scale))),
+        ("anomaly map over the photo", blended(photo, normalised(anomaly_map, scale))),
     )
     column = max(photo.width, *(round(font(TEXT).getlength(title)) for title, _ in panels)) + GAP
     top = MARGIN + 2 * TITLE + 3 * GAP + TEXT
@@ -123,17 +122,21 @@ def inferno(position: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 
 
 
 def blended(photo: Image.Image, position: Float[np.ndarray, "h w"]) -> Image.Image:
-    """The map's colours over the photo in grey, whose own colours would pass for the map's."""
-    grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None]
-    return Image.fromarray(_blend(grey, position))
+    """The map's colours, stretched to the photo, over the photo in grey, whose own colours would pass for the map's."""
+    colours = Image.fromarray((position * 255).round().astype(np.uint8)).resize(photo.size, Image.Resampling.BILINEAR)
+    colours.putpalette(_palette())
+    return Image.blend(photo.convert("L").convert("RGB"), colours.convert("RGB"), 0.6)
 
 
-def _blend(grey: Float[np.ndarray, "h w 1"], position: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    return (0.4 * grey + 0.6 * inferno(position)).round().clip(0, 255).astype(np.uint8)
+@cache
+def _palette() -> bytes:
+    return inferno(np.linspace(0, 1, 256)).round().astype(np.uint8).tobytes()
 
 
 def outlined(photo: Image.Image, mask: Bool[np.ndarray, "s s"]) -> Image.Image:
     """The photo with a bright line around what is masked, between two dark ones."""
+    if not mask.any():
+        return photo
     soft = Image.fromarray(mask.astype(np.uint8) * 255).resize(photo.size, Image.Resampling.BILINEAR)
     inside = np.asarray(soft) >= 128  # the mask's square steps, smoothed
     rings = [inside]
@@ -176,7 +179,7 @@ def draw_header(draw: ImageDraw.ImageDraw, finding: Finding, width: int) -> None
 def draw_bar(canvas: Image.Image, corner: tuple[int, int], height: int, scale: ColourScale, threshold: float) -> None:
     """The colour bar, as blended over mid-grey, with numbers at its ends and at the pixel threshold."""
     position = np.linspace(1, 0, height)[:, None].repeat(BAR, axis=1)
-    canvas.paste(Image.fromarray(_blend(np.full((height, BAR, 1), 128.0), position)), corner)
+    canvas.paste(blended(Image.new("RGB", (BAR, height), (128, 128, 128)), position), corner)
     draw = ImageDraw.Draw(canvas)
     x, y = corner
     inner = scale.vmin < threshold < scale.vmax
