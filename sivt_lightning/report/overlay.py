@@ -49,7 +49,7 @@ def scale_of(pixel_threshold: float) -> ColourScale:
     return ColourScale(0.0, 3 * pixel_threshold if pixel_threshold > 0 else 1.0)
 
 
-def levels(anomaly_map: Float[np.ndarray, "s s"], pixel_threshold: float) -> UInt8[np.ndarray, "s s"]:
+def levels(anomaly_map: Float[np.ndarray, "h w"], pixel_threshold: float) -> UInt8[np.ndarray, "h w"]:
     """The map as grey levels for report.html: 0 to 85 up to the threshold, 86 to 255 above it, three times it and more.
 
     >>> levels(np.array([[0.0, 1.0, 1.001, 2.0, 9.0]], np.float32), 1.0)
