@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from sivt_lightning.errors import SIVTError, did_you_mean
+from sivt_lightning.help import HELP, Formatter
 
 # A shortened option would be taken for another as soon as there is one more: --data.rot for --data.rotation.
 SETTINGS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
@@ -18,9 +19,14 @@ class UsageError(SIVTError):
     """Arguments that a parser refuses."""
 
 
-def verb_parser(verb: str, description: str) -> ArgumentParser:
+def verb_parser(verb: str) -> ArgumentParser:
     """Of a verb that is no Trainer method."""
-    return ArgumentParser(prog=f"sivt {verb}", description=description, **SETTINGS)
+    return ArgumentParser(prog=f"sivt {verb}", **help_settings(verb), **SETTINGS)
+
+
+def help_settings(verb: str) -> dict[str, Any]:
+    """What makes a parser's --help begin with what matters."""
+    return {"usage": HELP[verb].usage, "description": HELP[verb].description(), "formatter_class": Formatter}
 
 
 def parse(parser: ArgumentParser, args: Sequence[str]) -> Any:

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sivt_lightning.allocator import keep_freed_memory
-from sivt_lightning.arguments import SETTINGS, UsageError, explained, options_of, parse, verb_parser
+from sivt_lightning.arguments import SETTINGS, UsageError, explained, help_settings, options_of, parse, verb_parser
 from sivt_lightning.benchmark import benchmark
 from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.callbacks.common import writable_folder
@@ -43,15 +43,18 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped, did_you_mean
 from sivt_lightning.experiment import experiment
+from sivt_lightning.help import HELP, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
 from sivt_lightning.thresholds import By
 
-DESCRIPTION = """One model that finds defects in many products, trained on good images only.
-fit trains, test measures on labelled images, predict looks at any folder of photos.
-Beside these, `sivt compare A B` lays the figures of tests side by side, `sivt experiment FILE` trains and tests a table
-of settings, `sivt demo-data DIR` writes a small artificial data set to try them on, and `sivt benchmark` measures what
-a model costs on this machine."""
+DESCRIPTION = """One model that finds defects in many products, trained on photos of good parts only.
+
+Commands (`sivt COMMAND --help` says more):
+""" + "\n".join(f"  {verb:12}{told.line}" for verb, told in HELP.items())
+DESCRIPTION += """
+
+With each of them: --quiet prints errors only, --debug shows where an error comes from."""
 CHECKPOINT_VERBS = ("test", "predict")
 WRONG_USAGE, UNREADABLE_IMAGES = 2, 3
 
@@ -77,7 +80,13 @@ class SIVTCLI(LightningCLI):
                 "num_sanity_val_steps": 0,  # validation is a pass like any other; nothing is learned from two batches
                 "use_distributed_sampler": False,  # the data module's own samplers repeat no image
             },
-            parser_kwargs={"description": DESCRIPTION, "prog": "sivt", **SETTINGS},
+            parser_kwargs={
+                "usage": "sivt COMMAND [options]",
+                "description": DESCRIPTION,
+                "formatter_class": Formatter,
+                "prog": "sivt",
+                **SETTINGS,
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # hyper-parameters in a checkpoint stay plain values
             args=self.given,
@@ -100,8 +109,15 @@ class SIVTCLI(LightningCLI):
         for target in ("model.seed", "data.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_plain_seed)
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for (
+            listed
+        ) in parser._subcommands_action._choices_actions:  # by default what the Trainer's methods say of theirs
+            listed.help = HELP[listed.dest].line
+
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs | help_settings(subcommand))
         if subcommand == "fit":
             parser.add_argument("--name", type=str | None, help="Name of the run. Default: that of the config file.")
             told = "What best.ckpt is the best of: loss, or synthetic defects told apart, on held-out normal images."
@@ -323,11 +339,7 @@ def _add_thresholds(parser: LightningArgumentParser) -> None:
 
 def demo_data(args: Sequence[str]) -> int:
     """`sivt demo-data DIR`."""
-    parser = verb_parser(
-        "demo-data",
-        "Writes a small artificial data set in MVTec layout: six products, five kinds of defect.\n"
-        "Example: sivt demo-data runs/demo_data --difficulty hard",
-    )
+    parser = verb_parser("demo-data")
     parser.add_argument("folder", type=str, help="New or empty folder to write to.")
     parser.add_argument("--seed", type=int, default=0, help="Another seed gives other images.")
     told = "How faint the defects are, and how much light and noise vary."

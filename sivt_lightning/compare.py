@@ -44,12 +44,7 @@ class Column(NamedTuple):
 
 def compare(args: Sequence[str]) -> int:
     """`sivt compare A B ...`: a table on screen, and as a file where asked for."""
-    parser = verb_parser(
-        "compare",
-        "Lays the figures of several tests side by side and marks the best of each row. Tests that differ "
-        "only in seed are one column: their mean and standard deviation.\n"
-        "Example: sivt compare runs/small/version_0 runs/small/version_1 runs/other/version_0",
-    )
+    parser = verb_parser("compare")
     parser.add_argument("tests", type=str, nargs="+", help="metrics.json files, or run or test folders that hold one.")
     told = f"Rows to show, such as [image_auroc,pixel_ap]. Default: all of {', '.join(FIGURES)}."
     parser.add_argument("--figures", type=list[str] | None, help=told)

@@ -63,12 +63,7 @@ def benchmark(args: Sequence[str]) -> int:
 
 def parse(args: Sequence[str]) -> Any:
     """Settings from flags, a config of `fit` or a checkpoint; a flag wins."""
-    parser = arguments.verb_parser(
-        "benchmark",
-        "Measures what a model costs on this machine: parameters, multiply-adds, speed, memory. "
-        "Nothing is trained; weights are not needed. Takes a few minutes.\n"
-        "Example: sivt benchmark --config configs/small.yaml --batch_sizes [1,8]",
-    )
+    parser = arguments.verb_parser("benchmark")
     parser.add_argument("--config", action="config", help="A configuration of `sivt fit`, such as configs/sivt.yaml.")
     parser.add_argument("--ckpt_path", type=str | None, help="A checkpoint whose model and settings are measured.")
     parser.add_class_arguments(SIVT, "model", skip={"seed"})

@@ -29,12 +29,7 @@ DEFAULT_BACKBONE: str = inspect.signature(SIVT).parameters["backbone"].default
 
 def experiment(args: Sequence[str]) -> int:
     """Runs the verb; 1 where a training or test failed, after all others."""
-    parser = verb_parser(
-        "experiment",
-        "Trains and tests every row of experiment files and writes a table of each. Stopped and started "
-        "again it goes on where it was; what is done is not done again.\n"
-        "Example: sivt experiment configs/experiments/groups.yaml --root datasets/MVTecAD --weights b4.safetensors",
-    )
+    parser = verb_parser("experiment")
     parser.add_argument("files", type=str, nargs="+", help="Experiment files, such as those in configs/experiments.")
     parser.add_argument("--root", type=str, required=True, help="Folder of the categories.")
     told = "Weight files: of the default backbone a path, of others NAME=PATH. Others are downloaded, as in fit."

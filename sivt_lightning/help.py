@@ -1,0 +1,132 @@
+"""What each command's --help says before it lists every option."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jsonargparse import DefaultHelpFormatter
+
+WIDTH = 26  # of the column of options
+
+
+class Help(NamedTuple):
+    """Of one command: a line, what more there is to know, the options that matter first, what to type."""
+
+    line: str
+    more: str
+    usage: str
+    first: Sequence[tuple[str, str]]
+    examples: Sequence[str]
+
+    def description(self) -> str:
+        """The text above the options."""
+        told = [f"{self.line} {self.more}".strip(), "", "These matter first:"]
+        told += [f"  {option:{WIDTH}}{what}" for option, what in self.first]
+        told += ["", "For example:", *(f"  {example}" for example in self.examples)]
+        return "\n".join(told)
+
+
+HELP: dict[str, Help] = {
+    "fit": Help(
+        "Trains one model on photos of good parts.",
+        "Give it a folder with one sub-folder of photos for each product.\n"
+        "It ends by saying where the model is and what to type next.",
+        "sivt fit --config FILE --data.root FOLDER [options]",
+        (
+            ("--config", "settings to start from; configs/small.yaml suits a machine without a GPU"),
+            ("--data.root", "folder of the products"),
+            ("--model.weights", "file of the network's ImageNet weights, where there is no internet"),
+            ("--trainer.max_epochs", "how often it looks at each photo"),
+            ("--ckpt_path", "a last.ckpt: goes on with a training that was stopped"),
+        ),
+        (
+            "sivt fit --config configs/small.yaml --data.root photos",
+            "sivt fit --ckpt_path runs/small/version_0/checkpoints/last.ckpt",
+        ),
+    ),
+    "test": Help(
+        "Measures a trained model on photos that are known to be good or defective.",
+        "They lie in PRODUCT/test/good and\nPRODUCT/test/DEFECT, masks of the defects, if there are any, in "
+        "PRODUCT/ground_truth/DEFECT.",
+        "sivt test --ckpt_path FILE [options]",
+        (
+            ("--ckpt_path", "the model, such as runs/small/version_0/checkpoints/best.ckpt"),
+            ("--data.root", "folder of the products; default: the one it was trained on"),
+            ("--output", "folder of report.html and the tables; default: test/ beside the model's checkpoints"),
+            ("--threshold", "score above which a photo is called anomalous, instead of what training found"),
+            ("--threshold_by", "category: hold each product against a threshold of its own"),
+        ),
+        ("sivt test --ckpt_path runs/small/version_0/checkpoints/best.ckpt",),
+    ),
+    "predict": Help(
+        "Looks at any photos and says which are anomalous, and where.",
+        "Open report.html of the results in a browser.",
+        "sivt predict --ckpt_path FILE --data.predict_path FOLDER_OR_PHOTO [options]",
+        (
+            ("--ckpt_path", "the model, such as runs/small/version_0/checkpoints/best.ckpt"),
+            ("--data.predict_path", "folder of photos, with its sub-folders, or one photo"),
+            ("--output", "folder of the results; default: predictions/ and the name of the photos' folder"),
+            ("--threshold", "score above which a photo is called anomalous, instead of what training found"),
+            ("--resume", "go on with a run into the same folder that was stopped"),
+        ),
+        (
+            "sivt predict --ckpt_path best.ckpt --data.predict_path photos",
+            "sivt predict --ckpt_path best.ckpt --data.predict_path photos --output results --resume",
+        ),
+    ),
+    "compare": Help(
+        "Lays the figures of several tests side by side and marks the best of each row.",
+        "Tests that differ only in\nseed become one column: their mean and standard deviation.",
+        "sivt compare TEST TEST ... [options]",
+        (
+            ("tests", "folders of runs that were tested, or their metrics.json"),
+            ("--categories", "true: also a row for each product"),
+            ("--figures", "rows to show, such as [image_auroc,pixel_ap]"),
+            ("--output", "also write the table into a file, .md or .csv"),
+        ),
+        ("sivt compare runs/small/version_0 runs/small/version_1 --categories true --output table.md",),
+    ),
+    "experiment": Help(
+        "Trains and tests every row of a table of settings and lays the results side by side.",
+        "Stopped and started again\nit goes on where it was; what is done is not done again.",
+        "sivt experiment FILE ... --root FOLDER [options]",
+        (
+            ("files", "tables of settings, such as those in configs/experiments"),
+            ("--root", "folder of the products"),
+            ("--weights", "weight file of the network, where there is no internet"),
+            ("--seeds", "instead of the seeds that the files name"),
+            ("--output", "folder of trainings and tables; default: runs/experiments"),
+        ),
+        ("sivt experiment configs/experiments/groups.yaml --root datasets/MVTecAD --weights b4.safetensors",),
+    ),
+    "demo-data": Help(
+        "Writes a small artificial data set to try the commands on: six products, five kinds of defect.",
+        "",
+        "sivt demo-data FOLDER [options]",
+        (
+            ("folder", "new or empty folder to write to"),
+            ("--difficulty", "easy, normal or hard: how faint the defects are"),
+            ("--seed", "another number makes other images"),
+        ),
+        ("sivt demo-data runs/demo_data --difficulty hard",),
+    ),
+    "benchmark": Help(
+        "Measures what a model costs on this machine: parameters, operations, speed and memory.",
+        "",
+        "sivt benchmark [--config FILE | --ckpt_path FILE] [options]",
+        (
+            ("--config", "settings of a model, such as configs/small.yaml"),
+            ("--ckpt_path", "a trained model instead"),
+            ("--device", "cpu or cuda; default: the GPU, if there is one"),
+            ("--batch_sizes", "how many images at a time to try, such as [1,8]"),
+            ("--json", "also write the figures into a file"),
+        ),
+        ("sivt benchmark --config configs/small.yaml --batch_sizes [1,8]",),
+    ),
+}
+
+
+class Formatter(DefaultHelpFormatter):
+    """Leaves the lines of a description as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in text.splitlines())

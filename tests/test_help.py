@@ -1,0 +1,59 @@
+"""--help: what a command does, the options that matter first, and examples that can be typed."""
+
+import re
+import shlex
+
+import pytest
+
+from sivt_lightning.benchmark import parse as parse_benchmark
+from sivt_lightning.cli import SIVTCLI, main
+from sivt_lightning.help import HELP
+
+
+def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"] if verb else ["--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_first_page_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    page = help_of("", capsys)
+    for verb, told in HELP.items():
+        assert re.search(rf"^  {verb} +{re.escape(told.line)}$", page, re.M)
+    assert "--quiet" in page
+    assert "--debug" in page
+    assert "optimization routine" not in page, "the Trainer's own words for its methods"
+
+
+@pytest.mark.parametrize("verb", HELP)
+def test_what_matters_comes_first_and_exists(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = help_of(verb, capsys)
+    before, _, listed = page.partition("\noptions:\n")
+    assert before.startswith(f"usage: {HELP[verb].usage}")
+    assert HELP[verb].line in before
+    assert 3 <= len(HELP[verb].first) <= 5
+    for option, what in HELP[verb].first:
+        assert f"  {option:26}{what}" in before, "a line of its own, as it was written"
+        known = listed if option.startswith("-") else before.partition("positional arguments:")[2]
+        assert re.search(rf"^ +(-\w \w+, )?{re.escape(option)}\b", known, re.M), option
+    for example in HELP[verb].examples:
+        assert f"\n  {example}\n" in f"{before}\n"
+        assert example.startswith(f"sivt {verb} ")
+    assert max(map(len, before.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("example", [example for told in HELP.values() for example in told.examples])
+def test_the_options_of_an_example_exist(example: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, verb, *arguments = shlex.split(example)
+    listed = help_of(verb, capsys).partition("\noptions:\n")[2]
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert re.search(rf"^ +(-\w \w+, )?{option}\b", listed, re.M), option
+
+
+def test_every_command_has_a_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nothing"]) == 2
+    told = capsys.readouterr().err
+    assert set(SIVTCLI.subcommands()) < set(HELP)
+    assert all(verb in told for verb in HELP)
+    assert parse_benchmark(["--batch_sizes", "[1,8]"]).batch_sizes == [1, 8]
