@@ -41,7 +41,7 @@ def explained(program: str, known: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        program = program.replace(" [options]", "")  # argparse's name of a sub-command
+        program = f"{program.split()[0]} {program.split()[-1]}"  # argparse puts the usage of sivt in between
         raise UsageError(f"{explanation(str(error), known)} `{program} --help` lists what there is.") from error
 
 

@@ -111,9 +111,8 @@ class SIVTCLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
-        for (
-            listed
-        ) in parser._subcommands_action._choices_actions:  # by default what the Trainer's methods say of theirs
+        verbs: Any = parser._subcommands_action
+        for listed in verbs._choices_actions:  # which say what the Trainer's methods say of themselves
             listed.help = HELP[listed.dest].line
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
