@@ -5,6 +5,7 @@ import io
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -425,6 +426,19 @@ def test_without_normal_images_there_is_a_pixel_curve_and_none_of_an_earlier_tes
         path.unlink()
     run_test(root, Evaluation(str(root.parent / "out")), Probe())
     assert [path.name for path in folder.iterdir()] == ["scores.png"]
+
+
+def test_ctrl_c_says_that_there_are_no_figures(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted(Probe):
+        def test_step(self, batch: Any, batch_idx: int) -> Detection:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit):
+        run_test(root, Evaluation(str(root.parent / "out")), Interrupted())
+    signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
+    assert "Stopped: there are no figures" in capsys.readouterr().out
+    assert not list((root.parent / "out").iterdir())
 
 
 def test_a_score_that_is_no_number_gives_no_figures(root: Path) -> None:

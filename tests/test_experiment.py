@@ -2,6 +2,11 @@
 
 import json
 import math
+import os
+import signal
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ from conftest import rows_of
 
 from sivt_lightning import experiment as verb
 from sivt_lightning.cli import main
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import PASSES, Outcome, csv_table, markdown_table
 
@@ -179,6 +184,30 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
     ]
     with pytest.raises(SIVTError, match="there is no file"):
         verb._weights(["resnet34=nowhere.pth"])
+
+
+def test_a_kill_stops_the_training_too_which_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+import pathlib, time
+try:
+    pathlib.Path("ready").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path("saved").touch()
+"""
+    monkeypatch.setattr(verb, "COMMAND", [sys.executable, "-c", script])
+
+    def kill() -> None:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=kill).start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="goes on from here"), verb._ending_on_sigterm():
+        verb._call(tmp_path, [])
+    assert (tmp_path / "saved").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_seed_counts_when_all_its_models_are_there(tmp_path: Path) -> None:

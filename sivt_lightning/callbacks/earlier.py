@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sivt_lightning.callbacks.common import write_whole
+from sivt_lightning.data.layouts import RESULTS
 from sivt_lightning.errors import SIVTError
 
-TABLE, SETTINGS, REPORT = "predictions.csv", "predictions.json", "report.html"
+TABLE, SETTINGS, REPORT = "predictions.csv", RESULTS, "report.html"
 PICTURES = ("mask", "overlay", "map", "photo", "heat")  # columns that name files
 Row = dict[str, str]
 

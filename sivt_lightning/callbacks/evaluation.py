@@ -98,6 +98,11 @@ class Evaluation(Callback):
         if self.labelled is not None:
             self.labelled.add(batch, scores.tolist(), maps.numpy())
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what a Ctrl-C leaves: Lightning ends the program without a word."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            print("Stopped: there are no figures of a part of the images. The same command starts anew.")
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compute on every process, write and print on the first."""
         if stage != "test":

@@ -25,6 +25,10 @@ class _UnsupportedPixels(ValueError):
     """A decoded file whose pixel values cannot be taken for an image; the message is the reason."""
 
 
+class _NoFile(OSError):
+    """What bears the name is neither file nor folder."""
+
+
 def read_image(path: Path) -> Image.Image:
     """The image as upright 8-bit RGB: 16-bit grey is scaled, transparency laid on white, the first page is taken.
 
@@ -92,6 +96,8 @@ def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Te
 def _decode(path: Path, convert: Callable[[Image.Image], Decoded]) -> Decoded:
     """Open, decode fully, turn upright and convert; every fault of the file becomes a SIVTError."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise _NoFile  # to open a pipe would wait for whoever writes into it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
             # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
@@ -114,6 +120,8 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
     """(reason, remedy) for the user."""
     if isinstance(error, _UnsupportedPixels):
         return str(error), "Convert it to an 8-bit or 16-bit image."
+    if isinstance(error, _NoFile):
+        return "it is a pipe or a device", "Remove it."
     if isinstance(error, FileNotFoundError):
         return "it does not exist", "Check the path."
     if isinstance(error, IsADirectoryError):

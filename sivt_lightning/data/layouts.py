@@ -20,6 +20,8 @@ from sivt_lightning.errors import SIVTError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # compared in lower case
 ACCEPTED = ", ".join(IMAGE_SUFFIXES)
 NOTE_SUFFIXES = ("", ".txt", ".md", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db")
+RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
+RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
 MIN_TRAIN_IMAGES = 2  # one to learn from, one to hold out
 
 
@@ -81,6 +83,8 @@ def test_samples(root: Path, categories: Sequence[str] | None) -> list[Sample]:
 def predict_samples(path: Path) -> list[Sample]:
     """One image, or all images of a folder and its sub-folders; the category is the sub-folder ("" at the top).
 
+    Pictures that an earlier prediction has left there are no photos.
+
     Raises SIVTError if `path` is not there, or is neither an image nor a folder with images.
     """
     if path.is_file():
@@ -90,7 +94,14 @@ def predict_samples(path: Path) -> list[Sample]:
     if not path.is_dir():
         raise SIVTError(f"{path} does not exist. Set data.predict_path to a folder of images or to one image.")
     files = sorted(_walk(path), key=lambda file: file.relative_to(path).as_posix())
-    images = [file for file in files if _is_image(file)]
+    written = {file.parent / name for file in files if file.name == RESULTS for name in RESULT_FOLDERS}
+    found = [file for file in files if _is_image(file)]
+    images = [file for file in found if written.isdisjoint(file.parents)]
+    if len(images) < len(found):
+        warnings.warn(
+            f"{len(found) - len(images)} pictures in {path} are results of earlier predictions, so they are left out.",
+            stacklevel=2,
+        )
     if not images:
         raise SIVTError(f"No image in {path} or its sub-folders. Accepted are files in {ACCEPTED}.")
     others = [str(file.relative_to(path)) for file in files if not _is_image(file) and not _is_note(file)]

@@ -4,10 +4,12 @@ import inspect
 import json
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,11 +49,12 @@ def experiment(args: Sequence[str]) -> int:
     root = Path(settings.root).expanduser().resolve()
     laboratory = Laboratory(writable_folder(Path(settings.output)).resolve(), root, _weights(settings.weights))
     failed = False
-    for each in experiments:
-        for run in runs_of(each, root, settings.seeds):
-            if run.row in wanted:
-                failed |= not laboratory.carry_out(each, run)
-                laboratory.write_tables(each, settings.seeds)
+    with _ending_on_sigterm():
+        for each in experiments:
+            for run in runs_of(each, root, settings.seeds):
+                if run.row in wanted:
+                    failed |= not laboratory.carry_out(each, run)
+                    laboratory.write_tables(each, settings.seeds)
     return int(failed)
 
 
@@ -144,13 +147,31 @@ class Laboratory:
         return _call(folder, ["fit", *run.arguments, *given])
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as of `kill` or a machine that shuts down."""
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    def end(*_: Any) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _call(folder: Path, arguments: list[str]) -> str:
     """Run a command in the folder, all it says in a file; why it failed, or ""."""
     with (folder / LOG).open("a", encoding="utf-8") as log:
         process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, stdout=log, stderr=log)
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # of which the training has heard, too: it saves a checkpoint
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, _Terminated):  # of a Ctrl-C the training has heard, too: it saves a checkpoint
+                process.send_signal(signal.SIGINT)
             process.wait()
             raise Stopped("Stopped. The same command goes on from here.") from None
     lines = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
