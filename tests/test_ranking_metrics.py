@@ -1,7 +1,5 @@
 """Streaming metrics against exact ones: the bound always holds, and the error is small whatever the scores are."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from fractions import Fraction
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -317,12 +316,9 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     maps = drawn("gamma", masks)
     given = {"scores": scores, "labels": labels, "maps": torch.from_numpy(maps), "masks": torch.from_numpy(masks)}
     torch.save(given, tmp_path / "given.pt")
-    (tmp_path / "process.py").write_text(PROCESS)
-    command = [sys.executable, str(tmp_path / "process.py")]
-    others = [subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE) for rank in (0, 1)]
-    for process in others:
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told.decode()
+    for process in [Forked(str(rank), str(tmp_path), code=PROCESS) for rank in (0, 1)]:
+        told = process.wait()
+        assert told.returncode == 0, told
     first, second = (torch.load(tmp_path / f"found.{rank}", weights_only=True) for rank in (0, 1))
     one = ImageRanking()
     one.update(scores, labels)

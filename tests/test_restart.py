@@ -5,12 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 
 from sivt_lightning.cli import main
 
@@ -62,8 +62,7 @@ def arguments(config: Path) -> list[str]:
 
 
 def disturbed(what: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", DISTURBED, what, *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
+    return Forked(what, *args, code=DISTURBED).wait()
 
 
 @pytest.fixture(scope="module")
