@@ -71,6 +71,12 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def two_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """And a third that is held out: what a step of a large model needs."""
+    return write_tiny_data(tmp_path_factory.mktemp("two_images"), train=3, good=1, bad=1)
+
+
+@pytest.fixture(scope="session")
 def tiny_config(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(TINY.replace("ROOT", str(tiny_data)))

@@ -327,12 +327,12 @@ def test_a_broken_training_image_stops_fit_with_its_name(
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
-def test_every_shipped_config_trains_a_step(config: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_shipped_config_trains_a_step(config: Path, two_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config.read_text().startswith("# sivt fit --config configs/")  # opens with its command
     small = ["--data.batch_size", "1", "--data.eval_batch_size", "1", "--data.num_workers", "0"]
     limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
     precision = ["--trainer.precision", "32-true", "--trainer.accelerator", "cpu"]
-    data = ["--data.root", str(tiny_data), "--model.weights", "random", "--data.categories", "[down]"]
+    data = ["--data.root", str(two_images), "--model.weights", "random", "--data.categories", "[down]"]
     assert main(["fit", "--config", str(config), *data, *small, *limits, *precision]) == 0
     assert f"runs/{config.stem}/version_0/checkpoints/best.ckpt" in capsys.readouterr().out
     if config.stem == "sivt":
