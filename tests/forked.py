@@ -14,26 +14,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 SERVER = """
-import json, os, runpy, signal, socket, sys
+import gc, json, os, runpy, signal, socket, sys
 import sivt_lightning.cli
 from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
+gc.freeze()  # or each child looks through all that is loaded, for garbage, before it ends
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
 asked = socket.socket(fileno=int(sys.argv[1]))
 while True:
-    message, given, _, _ = socket.recv_fds(asked, 2**20, 2)
-    if not message:
+    length, given, _, _ = socket.recv_fds(asked, 8, 2)
+    if not length:
         sys.exit()
-    ask = json.loads(message)
+    ask = json.loads(asked.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL))
     if "wait" in ask:
-        asked.send(str(os.waitstatus_to_exitcode(os.waitpid(ask["wait"], 0)[1])).encode())
-        continue
-    child = os.fork()
-    if child == 0:
-        break
-    asked.send(str(child).encode())
+        answer = os.waitstatus_to_exitcode(os.waitpid(ask["wait"], 0)[1])
+    else:
+        answer = os.fork()
+        if answer == 0:
+            break
+    asked.sendall(answer.to_bytes(8, "big", signed=True))
     for number in given:
         os.close(number)
 asked.close()
@@ -56,11 +58,20 @@ else:
 
 @functools.cache
 def _server() -> socket.socket:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair()
     # It ends when this process does, which closes its end of the line.
     subprocess.Popen([sys.executable, "-c", SERVER, str(theirs.fileno())], pass_fds=[theirs.fileno()])
     theirs.close()
     return ours
+
+
+def _asked(what: dict[str, Any], *files: int) -> int:
+    message = json.dumps(what).encode()
+    socket.send_fds(_server(), [len(message).to_bytes(8, "big")], files)
+    _server().sendall(message)
+    answer = _server().recv(8, socket.MSG_WAITALL)
+    assert answer, "the server that processes are forked from has ended: its error is on the screen"
+    return int.from_bytes(answer, "big", signed=True)
 
 
 class Forked:
@@ -71,10 +82,9 @@ class Forked:
         ask = {"argv": self.argv, "module": module, "code": code, "cwd": str(Path.cwd()), "env": os.environ | env}
         read, write = os.pipe()
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in `wait`
-        socket.send_fds(_server(), [json.dumps(ask).encode()], [write, self._errors.fileno()])
+        self.pid = _asked(ask, write, self._errors.fileno())
         os.close(write)
         self.stdout = os.fdopen(read)
-        self.pid = int(_server().recv(100))
 
     def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """As subprocess.run does, until nobody writes any more, the processes that it started among them."""
@@ -88,8 +98,7 @@ class Forked:
                 told.append(part)
             if not ready:
                 os.killpg(self.pid, signal.SIGKILL)
-            _server().send(json.dumps({"wait": self.pid}).encode())
-            code = int(_server().recv(100))
+            code = _asked({"wait": self.pid})
             self._errors.seek(0)
             done = subprocess.CompletedProcess(self.argv, code, b"".join(told).decode(), self._errors.read())
         assert ready, f"not done after {timeout} s: {done}"

@@ -16,6 +16,7 @@ from sivt_lightning.cli import main
 
 DISTURBED = """
 import os, resource, signal, sys
+import torch.utils.data._utils.worker as worker
 from sivt_lightning.cli import main
 from sivt_lightning.data.cache import DiskStore
 from sivt_lightning.module import SIVT
@@ -29,6 +30,7 @@ def at(call, act, function):
         return function(*args, **kwargs)
     return wrapped
 
+worker.MP_STATUS_CHECK_INTERVAL = 0.2  # s, not 5, until a loader's worker sees that nobody is left to load for
 what, call = sys.argv[1].split(":")
 me = os.getpid()
 if what == "kill_in_step":
