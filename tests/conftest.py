@@ -1,10 +1,19 @@
 """A tiny data set in MVTec layout, and a configuration that trains on it in a second."""
 
 import csv
+import os
 from pathlib import Path
 
+# Before torch is loaded, and for every process that a test starts: what is computed here is so small that a second
+# thread only waits for the first, and where other programs share the processors it waits for them as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Before the package is: what is first loaded from within it, where jaxtyping adds its checks, is compiled from source.
+import kornia  # noqa: F401
+import lightning.pytorch.cli  # noqa: F401
 import numpy as np
 import pytest
+import timm  # noqa: F401
 from PIL import Image
 
 TINY = """
@@ -59,6 +68,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_data(tmp_path_factory.mktemp("tiny_data"))
+
+
+@pytest.fixture(scope="session")
+def two_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """And a third that is held out: what a step of a large model needs."""
+    return write_tiny_data(tmp_path_factory.mktemp("two_images"), train=3, good=1, bad=1)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`sivt benchmark`: the counts are right, the times are of what they say, and all of it is in the JSON."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sivt_lightning.benchmark.counts import count_parameters, multiply_adds
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.benchmark.training import PARTS
 from sivt_lightning.cli import main
+from sivt_lightning.data.demo import SMALLEST, write_demo_data
 from sivt_lightning.module import SIVT
 
 QUICK = ["--seconds", "0.01", "--batch_sizes", "[1,2]", "--device", "cpu"]
@@ -74,8 +76,11 @@ def test_a_checkpoint_s_settings_are_measured(tiny_config: Path) -> None:
 
 
 @pytest.mark.parametrize("root", ["null", "/nowhere"])
-def test_without_data_there_are_generated_ones(root: str, tiny_config: Path, tiny_data: Path) -> None:
+def test_without_data_there_are_generated_ones(
+    root: str, tiny_config: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("--config", str(tiny_config))["images"] == str(tiny_data)
+    monkeypatch.setattr(training, "write_demo_data", partial(write_demo_data, size=SMALLEST))
     report = run("--config", str(tiny_config), "--data.root", root)
     assert report["images"].startswith("those of sivt demo-data")
     assert (root in report["images"]) == (root != "null")

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import rows_of, write_tiny_data
+from forked import run
 
 from sivt_lightning.cli import VERBS, main
 
@@ -120,8 +121,7 @@ def test_scores_do_not_depend_on_batch_size_order_or_process(trained: Path, tiny
     for number, name in enumerate(reversed(names)):
         (reordered / f"{number:03d}").mkdir(parents=True)
         shutil.copy(tiny_data / name, reordered / f"{number:03d}" / name.name)
-    command = [sys.executable, "-m", "sivt_lightning", *arguments, str(reordered), "--output", "other"]
-    subprocess.run(command, check=True)
+    run(*arguments, str(reordered), "--output", "other")
     whole, single = scores(tmp_path / "whole"), scores(tmp_path / "single")
     assert len(whole) == len(names)
     assert single == pytest.approx(whole, rel=1e-5)
@@ -165,23 +165,6 @@ def test_a_start_that_fails_takes_no_version(tiny_config: Path) -> None:
     assert main(["fit", "--config", str(tiny_config), "--data.root", "nowhere"]) == 1
     assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
     assert [p.name for p in Path("runs/tiny").iterdir()] == ["version_0"]
-
-
-def test_two_processes_train_and_test_one_model(tiny_config: Path) -> None:
-    both = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command = [sys.executable, "-m", "sivt_lightning"]
-    subprocess.run([*command, "fit", "--config", str(tiny_config), *both], check=True)
-    run = Path("runs/tiny/version_0")
-    assert [p.name for p in run.parent.iterdir()] == ["version_0"]
-    logged = rows_of(run / "metrics.csv")
-    assert len([row for row in logged if row["val/loss"]]) == 2  # once an epoch, not once a process
-    checkpoint = run / "checkpoints" / "best.ckpt"
-    assert torch.load(checkpoint, weights_only=True)["thresholds"]["pooled"]["images"] == 2
-    subprocess.run([*command, "test", "--ckpt_path", str(checkpoint), *both, "--output", "two"], check=True)
-    assert main(["test", "--ckpt_path", str(checkpoint), "--output", "one"]) == 0
-    one, two = (json.loads((Path(name) / "metrics.json").read_text()) for name in ("one", "two"))
-    for name, figures in one["categories"].items():
-        assert two["categories"][name] == pytest.approx(figures, abs=1e-6)
 
 
 def test_fit_never_touches_test_images(tiny_config: Path, tmp_path: Path) -> None:
@@ -354,12 +337,12 @@ def test_a_broken_training_image_stops_fit_with_its_name(
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
-def test_every_shipped_config_trains_a_step(config: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_shipped_config_trains_a_step(config: Path, two_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config.read_text().startswith("# sivt fit --config configs/")  # opens with its command
     small = ["--data.batch_size", "1", "--data.eval_batch_size", "1", "--data.num_workers", "0"]
     limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
     precision = ["--trainer.precision", "32-true", "--trainer.accelerator", "cpu"]
-    data = ["--data.root", str(tiny_data), "--model.weights", "random", "--data.categories", "[down]"]
+    data = ["--data.root", str(two_images), "--model.weights", "random", "--data.categories", "[down]"]
     assert main(["fit", "--config", str(config), *data, *small, *limits, *precision]) == 0
     assert f"runs/{config.stem}/version_0/checkpoints/best.ckpt" in capsys.readouterr().out
     if config.stem == "sivt":

@@ -3,10 +3,8 @@
 import csv
 import io
 import json
-import os
 import runpy
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import run_two
 from lightning import LightningModule, Trainer
 from PIL import Image
 from rich.console import Console
@@ -518,11 +517,8 @@ def test_two_processes_give_the_files_of_one(root: Path, tmp_path: Path, monkeyp
     paint(root / "pin" / "test" / "cut" / "0.png", 72, spot=True)  # one process meets no image of this category
     (root / "pin" / "test" / "broken.png").write_bytes(b"no image")  # seen by prediction alone
     (tmp_path / "script.py").write_text(SCRIPT)
-    two = [sys.executable, "script.py", "2", str(root), str(tmp_path / "2")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.run(two, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("test/metrics.json") == 1
+    told = run_two("2", str(root), str(tmp_path / "2"), code=SCRIPT)
+    assert told.count("test/metrics.json") == 1
     monkeypatch.setattr(sys, "argv", ["script.py", "1", str(root), str(tmp_path / "1")])
     runpy.run_path(str(tmp_path / "script.py"))
     files = {path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()}

@@ -2,15 +2,15 @@
 
 import json
 import os
+import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import rows_of, write_tiny_data
+from forked import Forked, run, run_two
 
 from sivt_lightning.cli import main
 
@@ -45,9 +45,7 @@ trainer = Trainer(devices=processes, accelerator="cpu", strategy="ddp" if proces
 trainer.fit(module, datamodule=data)
 torch.save({"gradients": keep.kept, "partitions": module.drawn}, f"{out}.{trainer.global_rank}")
 """
-SIVT = [sys.executable, "-m", "sivt_lightning"]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -55,16 +53,10 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-def run(*command: str) -> None:
-    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("self_induction", [True, False])
 def test_two_processes_have_the_gradients_of_one_at_twice_the_batch(self_induction: bool, tiny_data: Path) -> None:
-    Path("steps.py").write_text(STEPS)
-    for processes in (1, 2):
-        run(sys.executable, "steps.py", str(processes), str(tiny_data), str(self_induction), f"{processes}")
+    run("1", str(tiny_data), str(self_induction), "1", code=STEPS)
+    run_two("2", str(tiny_data), str(self_induction), "2", code=STEPS)
     one, first, second = (torch.load(name, weights_only=True) for name in ("1.0", "2.0", "2.1"))
     for step in (0, 1):  # in the second, DistributedDataParallel would miss a parameter that was not used in the first
         assert one["gradients"][step].keys() == first["gradients"][step].keys()
@@ -85,13 +77,14 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
     root = write_tiny_data(tmp_path / "data", train=10, good=4, bad=3)  # 14 test images, 3 of them held by one only
     (root / "down" / "test" / "good" / "003.png").unlink()  # 13: an odd number
     fit = ["fit", "--config", str(tiny_config), "--data.root", str(root), "--data.val_share", "0.2"]
-    run(*SIVT, *fit, "--name", "one", "--data.batch_size", "4")
-    run(*SIVT, *fit, "--name", "two", "--data.batch_size", "2", *TWO)
+    run(*fit, "--name", "one", "--data.batch_size", "4")
+    run(*fit, "--name", "two", "--data.batch_size", "2", *TWO)
     one, two = (Path("runs") / name / "version_0" for name in ("one", "two"))
     assert [path.name for path in two.parent.iterdir()] == ["version_0"]
     assert sorted(path.name for path in (two / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     ours, theirs = rows_of(two / "metrics.csv"), rows_of(one / "metrics.csv")
     assert len(ours) == len(theirs)
+    assert len([row for row in ours if row["val/loss"]]) == 2  # once an epoch, not once a process
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.keys() == other.keys()
         for name in mine.keys() - {"images_per_s"}:
@@ -103,6 +96,7 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
     mine, others = (checkpoint["thresholds"] for checkpoint in checkpoints)
     assert mine["categories"].keys() == others["categories"].keys() == {"across", "down"}
     assert mine["pooled"] == pytest.approx(others["pooled"], rel=1e-3)
+    assert mine["pooled"]["images"] == 4
     for name, values in mine["categories"].items():
         assert values == pytest.approx(others["categories"][name], rel=1e-3), name
     for name, value in checkpoints[0]["state_dict"].items():
@@ -110,8 +104,8 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
 
     best = ["--ckpt_path", str(one / "checkpoints" / "best.ckpt")]
     predict = ["predict", *best, "--data.predict_path", str(root / "down" / "test")]
-    run(*SIVT, "test", *best, *TWO, "--output", "two")
-    run(*SIVT, *predict, *TWO, "--output", "two")
+    run("test", *best, *TWO, "--output", "two")
+    run(*predict, *TWO, "--output", "two")
     assert main(["test", *best, "--output", "one"]) == 0
     assert main([*predict, "--output", "one"]) == 0
     figures = [json.loads(Path(name, "metrics.json").read_text())["categories"] for name in ("one", "two")]
@@ -134,11 +128,10 @@ def test_two_machines_under_torchrun(tiny_config: Path, tiny_data: Path) -> None
         for node in range(2):
             where = ["--nnodes", "2", "--nproc_per_node", "1", "--node_rank", str(node)]
             place = [*where, "--master_addr", "127.0.0.1", "--master_port", str(port)]
-            command = [sys.executable, "-m", "torch.distributed.run", *place, "-m", "sivt_lightning", *arguments]
             spread = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
-            agents.append(subprocess.Popen([*command, *spread], env=ONE_THREAD, stdout=-1, stderr=-1, text=True))
-        told = [agent.communicate(timeout=240) for agent in agents]
-        assert [agent.returncode for agent in agents] == [0, 0], told
+            agents.append(Forked(*place, "-m", "sivt_lightning", *arguments, *spread, module="torch.distributed.run"))
+        told = [agent.wait() for agent in agents]
+        assert [agent.returncode for agent in told] == [0, 0], told
 
     on_two_machines("fit", "--config", str(tiny_config))
     assert [path.name for path in Path("runs/tiny").iterdir()] == ["version_0"]
@@ -160,28 +153,26 @@ def test_fsdp_without_a_gpu_is_one_sentence(tiny_config: Path, capsys: pytest.Ca
 
 
 def test_ctrl_c_stops_all_processes_at_the_same_step(tiny_config: Path) -> None:
-    fit = [*SIVT, "fit", "--config", str(tiny_config), "--trainer.max_epochs", "1000", *TWO]
+    training = Forked("fit", "--config", str(tiny_config), "--trainer.max_epochs", "1000", *TWO)
     # Only the first process of a terminal is told here: it has to bring the other along.
-    training = subprocess.Popen(fit, env=ONE_THREAD, stdout=-1, stderr=-1, text=True, bufsize=1)
-    assert training.stdout is not None
     for line in training.stdout:
         if line.startswith("epoch 2/"):
-            training.send_signal(2)
+            os.kill(training.pid, signal.SIGINT)
             break
-    told = training.communicate(timeout=120)
-    assert training.returncode == 1, told
-    assert "Stopped in epoch" in told[1]
+    told = training.wait()
+    assert told.returncode == 1, told
+    assert "Stopped in epoch" in told.stderr
     last = Path("runs/tiny/version_0/checkpoints/last.ckpt")
     steps = torch.load(last, weights_only=True)["global_step"]
     assert steps > 0
-    run(*SIVT, "fit", "--ckpt_path", str(last), "--trainer.max_steps", str(steps + 2))
+    run("fit", "--ckpt_path", str(last), "--trainer.max_steps", str(steps + 2))
     assert torch.load(last, weights_only=True)["global_step"] >= steps
 
 
 def test_two_processes_keep_features_of_half_of_the_images_each(tiny_config: Path) -> None:
     fit = ["fit", "--config", str(tiny_config), "--data.cache", "disk", "--trainer.max_epochs", "1"]
-    run(*SIVT, *fit, "--name", "one", "--data.batch_size", "4", "--data.cache_dir", "alone")
-    run(*SIVT, *fit, "--name", "two", "--data.batch_size", "2", "--data.cache_dir", "shared", *TWO)
+    run(*fit, "--name", "one", "--data.batch_size", "4", "--data.cache_dir", "alone")
+    run_two(*fit, "--name", "two", "--data.batch_size", "2", "--data.cache_dir", "shared", *TWO)
     alone, shared = ({path.name: path.read_bytes() for path in Path(d).rglob("*.*")} for d in ("alone", "shared"))
     assert len(shared) == 20
     assert shared == alone

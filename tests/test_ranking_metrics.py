@@ -1,7 +1,5 @@
 """Streaming metrics against exact ones: the bound always holds, and the error is small whatever the scores are."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from fractions import Fraction
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -317,12 +316,9 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     maps = drawn("gamma", masks)
     given = {"scores": scores, "labels": labels, "maps": torch.from_numpy(maps), "masks": torch.from_numpy(masks)}
     torch.save(given, tmp_path / "given.pt")
-    (tmp_path / "process.py").write_text(PROCESS)
-    command = [sys.executable, str(tmp_path / "process.py")]
-    others = [subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE) for rank in (0, 1)]
-    for process in others:
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told.decode()
+    for process in [Forked(str(rank), str(tmp_path), code=PROCESS) for rank in (0, 1)]:
+        told = process.wait()
+        assert told.returncode == 0, told
     first, second = (torch.load(tmp_path / f"found.{rank}", weights_only=True) for rank in (0, 1))
     one = ImageRanking()
     one.update(scores, labels)
@@ -351,11 +347,7 @@ def test_weights_of_many_pixels_are_within_the_bound_of_rounding() -> None:
     maps = (generator.random(masks.shape) < 0.2 + 0.3 * masks).astype(np.float32)
     metric = PixelRanking()
     metric.update(torch.from_numpy(maps), torch.from_numpy(masks))
-    regions = [
-        Fraction(int(m[label].sum()), int(label.sum()))
-        for m, k in zip(maps, masks, strict=True)
-        for label in _regions(k)
-    ]
+    regions = [share for m, k in zip(maps, masks, strict=True) for share in _shares_above(m, k)]
     false = Fraction(int(maps[~masks].sum()), int((~masks).sum()))  # at the one threshold, the curve's only corner
     overlap = sum(regions) / len(regions)
     limit = Fraction(3, 10)
@@ -366,9 +358,11 @@ def test_weights_of_many_pixels_are_within_the_bound_of_rounding() -> None:
     assert abs(Fraction(aupro.value) - exact) <= Fraction(aupro.error)
 
 
-def _regions(mask: np.ndarray) -> list[np.ndarray]:
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
-    return [labels == i + 1 for i in range(count)]
+def _shares_above(binary: np.ndarray, mask: np.ndarray) -> list[Fraction]:
+    """Of each region's pixels."""
+    labels = ndimage.label(mask, np.ones((3, 3)))[0].reshape(-1)
+    above, all_of_it = np.bincount(labels, binary.reshape(-1)), np.bincount(labels)
+    return [Fraction(int(a), int(n)) for a, n in zip(above[1:], all_of_it[1:], strict=True)]
 
 
 def test_what_is_given_may_be_changed_afterwards() -> None:

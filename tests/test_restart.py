@@ -5,17 +5,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 
 from sivt_lightning.cli import main
 
 DISTURBED = """
 import os, resource, signal, sys
+import torch.utils.data._utils.worker as worker
 from sivt_lightning.cli import main
 from sivt_lightning.data.cache import DiskStore
 from sivt_lightning.module import SIVT
@@ -29,6 +30,7 @@ def at(call, act, function):
         return function(*args, **kwargs)
     return wrapped
 
+worker.MP_STATUS_CHECK_INTERVAL = 0.2  # s, not 5, until a loader's worker sees that nobody is left to load for
 what, call = sys.argv[1].split(":")
 me = os.getpid()
 if what == "kill_in_step":
@@ -62,8 +64,7 @@ def arguments(config: Path) -> list[str]:
 
 
 def disturbed(what: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", DISTURBED, what, *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
+    return Forked(what, *args, code=DISTURBED).wait()
 
 
 @pytest.fixture(scope="module")

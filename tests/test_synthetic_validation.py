@@ -1,8 +1,5 @@
 """The validation score from synthetic defects: the same in every epoch, process and restart, and what it may choose."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import rows_of, write_tiny_data
+from forked import run_two
 from lightning import LightningModule, Trainer
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -116,8 +114,7 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
 def test_two_processes_log_the_score_of_one(tiny_config: Path) -> None:
     fit = ["fit", "--config", str(tiny_config), "--data.val_share", "0.3", "--trainer.max_epochs", "1"]
     two = ["--name", "two", "--data.batch_size", "2", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command = [sys.executable, "-m", "sivt_lightning", *fit, *two]
-    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=240)
+    run_two(*fit, *two)
     assert main([*fit, "--name", "one"]) == 0
     for figure, error in ((FIGURE, 1e-6), (PIXEL_FIGURE, 1e-4)):  # rounding may reorder two of 27,000 pixels
         one, both = (float(logged(run)[0][figure]) for run in ("one", "two"))
