@@ -172,6 +172,18 @@ def test_results_among_the_photos_are_no_photos(tmp_path: Path, output: str, rec
     assert any("10 pictures in" in str(warning.message) for warning in recwarn)
 
 
+def test_no_result_overwrites_a_photo(tmp_path: Path) -> None:
+    for name in ("a.png", "masks/a.png"):
+        paint(tmp_path / name, 255)
+    before = (tmp_path / "masks/a.png").read_bytes()
+    (tmp_path / "here").symlink_to(".")
+    for asked in (tmp_path, tmp_path / "here", tmp_path / "masks", tmp_path / "masks/a.png"):
+        with pytest.raises(SIVTError, match=r"would overwrite the photo .*masks/a.png\. Name another folder"):
+            predict(asked, PredictionWriter(str(tmp_path)))
+    assert (tmp_path / "masks/a.png").read_bytes() == before
+    assert not (tmp_path / "predictions.json").exists()
+
+
 def test_a_full_disk_stops_with_a_sentence_and_keeps_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,12 @@ def writable_folder(folder: Path, option: str = "--output") -> Path:
     except OSError as error:
         raise SIVTError(f"Cannot write into {folder}: {error.strerror}. Name another folder with {option}.") from error
     return folder
+
+
+def spare(photos: Iterable[Path], files: Iterable[Path]) -> None:
+    """Raises SIVTError where one of the files to be written would replace a photo."""
+    if lost := set(photos) & set(files):
+        raise SIVTError(f"The results would overwrite the photo {min(lost)}. Name another folder with --output.")
 
 
 def write_whole(path: Path, text: str) -> None:

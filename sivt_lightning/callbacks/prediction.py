@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sivt_lightning.callbacks.common import NOT_FINITE, csv_text, gather, writable_folder, write_whole
+from sivt_lightning.callbacks.common import NOT_FINITE, csv_text, gather, spare, writable_folder, write_whole
 from sivt_lightning.callbacks.earlier import REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.callbacks.pictures import Kind, Pictures, Queue
 from sivt_lightning.checkpoint import fingerprint
@@ -91,6 +91,9 @@ class PredictionWriter(Callback):
         name = asked.stem if asked.is_file() else self.base_name
         self.folder = Path(self.output) if self.output else Path("predictions") / name
         self.pictures = Pictures(self.folder, self.kinds)
+        photos, folder = base.resolve(), self.folder.resolve()
+        files = (folder / file for name in self.names for file in self.pictures.paths(name).values())
+        spare((photos / path for path in self.paths), files)
         self.earlier = Earlier(self.folder)
         if self.earlier and not (self.overwrite or self.resume):
             raise SIVTError(
