@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_prediction_writer import SIZE, paint, predict, rows_of
 
-from sivt_lightning.callbacks import PredictionWriter
+from sivt_lightning.callbacks import PredictionWriter, prediction
 from sivt_lightning.callbacks import pictures as pictures_module
 from sivt_lightning.data.layouts import predict_samples, train_samples
 from sivt_lightning.errors import SIVTError
@@ -238,3 +238,38 @@ def test_a_full_disk_stops_with_a_sentence_and_keeps_what_is_done(
     predict(tmp_path / "photos", PredictionWriter(str(out), resume=True))
     assert [row["score"] for row in rows_of(out / "predictions.csv")] == ["1"] * 4
     assert SIZE == 16
+
+
+@pytest.mark.parametrize(("room", "done"), [(0, 0), (3, 2), (4, 3)])
+def test_a_disk_that_is_full_for_a_row_or_a_table(
+    room: int, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the start, in the third row, at the end: what is done is known, and not done again."""
+    for name in "abc":
+        paint(tmp_path / "photos" / f"{name}.png", 0)
+    out = tmp_path / "out"
+    full = DiskThatFills(room)  # for the heading and what is done before, then a row each
+    monkeypatch.setattr(prediction, "csv_text", full.in_front_of(prediction.csv_text))
+    with pytest.raises(SIVTError, match=rf"Cannot write into {out}: No space left on device\. Free space.* --resume"):
+        predict(tmp_path / "photos", PredictionWriter(str(out)), None, 1)
+    monkeypatch.undo()
+    assert (f"The rows of the {done} images done" in capsys.readouterr().out) == (done > 0)
+    predict(tmp_path / "photos", PredictionWriter(str(out), resume=True))
+    assert (f"{done} of 3 images are done already" in capsys.readouterr().out) == (done > 0)
+    assert len(rows_of(out / "predictions.csv")) == 3
+
+
+class DiskThatFills:
+    """Has room for so many texts."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def in_front_of(self, function: Callable[..., str]) -> Callable[..., str]:
+        def text(*args: object) -> str:
+            if self.room == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.room -= 1
+            return function(*args)
+
+        return text

@@ -1,6 +1,7 @@
 """What the callbacks share: gathering over processes, and files that appear whole."""
 
 import csv
+import errno
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from sivt_lightning.errors import SIVTError
 
 T = TypeVar("T")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def gather(value: T) -> list[T]:
