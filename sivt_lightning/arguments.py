@@ -61,6 +61,9 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
     value = re.fullmatch(r"Parser key \"([\w.]+)\": Expected a <class '(\w+)'>\. Got value: (.*)", complaint)
     if value is not None:
         return f"{value[1]} is {value[3]}, but must be of type {value[2]}."
+    lacking = re.fullmatch(r"[Aa]rgument (?:.*/)?(--[\w.-]+): expected one argument", complaint)
+    if lacking is not None:
+        return f"{lacking[1]} expected one argument: one that begins with a dash is given as {lacking[1]}=-NAME."
     unknown = re.search(r"unrecognized arguments: .*?(--[\w.-]+)", complaint)
     unknown = unknown or re.search(r"does not accept option '([\w.]+)'", complaint)
     if unknown is None:

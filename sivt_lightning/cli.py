@@ -26,7 +26,7 @@ from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.arguments import SETTINGS, UsageError, explained, help_settings, options_of, parse, verb_parser
 from sivt_lightning.benchmark import benchmark
 from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
-from sivt_lightning.callbacks.common import writable_folder
+from sivt_lightning.callbacks.common import DISK_FULL, writable_folder
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
 from sivt_lightning.callbacks.evaluation import Evaluation
 from sivt_lightning.callbacks.interruption import Interruption
@@ -57,6 +57,10 @@ DESCRIPTION += """
 With each of them: --quiet prints errors only, --debug shows where an error comes from."""
 CHECKPOINT_VERBS = ("test", "predict")
 WRONG_USAGE, UNREADABLE_IMAGES = 2, 3
+REFUSED = {  # by the system: no fault of the program's
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Give this user the right to it, or name another."),
+    **dict.fromkeys((errno.EROFS, errno.ENAMETOOLONG), "Name another."),
+}
 
 
 class SIVTCLI(LightningCLI):
@@ -386,9 +390,12 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"sivt: {stop}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "Make room." if error.errno in DISK_FULL else REFUSED.get(error.errno or 0)
+        if remedy is None:
             raise
-        print(f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. Make room.", file=sys.stderr)
+        if debug:
+            traceback.print_exc()
+        print(f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. {remedy}", file=sys.stderr)
         return 1
     except (SIVTError, MisconfigurationException) as error:
         if debug:

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from test_prediction_writer import SIZE, paint, predict, rows_of
 
-from sivt_lightning.callbacks import PredictionWriter
+from sivt_lightning.callbacks import PredictionWriter, prediction
 from sivt_lightning.callbacks import pictures as pictures_module
+from sivt_lightning.data.layouts import predict_samples, train_samples
 from sivt_lightning.errors import SIVTError
 
 GREY = Image.fromarray(np.full((20, 30), 90, np.uint8))
@@ -23,12 +24,10 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png_of(width: int, height: int) -> bytes:
-    """A file that claims to be so large."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    )
+def png_of(width: int, height: int, depth: int = 8, pixels: bytes = b"\0" * 100) -> bytes:
+    """A colour image that claims to be so large."""
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
 def transparent_palette(path: Path) -> None:
@@ -52,16 +51,21 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-400])
 
 
+DEEP = (b"\0" + b"\xff\xff" * 3 * 9) * 9  # white rows, each after its filter's number; Pillow writes no such file
 # name -> how it is made, and what its row says: "" for a result
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "good.png": (lambda path: paint(path, 255), ""),
     "truncated.png": (cut_off, "it is cut off or damaged"),
+    "truncated.jpg": (cut_off, "it is cut off or damaged"),
+    "header only.png": (lambda path: path.write_bytes(png_of(9, 9)[:8]), "not a valid PNG"),
     "empty.png": (lambda path: path.write_bytes(b""), "the file is empty"),
     "one pixel.png": (lambda path: Image.new("RGB", (1, 1)).save(path), ""),
     "one row.png": (lambda path: Image.new("RGB", (3000, 1)).save(path), ""),
     "bomb.png": (lambda path: path.write_bytes(png_of(20_000, 20_000)), "it has too many pixels"),
     "16 bit.png": (lambda path: Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(path), ""),
     "1 bit.png": (lambda path: GREY.convert("1").save(path), ""),
+    "16 bit colour.png": (lambda path: path.write_bytes(png_of(9, 9, 16, DEEP)), ""),
+    "pages.tif": (animated, ""),
     "cmyk.jpg": (lambda path: GREY.convert("CMYK").save(path), ""),
     "palette.png": (transparent_palette, ""),
     "animated.webp": (animated, ""),
@@ -125,10 +129,31 @@ def test_an_image_is_read_or_its_row_says_why_not(name: str, results: tuple[Path
     for column in ("mask", "overlay", "photo", "heat"):
         Image.open(out / row[column]).load()
         assert (out / row[column]).resolve().is_relative_to(out)
+    if name.startswith("16 bit c"):
+        assert float(row["score"]) == 1, "scaled, not clipped or wrapped"
     if name == "turned.jpg":
         assert Image.open(out / row["mask"]).size == (20, 30)  # upright
-    if name == "animated.png":
+    if name in ("animated.png", "animated.webp", "pages.tif"):
         assert row["is_anomalous"] == "false"  # the first frame is grey, the second red
+
+
+def test_a_link_to_itself_is_called_no_damage(results: tuple[Path, PredictionWriter]) -> None:
+    (row,) = [row for row in rows_of(results[0] / "predictions.csv") if row["path"] == "itself.png"]
+    assert "itself.png cannot be read: too many levels of symbolic links. Check the file and its disk" in row["error"]
+
+
+def test_folders_that_link_to_one_another_are_searched_once(tmp_path: Path) -> None:
+    """Twelve that each link to all others: along every way there is, half a thousand million folders."""
+    folders = [tmp_path / "photos" / f"line {number}" for number in range(12)]
+    for folder in folders:
+        paint(folder / "a.png", 0)
+    for folder in folders:
+        for other in folders:
+            (folder / f"to {other.name}").symlink_to(other)
+        (folder / "out of it").symlink_to(tmp_path)
+    paint(tmp_path / "not asked for.png", 0)
+    found = predict_samples(tmp_path / "photos")
+    assert [sample.path for sample in found] == [folder / "a.png" for folder in sorted(folders)]
 
 
 def test_an_empty_folder_and_one_without_images(tmp_path: Path) -> None:
@@ -172,6 +197,25 @@ def test_results_among_the_photos_are_no_photos(tmp_path: Path, output: str, rec
     assert any("10 pictures in" in str(warning.message) for warning in recwarn)
 
 
+def test_results_beside_the_products_are_no_product(tmp_path: Path) -> None:
+    for name in ("bolt/a.png", "bolt/b.png"):
+        paint(tmp_path / name, 255)
+    predict(tmp_path / "bolt", PredictionWriter(str(tmp_path)))
+    assert {sample.category for sample in train_samples(tmp_path, None)} == {"bolt"}
+
+
+def test_no_result_overwrites_a_photo(tmp_path: Path) -> None:
+    for name in ("a.png", "masks/a.png"):
+        paint(tmp_path / name, 255)
+    before = (tmp_path / "masks/a.png").read_bytes()
+    (tmp_path / "here").symlink_to(".")
+    for asked in (tmp_path, tmp_path / "here", tmp_path / "masks", tmp_path / "masks/a.png"):
+        with pytest.raises(SIVTError, match=r"would overwrite the photo .*masks/a.png\. Name another folder"):
+            predict(asked, PredictionWriter(str(tmp_path)))
+    assert (tmp_path / "masks/a.png").read_bytes() == before
+    assert not (tmp_path / "predictions.json").exists()
+
+
 def test_a_full_disk_stops_with_a_sentence_and_keeps_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,3 +238,38 @@ def test_a_full_disk_stops_with_a_sentence_and_keeps_what_is_done(
     predict(tmp_path / "photos", PredictionWriter(str(out), resume=True))
     assert [row["score"] for row in rows_of(out / "predictions.csv")] == ["1"] * 4
     assert SIZE == 16
+
+
+@pytest.mark.parametrize(("room", "done"), [(0, 0), (3, 2), (4, 3)])
+def test_a_disk_that_is_full_for_a_row_or_a_table(
+    room: int, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the start, in the third row, at the end: what is done is known, and not done again."""
+    for name in "abc":
+        paint(tmp_path / "photos" / f"{name}.png", 0)
+    out = tmp_path / "out"
+    full = DiskThatFills(room)  # for the heading and what is done before, then a row each
+    monkeypatch.setattr(prediction, "csv_text", full.in_front_of(prediction.csv_text))
+    with pytest.raises(SIVTError, match=rf"Cannot write into {out}: No space left on device\. Free space.* --resume"):
+        predict(tmp_path / "photos", PredictionWriter(str(out)), None, 1)
+    monkeypatch.undo()
+    assert (f"The rows of the {done} images done" in capsys.readouterr().out) == (done > 0)
+    predict(tmp_path / "photos", PredictionWriter(str(out), resume=True))
+    assert (f"{done} of 3 images are done already" in capsys.readouterr().out) == (done > 0)
+    assert len(rows_of(out / "predictions.csv")) == 3
+
+
+class DiskThatFills:
+    """Has room for so many texts."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def in_front_of(self, function: Callable[..., str]) -> Callable[..., str]:
+        def text(*args: object) -> str:
+            if self.room == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.room -= 1
+            return function(*args)
+
+        return text

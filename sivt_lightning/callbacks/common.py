@@ -1,8 +1,9 @@
 """What the callbacks share: gathering over processes, and files that appear whole."""
 
 import csv
+import errno
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from sivt_lightning.errors import SIVTError
 
 T = TypeVar("T")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def gather(value: T) -> list[T]:
@@ -32,6 +34,12 @@ def writable_folder(folder: Path, option: str = "--output") -> Path:
     except OSError as error:
         raise SIVTError(f"Cannot write into {folder}: {error.strerror}. Name another folder with {option}.") from error
     return folder
+
+
+def spare(photos: Iterable[Path], files: Iterable[Path]) -> None:
+    """Raises SIVTError where one of the files to be written would replace a photo."""
+    if lost := set(photos) & set(files):
+        raise SIVTError(f"The results would overwrite the photo {min(lost)}. Name another folder with --output.")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sivt_lightning.callbacks.common import NOT_FINITE, csv_text, gather, writable_folder, write_whole
+from sivt_lightning.callbacks.common import (
+    DISK_FULL,
+    NOT_FINITE,
+    csv_text,
+    gather,
+    spare,
+    writable_folder,
+    write_whole,
+)
 from sivt_lightning.callbacks.earlier import REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.callbacks.pictures import Kind, Pictures, Queue
 from sivt_lightning.checkpoint import fingerprint
@@ -91,6 +99,9 @@ class PredictionWriter(Callback):
         name = asked.stem if asked.is_file() else self.base_name
         self.folder = Path(self.output) if self.output else Path("predictions") / name
         self.pictures = Pictures(self.folder, self.kinds)
+        photos, folder = base.resolve(), self.folder.resolve()
+        files = (folder / file for name in self.names for file in self.pictures.paths(name).values())
+        spare((photos / path for path in self.paths), files)
         self.earlier = Earlier(self.folder)
         if self.earlier and not (self.overwrite or self.resume):
             raise SIVTError(
@@ -113,8 +124,10 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The checkpoint is loaded by now: take its thresholds, and from them the colours of the whole run."""
-        self._prepare(trainer, pl_module)
-        self.part = self._part(trainer.global_rank).open("a", encoding="utf-8", errors="surrogateescape", newline="")
+        with self._writing():
+            self._prepare(trainer, pl_module)
+            part = self._part(trainer.global_rank)
+            self.part = part.open("a", encoding="utf-8", errors="surrogateescape", newline="")
         self.queue = Queue(pl_module.device)
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -171,19 +184,20 @@ class PredictionWriter(Callback):
 
     def _note(self, done: Sequence[tuple[int, Row]]) -> None:
         assert self.part is not None  # opened in on_predict_start
-        self.rows |= dict(done)
-        self._count(row for _, row in done)
         self.part.write(csv_text([row for _, row in done], self.columns))
         self.part.flush()
+        self.rows |= dict(done)  # now they are done: a full disk takes none of them
+        self._count(row for _, row in done)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        """Turns a full disk, or another fault of it, into a SIVTError."""
         try:
             yield
         except OSError as error:
+            remedy = "Free space" if error.errno in DISK_FULL else "Put that right"
             raise SIVTError(
-                f"Cannot write into {self.folder}: {error.strerror}. Free space and go on with --resume, or use "
-                "--output."
+                f"Cannot write into {self.folder}: {error.strerror}. {remedy} and go on with --resume, or use --output."
             ) from error
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -191,7 +205,8 @@ class PredictionWriter(Callback):
         if self.part is not None:
             with contextlib.suppress(Exception):  # the fault that is told already, once more
                 self._note(self.queue.close())
-            self.part.close()
+            with contextlib.suppress(OSError):  # the same, of what a full disk has not taken
+                self.part.close()
             self.part = None
             print(
                 f"Interrupted. The rows of the {len(self.rows)} images done are in {self._part(trainer.global_rank)}; "
@@ -204,15 +219,17 @@ class PredictionWriter(Callback):
             return
         merged = {index: row for rows in gather(self.rows) for index, row in rows.items()}
         if not any(gather(self.ready)):  # an earlier run has done all there is to do: hold it against this one's model
-            self._prepare(trainer, pl_module)
+            with self._writing():
+                self._prepare(trainer, pl_module)
         rows = [merged[index] for index in sorted(merged)]
         self.anomalous, self.failed = 0, 0
         self._count(rows)
         if trainer.is_global_zero:
             header = ",".join(self.columns) + "\n"
-            write_whole(self.folder / TABLE, header + csv_text(rows, self.columns))
-            if self.report:
-                self._write_report(merged)
+            with self._writing():
+                write_whole(self.folder / TABLE, header + csv_text(rows, self.columns))
+                if self.report:
+                    self._write_report(merged)
             self.earlier.remove_pictures(keep={row[kind] for row in rows for kind in self.kinds}, report=self.report)
             self._print_summary(rows)
         gather(None)  # a barrier: no part goes before the whole is there

@@ -110,7 +110,7 @@ class SIVTDataModule(LightningDataModule):
         elif stage == "test":
             self.test_set = ImageDataset(test_samples(self._root(), self.categories), self.image_size)
         elif stage == "predict":
-            if self.predict_path is None:
+            if not self.predict_path:  # an empty one, of a shell's unset variable, is not the working directory
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
             self.predict_set = ImageDataset(predict_samples(Path(self.predict_path).expanduser()), self.image_size)
 

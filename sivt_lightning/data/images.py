@@ -134,6 +134,8 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
         return "the file is empty", "Replace or remove it."
     if isinstance(error, UnidentifiedImageError):
         return "it is not a valid PNG, JPEG, BMP, TIFF or WebP image", "Convert or remove it."
+    if isinstance(error, OSError) and error.errno and error.strerror:  # of the system; a decoder's have no number
+        return f"{error.strerror[:1].lower()}{error.strerror[1:]}", "Check the file and its disk, or remove it."
     return "it is cut off or damaged", "Replace or remove it."
 
 

@@ -157,6 +157,8 @@ def _find_categories(root: Path, names: Sequence[str] | None) -> list[_Category]
 
 def _categories_inside(root: Path, warn: bool) -> list[_Category]:
     folders = [entry for entry in _entries(root) if entry.is_dir()]
+    if (root / RESULTS).is_file():
+        folders = [folder for folder in folders if folder.name not in RESULT_FOLDERS]
     photos = _images(root)
     found = [_Category(folder.name, folder, mvtec=_is_mvtec(folder)) for folder in folders]
     found = [category for category in found if category.mvtec or _images(category.folder)]
@@ -248,14 +250,25 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(entries, key=lambda entry: entry.name)
 
 
-def _walk(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files below a folder. Links to folders are followed, except back into a folder above themselves."""
-    above = seen | {folder.resolve()}
-    for entry in _entries(folder):
-        if not entry.is_dir():
-            yield entry
-        elif entry.resolve() not in above:
-            yield from _walk(entry, above)
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, each once.
+
+    Links to folders are followed, but not to where the search has been, nor to a folder above, which was not asked for.
+    """
+    seen = set(folder.resolve().parents)
+    folders, links = [folder], list[Path]()
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)  # a photo is found where it lies rather than by a link
+        if here.resolve() in seen:
+            continue
+        seen.add(here.resolve())
+        for entry in _entries(here):
+            if not entry.is_dir():
+                yield entry
+            elif entry.is_symlink():
+                links.append(entry)
+            else:
+                folders.append(entry)
 
 
 def _images(folder: Path) -> list[Path]:
