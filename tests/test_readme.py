@@ -11,7 +11,7 @@ from sivt_lightning.cli import main
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)).replace("\\\n", " ")
-VERBS = "fit|test|predict|demo-data|compare|experiment"
+VERBS = "fit|test|predict|demo-data|compare|experiment|benchmark"
 COMMANDS = re.findall(rf"^.*?\bsivt(?:_lightning)? ((?:{VERBS})\b.*)$", SHELL, re.M)
 
 
