@@ -75,6 +75,14 @@ def test_an_example_can_be_typed(example: str, monkeypatch: pytest.MonkeyPatch) 
         main(shlex.split(example)[1:])
 
 
+@pytest.mark.parametrize("verb", SIVTCLI.subcommands())
+def test_no_option_promises_what_is_not_there(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = help_of(verb, capsys)
+    assert "Checkpoint of a run: for fit its last.ckpt" in page
+    assert "trainer.fit" not in page
+    assert "Set to True to use a" not in page
+
+
 def test_every_command_has_a_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing"]) == 2
     told = capsys.readouterr().err
