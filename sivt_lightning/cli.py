@@ -43,7 +43,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped, did_you_mean
 from sivt_lightning.experiment import experiment
-from sivt_lightning.help import HELP, Formatter
+from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
 from sivt_lightning.thresholds import By
@@ -121,6 +121,8 @@ class SIVTCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs | help_settings(subcommand))
+        for action in parser._actions:
+            action.help = next((OPTIONS[name] for name in action.option_strings if name in OPTIONS), action.help)
         if subcommand == "fit":
             parser.add_argument("--name", type=str | None, help="Name of the run. Default: that of the config file.")
             told = "What best.ckpt is the best of: loss, or synthetic defects told apart, on held-out normal images."

@@ -125,6 +125,13 @@ HELP: dict[str, Help] = {
 }
 
 
+# Lightning's own words speak of what `sivt` has not: checkpoints called "best", seeds that are drawn.
+OPTIONS = {
+    "--ckpt_path": "Checkpoint of a run: for fit its last.ckpt, to go on; else the model, such as best.ckpt.",
+    "--seed_everything": "Another number gives another split, order and initialisation.",
+}
+
+
 class Formatter(DefaultHelpFormatter):
     """Leaves the lines of a description as they are."""
 

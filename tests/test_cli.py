@@ -104,8 +104,10 @@ def test_predict_writes_scores_masks_and_overlays(trained: Path, tiny_data: Path
     for row in rows:
         assert float(row["threshold"]) == pytest.approx(stored["image"], rel=1e-6)
         assert (row["is_anomalous"].lower() == "true") == (float(row["score"]) > stored["image"])
-        assert (tmp_path / "predictions" / "test" / "overlays" / row["path"]).is_file()
-        assert (tmp_path / "predictions" / "test" / "masks" / row["path"]).is_file()
+        assert row["overlay"] == f"overlays/{row['path'].removesuffix('.png')}.jpg"
+        assert row["mask"] == f"masks/{row['path']}"
+        assert (tmp_path / "predictions" / "test" / row["overlay"]).is_file()
+        assert (tmp_path / "predictions" / "test" / row["mask"]).is_file()
 
 
 def scores(folder: Path) -> dict[str, float]:

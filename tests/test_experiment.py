@@ -187,16 +187,21 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
         verb._weights(["resnet34=nowhere.pth"])
 
 
-def test_a_kill_stops_the_training_too_which_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = """
-import pathlib, time
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_kill_stops_the_training_too_which_saves(deaf: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"""
+import os, pathlib, signal, time
+if {deaf}:  # as a command is that a script has started in the background
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 try:
+    pathlib.Path("pid").write_text(str(os.getpid()))
     pathlib.Path("ready").touch()
     time.sleep(60)
 except KeyboardInterrupt:
     pathlib.Path("saved").touch()
 """
     monkeypatch.setattr(verb, "COMMAND", [sys.executable, "-c", script])
+    monkeypatch.setattr(verb, "GRACE", 0.1 if deaf else 60)
 
     def kill() -> None:
         while not (tmp_path / "ready").exists():
@@ -207,7 +212,9 @@ except KeyboardInterrupt:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match="goes on from here"), verb._ending_on_sigterm():
         verb._call(tmp_path, [])
-    assert (tmp_path / "saved").exists()
+    assert (tmp_path / "saved").exists() != deaf
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -2,9 +2,13 @@
 
 import re
 import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonargparse import ArgumentParser
 
+from sivt_lightning import cli
 from sivt_lightning.benchmark import parse as parse_benchmark
 from sivt_lightning.cli import SIVTCLI, main
 from sivt_lightning.help import HELP
@@ -49,6 +53,34 @@ def test_the_options_of_an_example_exist(example: str, capsys: pytest.CaptureFix
     listed = help_of(verb, capsys).partition("\noptions:\n")[2]
     for option in (argument for argument in arguments if argument.startswith("--")):
         assert re.search(rf"^ +(-\w \w+, )?{option}\b", listed, re.M), option
+
+
+class Parsed(Exception):
+    """Nothing is run."""
+
+
+@pytest.mark.parametrize("example", [example for told in HELP.values() for example in told.examples])
+def test_an_example_can_be_typed(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ArgumentParser.parse_args
+
+    def parse(parser: ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        whole(parser, *args, **kwargs)
+        raise Parsed
+
+    monkeypatch.chdir(Path(__file__).parents[1])  # of configs/
+    monkeypatch.setattr(ArgumentParser, "parse_args", parse)
+    monkeypatch.setattr(cli, "read_checkpoint", lambda path: {"optimizer_states": [], "global_step": 0})
+    monkeypatch.setattr(SIVTCLI, "_take_defaults", lambda *of: None)  # there is no such checkpoint to take them from
+    with pytest.raises(Parsed):
+        main(shlex.split(example)[1:])
+
+
+@pytest.mark.parametrize("verb", SIVTCLI.subcommands())
+def test_no_option_promises_what_is_not_there(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = help_of(verb, capsys)
+    assert "Checkpoint of a run: for fit its last.ckpt" in page
+    assert "trainer.fit" not in page
+    assert "Set to True to use a" not in page
 
 
 def test_every_command_has_a_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ COMMAND = [sys.executable, "-m", "sivt_lightning"]
 RUN = Path("runs/run/version_0")  # of a training's own folder
 BEST, LAST = RUN / "checkpoints/best.ckpt", RUN / "checkpoints/last.ckpt"
 SETTINGS, RECORD, LOG = "settings.json", "experiment.json", "log.txt"
+GRACE = 60  # seconds to end in, of which a step may take half
 DEFAULT_BACKBONE: str = inspect.signature(SIVT).parameters["backbone"].default
 
 
@@ -171,12 +172,21 @@ def _call(folder: Path, arguments: list[str]) -> str:
             code = process.wait()
         except KeyboardInterrupt as stop:
             if isinstance(stop, _Terminated):  # of a Ctrl-C the training has heard, too: it saves a checkpoint
-                process.send_signal(signal.SIGINT)
+                _end(process)
             process.wait()
             raise Stopped("Stopped. The same command goes on from here.") from None
     lines = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.strip()]
     said = lines[-1].removeprefix("sivt: error: ") if lines else ""
     return f"exit code {code}: {said}" if code else ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """As Ctrl-C does. What a script has started in the background ignores that: it is killed, its last.ckpt whole."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _commit() -> str:
