@@ -2,22 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sivt_lightning.checkpoint import read_checkpoint, require_settings
 from sivt_lightning.data.images import array_to_rgb, read_image, to_rgb, to_tensor
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.detector import SETTINGS, Detection, Detector, build_detector
-from sivt_lightning.precision import autocast, check_precision
 from sivt_lightning.prediction import Prediction
-from sivt_lightning.thresholds import Thresholds, check_given
+from sivt_lightning.runtimes import open_model
+from sivt_lightning.thresholds import check_given
 
 Source = str | Path | Image.Image | np.ndarray
+
+
+class Prepared(NamedTuple):
+    """An image as the model takes it."""
+
+    pixels: Float[Tensor, "3 S S"]  # RGB in [0, 1]
+    size: tuple[int, int]  # width and height of the photo
 
 
 class Predictor:
@@ -48,21 +54,11 @@ class Predictor:
         precision: str | None = None,
         batch_size: int = 8,
     ) -> None:
-        checkpoint = read_checkpoint(str(path))
         if batch_size < 1:
             raise SIVTError(f"batch_size is {batch_size}: give 1 or more.")
-        if checkpoint["thresholds"] is None:
-            raise SIVTError(f"Checkpoint {path}: saved before thresholds were found. Take the best.ckpt beside it.")
-        self.thresholds = Thresholds.from_plain(checkpoint["thresholds"])
-        self.threshold = self.thresholds.of(category, check_given(threshold))
-        try:
-            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        except RuntimeError as error:
-            raise SIVTError(f"device {device}: there is no such device; give cpu, cuda or cuda:1, say.") from error
-        self.precision = check_precision(precision or checkpoint["precision"], self.device.type)
+        self.model = open_model(Path(path), device, precision)
+        self.threshold = self.model.thresholds.of(category, check_given(threshold))
         self.batch_size = batch_size
-        self.detector = _detector(str(path), checkpoint).to(self.device)
-        self.image_size: int = self.detector.backbone.image_size
 
     # A str is a sequence of str, too, but the first signature that fits counts.
     @overload
@@ -78,35 +74,22 @@ class Predictor:
         bytes, as 16-bit integers or as decimals from 0 to 1. Raises SIVTError at the first that cannot be read.
         """
         if isinstance(images, Source):
-            return self._predict([images])[0]
+            return self.predict([self.prepare(images)])[0]
         batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
-        return [found for batch in batches for found in self._predict(batch)]
+        return [found for batch in batches for found in self.predict([self.prepare(image) for image in batch])]
 
-    def _predict(self, images: Sequence[Source]) -> list[Prediction]:
-        photos = [_rgb(image) for image in images]
-        pixels = torch.stack([to_tensor(photo, self.image_size) for photo in photos])
-        scores, maps = self._detect(pixels)
+    def prepare(self, image: Source) -> Prepared:
+        """The image as the model takes it. Raises SIVTError where it cannot be read."""
+        photo = _rgb(image)
+        return Prepared(to_tensor(photo, self.model.image_size), photo.size)
+
+    def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
+        """The verdicts on images computed as one batch. Raises SIVTError where a map is not finite."""
+        scores, maps = self.model(torch.stack([image.pixels for image in images]))
         if not maps.isfinite().all():
             raise SIVTError("An anomaly map is not finite: the model diverged, or the precision is too narrow for it.")
-        found = zip(scores.tolist(), maps.cpu().numpy(), photos, strict=True)
-        return [Prediction.of(score, one, self.threshold, photo.size) for score, one, photo in found]
-
-    @torch.inference_mode()
-    def _detect(self, pixels: Tensor) -> Detection:
-        with autocast(self.precision, self.device.type):
-            return self.detector(pixels.to(self.device))
-
-
-def _detector(path: str, checkpoint: dict) -> Detector:
-    settings, own = checkpoint["hyper_parameters"], "detector."
-    require_settings(path, settings, SETTINGS)
-    detector = build_detector(**{name: settings[name] for name in SETTINGS})
-    weights = {name.removeprefix(own): value for name, value in checkpoint["state_dict"].items()}
-    try:
-        detector.load_state_dict(weights)
-    except RuntimeError as error:
-        raise SIVTError(f"Checkpoint {path}: its weights do not fit its settings. Train the model again.") from error
-    return detector.eval()
+        found = zip(scores.tolist(), maps.numpy(), images, strict=True)
+        return [Prediction.of(score, one, self.threshold, image.size) for score, one, image in found]
 
 
 def _rgb(image: Source) -> Image.Image:
