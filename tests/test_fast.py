@@ -53,11 +53,17 @@ def test_the_ablation_too() -> None:
     torch.testing.assert_close(quick(features, partition), plain(features, partition), rtol=1e-5, atol=1e-5)
 
 
+def test_one_partition_serves_all_images() -> None:
+    for model in pair():
+        features, partition = torch.randn(3, 12, 6, 6), partitions(36, 4, 1)
+        torch.testing.assert_close(model(features, partition), model(features, partition.expand(3, -1)))
+
+
 @pytest.mark.parametrize("groups", range(1, 9))
 def test_each_position_is_found_where_its_sequence_holds_it(groups: int) -> None:
     partition = partitions(37, groups)
     positions, places = induced(partition, groups)
-    positions = positions.view(groups, 3, -1).transpose(0, 1)
+    positions = positions.transpose(0, 1)
     for image in range(3):
         for group in range(groups):
             hidden = (partition[image] == group).nonzero()[:, 0]
@@ -111,19 +117,22 @@ def test_attention_keeps_no_scores() -> None:
     assert sum(kept) < 10 * inputs[0].numel() < 512 * 512
 
 
-def test_the_last_block_computes_only_what_is_collected() -> None:
+@pytest.mark.parametrize("images", [1, 3])
+def test_nothing_is_computed_twice_or_thrown_away(images: int) -> None:
     plain, quick = (model.eval() for model in pair())
-    features, partition = torch.randn(1, 12, 6, 6), partitions(36, 4, 1)
+    features, partition = torch.randn(images, 12, 6, 6), partitions(36, 4, 1)
     operations = []
     for model in (plain, quick):
         # Attention as plain products: torch's counter knows no fused kernel of the CPU before torch 2.15.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(features, partition)
         operations.append(counter.get_total_flops() / 2)
-    sequences, length, width = 4, 36, 24
+    sequences, length, width = 4 * images, 36, 24
     left_out = sequences * (length - length // 4)  # tokens whose outputs nobody collects
     # query, projection and MLP of each, and its row of the two attention products
-    assert operations[0] - operations[1] == left_out * (width**2 * (1 + 1 + 8) + 2 * length * width)
+    of_the_last = left_out * (width**2 * (1 + 1 + 8) + 2 * length * width)
+    shared = sequences - images - 1  # whose query, key and value other sequences have, too, but for the induction tokens
+    assert operations[0] - operations[1] == of_the_last + shared * length * 3 * width**2
 
 
 def test_the_model_takes_the_fast_path() -> None:

@@ -57,7 +57,7 @@ class Detector(nn.Module):
 
     def reconstruct(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """F~ through the fixed partition, so that a score depends on no luck, batch size or order."""
-        return self.reconstructor(features, self.partition.expand(len(features), -1))
+        return self.reconstructor(features, self.partition)
 
     def score(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
         """Eq. 3 and the image score, in float32 whatever the precision of the network."""

@@ -10,7 +10,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from sivt_lightning.model.partition import substitute
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.model.transformer import Attention, Block, Transformer
+from sivt_lightning.model.transformer import Block, Transformer
 
 CHUNK = 2**20  # scores computed at a time: 4 MB
 LONG = 512  # tokens from which torch's kernel is the quicker one
@@ -19,19 +19,24 @@ LONG = 512  # tokens from which torch's kernel is the quicker one
 class FastReconstructor(Reconstructor):
     """`Reconstructor` with its very weights and outputs, but for rounding.
 
-    Of the encoder's last block only what is collected is computed, and attention takes the path that is quicker on the
-    device and in the precision at hand. Partitions must be even, as those of `draw_partition` are.
+    What the sequences share of the encoder's first block is computed once, of its last block only what is collected,
+    and attention takes the path that is quicker on the device and in the precision at hand. Partitions must be even,
+    as those of `draw_partition` are.
     """
 
-    def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
-        sequences = substitute(tokens, self.induction, partition, self.groups) + self.encoder_position
-        *blocks, last, norm = list[Any](self.encoder)
-        for block in blocks:
+    def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B L D"]:
+        first, *blocks, norm = list[Any](self.encoder)
+        shared = torch.cat([self.induction[None], tokens]) + self.encoder_position
+        projected = first.attention.qkv(first.norm1(shared))
+        sequences, qkv = (substitute(part[1:], part[0], partition, self.groups) for part in (shared, projected))
+        sequences = finish_block(first, sequences, *split_heads(qkv, first.attention.heads))
+        for block in blocks[:-1]:
             sequences = run_block(block, sequences)
         positions, places = induced(partition, self.groups)
-        latents = norm(run_block(last, sequences, positions))
-        latents = rearrange(latents, "(n b) m d -> b (n m) d", n=self.groups)
-        return latents.gather(1, places[..., None].expand(-1, -1, latents.shape[-1]))
+        positions = positions.expand(-1, tokens.shape[0], -1).flatten(0, 1)
+        latents = run_block(blocks[-1], sequences, positions) if blocks else pick(sequences, positions)
+        latents = rearrange(norm(latents), "(n b) m d -> b (n m) d", n=self.groups)
+        return pick(latents, places.expand(tokens.shape[0], -1))
 
     def encode(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         return run(self.encoder, tokens + self.encoder_position)
@@ -40,7 +45,7 @@ class FastReconstructor(Reconstructor):
         return run(self.decoder, latents + self.decoder_position)
 
 
-def induced(partition: Int64[Tensor, "B L"], groups: int) -> tuple[Int64[Tensor, "NB M"], Int64[Tensor, "B L"]]:
+def induced(partition: Int64[Tensor, "B L"], groups: int) -> tuple[Int64[Tensor, "N B M"], Int64[Tensor, "B L"]]:
     """Where each sequence holds induction tokens, and where each position is found among these, group after group.
 
     M is the size of the largest group; a smaller one repeats its last position.
@@ -53,7 +58,12 @@ def induced(partition: Int64[Tensor, "B L"], groups: int) -> tuple[Int64[Tensor,
     by_group = partition.argsort(dim=1, stable=True)
     positions = by_group.gather(1, rearrange(starts[..., None] + steps, "b n m -> b (n m)"))
     within = by_group.argsort(dim=1) - starts.gather(1, partition)
-    return rearrange(positions, "b (n m) -> (n b) m", n=groups), partition * most + within
+    return rearrange(positions, "b (n m) -> n b m", n=groups), partition * most + within
+
+
+def pick(tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    """Of each sequence the tokens at these positions."""
+    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def run(transformer: Transformer, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
@@ -68,28 +78,31 @@ def run_block(
     block: Block, tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"] | None = None
 ) -> Float[Tensor, "B M D"]:
     """A block's outputs, of some positions only where these are given."""
-    normed = block.norm1(tokens)
-    asking = normed
-    if positions is not None:
-        at = positions[..., None].expand(-1, -1, tokens.shape[-1])
-        tokens, asking = tokens.gather(1, at), normed.gather(1, at)
-    tokens = tokens + attend(block.attention, asking, normed)
+    normed, heads = block.norm1(tokens), block.attention.heads
+    if positions is None:
+        return finish_block(block, tokens, *split_heads(block.attention.qkv(normed), heads))
+    weight, bias, width = block.attention.qkv.weight, block.attention.qkv.bias, tokens.shape[-1]
+    (query,) = split_heads(linear(pick(normed, positions), weight[:width], bias[:width]), heads, 1)
+    key, value = split_heads(linear(normed, weight[width:], bias[width:]), heads, 2)
+    return finish_block(block, pick(tokens, positions), query, key, value)
+
+
+def finish_block(
+    block: Block,
+    tokens: Float[Tensor, "B M D"],
+    query: Float[Tensor, "B H M E"],
+    key: Float[Tensor, "B H L E"],
+    value: Float[Tensor, "B H L E"],
+) -> Float[Tensor, "B M D"]:
+    """A block's outputs for the tokens that ask."""
+    mixed = rearrange(mix(query, key, value), "b h m e -> b m (h e)")
+    tokens = tokens + block.attention.proj(mixed)
     return tokens + block.mlp(block.norm2(tokens))
 
 
-def attend(
-    attention: Attention, asking: Float[Tensor, "B M D"], tokens: Float[Tensor, "B L D"]
-) -> Float[Tensor, "B M D"]:
-    """Attention of some tokens to all."""
-    weight, bias, heads = attention.qkv.weight, attention.qkv.bias, attention.heads
-    width = weight.shape[1]
-    if asking is tokens:
-        query, key, value = rearrange(attention.qkv(tokens), "b l (three h d) -> three b h l d", three=3, h=heads)
-    else:
-        query = rearrange(linear(asking, weight[:width], bias[:width]), "b m (h d) -> b h m d", h=heads)
-        both = linear(tokens, weight[width:], bias[width:])
-        key, value = rearrange(both, "b l (two h d) -> two b h l d", two=2, h=heads)
-    return attention.proj(rearrange(mix(query, key, value), "b h m d -> b m (h d)"))
+def split_heads(projected: Float[Tensor, "B L _"], heads: int, kinds: int = 3) -> Float[Tensor, "kinds B H L E"]:
+    """Query, key and value, or those of them that were projected, by head."""
+    return rearrange(projected, "b l (kinds h e) -> kinds b h l e", kinds=kinds, h=heads)
 
 
 def mix(

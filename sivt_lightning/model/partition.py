@@ -20,7 +20,7 @@ def draw_partition(length: int, groups: int, generator: torch.Generator) -> Int6
 
 
 def substitute(
-    tokens: Float[Tensor, "B L D"], induction: Float[Tensor, "L D"], partition: Int64[Tensor, "B L"], groups: int
+    tokens: Float[Tensor, "B L D"], induction: Float[Tensor, "L D"], partition: Int64[Tensor, "#B L"], groups: int
 ) -> Float[Tensor, "NB L D"]:
     """The sequences Phi of Eq. 1: sequence i of an image has the induction tokens at the positions of group i."""
     group = torch.arange(groups, device=partition.device)
@@ -28,8 +28,10 @@ def substitute(
     return rearrange(torch.where(hidden, induction, tokens), "n b l d -> (n b) l d")
 
 
-def collect(latents: Float[Tensor, "NB L D"], partition: Int64[Tensor, "B L"], groups: int) -> Float[Tensor, "B L D"]:
+def collect(
+    latents: Float[Tensor, "NB L D"], partition: Int64[Tensor, "#B L"], groups: int
+) -> Float[Tensor, "B L D"]:
     """At each position the output of the one sequence that held an induction token there; the rest is discarded."""
     by_group = rearrange(latents, "(n b) l d -> n b l d", n=groups)
-    index = rearrange(partition, "b l -> 1 b l 1").expand(1, -1, -1, latents.shape[-1])
+    index = rearrange(partition, "b l -> 1 b l 1").expand(1, by_group.shape[1], -1, latents.shape[-1])
     return rearrange(by_group.gather(0, index), "1 b l d -> b l d")

@@ -63,13 +63,14 @@ class Reconstructor(nn.Module):
         self.head = nn.Linear(width, patch_values)
         self._initialise()
 
-    def forward(self, features: Float[Tensor, "B C H W"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B C H W"]:
-        """F~ from F. `partition` says which positions are induced together; the ablation takes no notice of it."""
+    def forward(self, features: Float[Tensor, "B C H W"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B C H W"]:
+        """F~ from F. `partition` says which positions of each image, or of all, are induced together; the ablation takes
+        no notice of it."""
         tokens = self.embed(self.patchify(features))
         latents = self.induce(tokens, partition) if self.self_induction else self.encode(tokens)
         return self.unpatchify(self.head(self.decode(latents)))
 
-    def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
+    def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B L D"]:
         """Latents Z: the one at a position has seen other positions' tokens only, never its own."""
         sequences = substitute(tokens, self.induction, partition, self.groups)
         return collect(self.encode(sequences), partition, self.groups)
