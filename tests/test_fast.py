@@ -67,7 +67,7 @@ def test_each_position_is_found_where_its_sequence_holds_it(groups: int) -> None
     for image in range(3):
         for group in range(groups):
             hidden = (partition[image] == group).nonzero()[:, 0]
-            assert set(positions[image, group].tolist()) == set(hidden.tolist())
+            assert set(positions[image, group].tolist()) - {0} == set(hidden.tolist()) - {0}
         assert positions[image].flatten()[places[image]].tolist() == list(range(37))
 
 

@@ -48,17 +48,16 @@ class FastReconstructor(Reconstructor):
 def induced(partition: Int64[Tensor, "B L"], groups: int) -> tuple[Int64[Tensor, "N B M"], Int64[Tensor, "B L"]]:
     """Where each sequence holds induction tokens, and where each position is found among these, group after group.
 
-    M is the size of the largest group; a smaller one repeats its last position.
+    M is the size of the largest group; what a smaller one lacks is filled with position 0.
     """
-    numbers = torch.arange(groups, device=partition.device)
-    sizes = (rearrange(partition, "b l -> b 1 l") == rearrange(numbers, "n -> n 1")).sum(-1)
-    starts = sizes.cumsum(1) - sizes
-    most = -(-partition.shape[1] // groups)
-    steps = torch.arange(most, device=partition.device).minimum(sizes[..., None] - 1)
-    by_group = partition.argsort(dim=1, stable=True)
-    positions = by_group.gather(1, rearrange(starts[..., None] + steps, "b n m -> b (n m)"))
-    within = by_group.argsort(dim=1) - starts.gather(1, partition)
-    return rearrange(positions, "b (n m) -> n b m", n=groups), partition * most + within
+    length, most = partition.shape[1], -(-partition.shape[1] // groups)
+    group = torch.arange(groups, device=partition.device)
+    member = rearrange(partition, "b l -> b 1 l") == rearrange(group, "n -> n 1")
+    within = (member.cumsum(-1) * member).sum(1) - 1
+    places = partition * most + within
+    numbers = torch.arange(length, device=partition.device).expand_as(partition)
+    positions = partition.new_zeros(partition.shape[0], groups * most).scatter(1, places, numbers)
+    return rearrange(positions, "b (n m) -> n b m", n=groups), places
 
 
 def pick(tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
