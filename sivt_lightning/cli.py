@@ -43,6 +43,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped, did_you_mean
 from sivt_lightning.experiment import experiment
+from sivt_lightning.export import export
 from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
@@ -358,6 +359,7 @@ def demo_data(args: Sequence[str]) -> int:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": compare,
     "experiment": experiment,
+    "export": export,
     "benchmark": benchmark,
     "demo-data": demo_data,
 }

@@ -98,6 +98,19 @@ HELP: dict[str, Help] = {
         ),
         ("sivt experiment configs/experiments/groups.yaml --root datasets/MVTecAD --weights b4.safetensors",),
     ),
+    "export": Help(
+        "Writes a trained model as one file for another runtime, with a JSON file of what goes with it.",
+        "openvino is the\nfastest on processors, onnx runs nearly everywhere.",
+        "sivt export --ckpt_path FILE --format FORMAT [options]",
+        (
+            ("--ckpt_path", "the model, such as runs/small/version_0/checkpoints/best.ckpt"),
+            ("--format", "onnx, openvino or torch"),
+            ("--precision", "fp32; bf16 or int8 for speed, at scores that differ in the third digit"),
+            ("--output", "file to write; default: beside the model"),
+            ("--calibration", "folder of the products, for int8; default: the one it was trained on"),
+        ),
+        ("sivt export --ckpt_path runs/small/version_0/checkpoints/best.ckpt --format openvino --precision bf16",),
+    ),
     "demo-data": Help(
         "Writes a small artificial data set to try the commands on: six products, five kinds of defect.",
         "",

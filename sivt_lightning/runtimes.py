@@ -1,5 +1,7 @@
 """Trained models as they are run: each file that holds one, opened as pixels in, scores and maps out."""
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +13,7 @@ from sivt_lightning.checkpoint import read_checkpoint, require_settings
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import SETTINGS, Detection, Detector, build_detector
 from sivt_lightning.precision import autocast, check_precision
+from sivt_lightning.sidecar import SideCar, read_side_car
 from sivt_lightning.thresholds import Thresholds
 
 
@@ -25,7 +28,9 @@ class Model(Protocol):
 
 
 def open_model(path: Path, device: str | None = None, precision: str | None = None) -> Model:
-    """The model in a file of `sivt fit`. Raises SIVTError where it cannot be run."""
+    """The model in a file of `sivt fit` or `sivt export`. Raises SIVTError where it cannot be run."""
+    if path.suffix in EXPORTED:
+        return EXPORTED[path.suffix](path, device, precision)
     return CheckpointModel(path, device, precision)
 
 
@@ -47,6 +52,67 @@ class CheckpointModel:
         with autocast(self.precision, self.device.type):
             found = self.detector(images.to(self.device))
         return Detection(*(part.float().cpu() for part in found))
+
+
+class ONNXModel:
+    """A .onnx file, run by ONNX Runtime on the CPU, or on "cuda" where its package for GPUs is installed."""
+
+    def __init__(self, path: Path, device: str | None, precision: str | None) -> None:
+        side_car = _side_car(path, precision)
+        runtime = _package("onnxruntime", path, "onnx")
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device or "cpu")
+        if provider not in runtime.get_available_providers():
+            raise SIVTError(f"device {device}: this ONNX Runtime has it not; give cpu, or install onnxruntime-gpu.")
+        self.session = _opened(path, lambda: runtime.InferenceSession(str(path), providers=[provider]))
+        self.image_size, self.thresholds = side_car.image_size, side_car.thresholds
+
+    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
+        found = self.session.run(["score", "map"], {"images": images.numpy()})
+        return Detection(*(torch.from_numpy(part) for part in found))
+
+
+class OpenVINOModel:
+    """A .xml file and its .bin, run by OpenVINO on "cpu" or another of its devices, such as "gpu"."""
+
+    def __init__(self, path: Path, device: str | None, precision: str | None) -> None:
+        side_car = _side_car(path, precision)
+        core = _package("openvino", path, "openvino").Core()
+        known = [name.lower() for name in core.available_devices]
+        chosen = (device or "cpu").lower()
+        if chosen not in known:
+            raise SIVTError(f"device {device}: OpenVINO finds {', '.join(known)} on this machine; give one of these.")
+        # int8 is of the linear layers; the others are computed as bf16 has them.
+        hints = {"INFERENCE_PRECISION_HINT": "f32" if side_car.precision == "fp32" else "bf16"}
+        self.compiled = _opened(path, lambda: core.compile_model(str(path), chosen.upper(), hints))
+        self.image_size, self.thresholds = side_car.image_size, side_car.thresholds
+
+    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
+        found = self.compiled(images.numpy())
+        return Detection(*(torch.from_numpy(found[name].copy()) for name in ("score", "map")))
+
+
+EXPORTED: dict[str, Callable[[Path, str | None, str | None], Model]] = {".onnx": ONNXModel, ".xml": OpenVINOModel}
+
+
+def _side_car(path: Path, precision: str | None) -> SideCar:
+    side_car = read_side_car(path)
+    if precision is not None:
+        raise SIVTError(f"precision {precision}: {path} was exported in {side_car.precision}; export it in another.")
+    return side_car
+
+
+def _package(name: str, path: Path, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SIVTError(f"{path} is run by {name}: pip install 'sivt-lightning[{extra}]' brings it.") from error
+
+
+def _opened(path: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # runtimes raise what they like at a damaged or foreign file
+        raise SIVTError(f"Model {path} cannot be opened: {str(error).splitlines()[0]}. Export it again.") from error
 
 
 def torch_device(name: str | None) -> torch.device:

@@ -131,7 +131,9 @@ def test_nothing_is_computed_twice_or_thrown_away(images: int) -> None:
     left_out = sequences * (length - length // 4)  # tokens whose outputs nobody collects
     # query, projection and MLP of each, and its row of the two attention products
     of_the_last = left_out * (width**2 * (1 + 1 + 8) + 2 * length * width)
-    shared = sequences - images - 1  # whose query, key and value other sequences have, too, but for the induction tokens
+    shared = (
+        sequences - images - 1
+    )  # whose query, key and value other sequences have, too, but for the induction tokens
     assert operations[0] - operations[1] == of_the_last + shared * length * 3 * width**2
 
 

@@ -101,7 +101,7 @@ def finish_block(
 
 def split_heads(projected: Float[Tensor, "B L _"], heads: int, kinds: int = 3) -> list[Float[Tensor, "B H L E"]]:
     """Query, key and value, or those of them that were projected, by head."""
-    # Split before the heads are moved: compilers for CPUs then move nothing, but read attention's inputs where they are.
+    # Split before the heads are moved: OpenVINO then moves nothing, but reads attention's inputs where they are.
     return [rearrange(part, "b l (h e) -> b h l e", h=heads) for part in projected.chunk(kinds, dim=-1)]
 
 

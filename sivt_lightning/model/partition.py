@@ -28,9 +28,7 @@ def substitute(
     return rearrange(torch.where(hidden, induction, tokens), "n b l d -> (n b) l d")
 
 
-def collect(
-    latents: Float[Tensor, "NB L D"], partition: Int64[Tensor, "#B L"], groups: int
-) -> Float[Tensor, "B L D"]:
+def collect(latents: Float[Tensor, "NB L D"], partition: Int64[Tensor, "#B L"], groups: int) -> Float[Tensor, "B L D"]:
     """At each position the output of the one sequence that held an induction token there; the rest is discarded."""
     by_group = rearrange(latents, "(n b) l d -> n b l d", n=groups)
     index = rearrange(partition, "b l -> 1 b l 1").expand(1, by_group.shape[1], -1, latents.shape[-1])

@@ -64,8 +64,8 @@ class Reconstructor(nn.Module):
         self._initialise()
 
     def forward(self, features: Float[Tensor, "B C H W"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B C H W"]:
-        """F~ from F. `partition` says which positions of each image, or of all, are induced together; the ablation takes
-        no notice of it."""
+        """F~ from F. `partition` says which positions are induced together, in each image or alike in all; the ablation
+        takes no notice of it."""
         tokens = self.embed(self.patchify(features))
         latents = self.induce(tokens, partition) if self.self_induction else self.encode(tokens)
         return self.unpatchify(self.head(self.decode(latents)))

@@ -1,0 +1,132 @@
+"""A detector as one graph: traced by torch, translated to ONNX and OpenVINO, scaled to int8."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sivt_lightning.model.detector import Detector
+
+MOST_IMAGES = 256  # in a batch
+OPSET = 23  # the first with attention as one operation, which runtimes compute as a whole
+
+
+class Graph(nn.Module):
+    """The detector's outputs as a plain pair, computed in this precision: "fp32" or "bf16"."""
+
+    def __init__(self, detector: Detector, precision: str) -> None:
+        super().__init__()
+        self.detector, self.precision = detector.eval(), precision
+
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, " B"], Float[Tensor, "B S S"]]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            found = self.detector(images)
+        return found.score, found.map
+
+
+@torch.no_grad()
+def traced(detector: Detector, precision: str) -> Any:
+    """torch.export's program, for any number of images up to `MOST_IMAGES`."""
+    size = detector.backbone.image_size
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    images = torch.zeros(2, 3, size, size)  # of one image torch would conclude that there is always one
+    return torch.export.export(Graph(detector, precision), (images,), dynamic_shapes={"images": {0: batch}})
+
+
+def save_torch(detector: Detector, precision: str, path: Path) -> None:
+    """A .pt2 file for `torch.export.load`."""
+    torch.export.save(traced(detector, precision), path)
+
+
+def save_onnx(detector: Detector, path: Path) -> None:
+    """In fp32, all in one file."""
+    with _quiet():
+        program = torch.onnx.export(
+            traced(detector, "fp32"),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["score", "map"],
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path)
+
+
+def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
+    """The linear layers of an fp32 file in int8; convolutions and attention stay as they are."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.images = _single_images(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.images, None)
+            return None if image is None else {"images": image}
+
+    with _quiet():
+        quantize_static(
+            str(source),
+            str(path),
+            Reader(),
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+
+def save_openvino(source: Path, path: Path) -> None:
+    """An fp32 ONNX file as .xml and .bin. bfloat16 is computed of the same file, where the processor has it."""
+    import openvino
+
+    openvino.save_model(openvino.convert_model(source), path, compress_to_fp16=False)
+
+
+def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
+    """The linear layers of an fp32 ONNX file in int8; convolutions and attention stay as they are."""
+    import nncf
+    import openvino
+
+    with _quiet():
+        model = openvino.convert_model(source)
+        images = list(_single_images(batches))
+        kept = {node.get_type_name() for node in model.get_ops()} - {"MatMul", "Constant", "Parameter", "Result"}
+        small = nncf.quantize(
+            model,
+            nncf.Dataset(images),
+            subset_size=len(images),
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=nncf.IgnoredScope(types=sorted(kept)),
+        )
+    openvino.save_model(small, path, compress_to_fp16=False)
+
+
+def _single_images(batches: Sequence[Float[Tensor, "_ 3 S S"]]) -> Iterator[np.ndarray]:
+    return (image[None].numpy() for batch in batches for image in batch)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters tell their own progress and news."""
+    loggers = [logging.getLogger(name) for name in ("nncf", "onnxscript", "torch.onnx", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,108 @@
+"""The JSON file beside an exported model: what whoever runs it has to know."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class SideCar:
+    """How an exported model is fed and read. The thresholds stand here, not in the graph.
+
+    Args:
+        format: "onnx", "openvino" or "torch".
+        precision: "fp32", "bf16" or "int8".
+        image_size: S of the model's input, float32 (batch, 3, S, S), RGB in [0, 1].
+        mean: of each channel, which the graph subtracts.
+        std: by which the graph then divides.
+        thresholds: found on held-out normal images by the checkpoint that was exported.
+        calibration_images: training images by which int8 was scaled; 0 for other precisions.
+        sha256: of each of the model's files, by name.
+        versions: of the packages that made it.
+    """
+
+    format: str
+    precision: str
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    thresholds: Thresholds
+    calibration_images: int
+    sha256: dict[str, str]
+    versions: dict[str, str]
+
+    def text(self) -> str:
+        """As JSON."""
+        size = self.image_size
+        told = {
+            "format": self.format,
+            "precision": self.precision,
+            "input": {
+                "name": "images",
+                "type": "float32",
+                "layout": "NCHW",
+                "shape": ["batch", 3, size, size],
+                "colours": "RGB, 0 to 1",
+                "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
+            },
+            "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
+            "outputs": {"score": ["batch"], "map": ["batch", size, size]},
+            "categories": sorted(self.thresholds.categories),
+            "thresholds_from": "held-out normal images: scores above them are anomalous",
+            "thresholds": asdict(self.thresholds),
+            "calibration_images": self.calibration_images,
+            "sha256": self.sha256,
+            "versions": self.versions,
+        }
+        return json.dumps(told, indent=2) + "\n"
+
+
+def side_car_path(model: Path) -> Path:
+    """`best.onnx.json` of `best.onnx`."""
+    return model.with_name(f"{model.name}.json")
+
+
+def read_side_car(model: Path) -> SideCar:
+    """That of a model, whose files are held against it.
+
+    Raises SIVTError where it is missing or damaged, or the files are not those that it was written for.
+    """
+    if not model.is_file():
+        raise SIVTError(f"Model {model}: there is no such file. `sivt export` prints the path of the one it writes.")
+    path = side_car_path(model)
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found = SideCar(
+            told["format"],
+            told["precision"],
+            int(told["input"]["shape"][-1]),
+            told["normalization"]["mean"],
+            told["normalization"]["std"],
+            Thresholds.from_plain(told["thresholds"]),
+            told["calibration_images"],
+            dict(told["sha256"]),
+            told["versions"],
+        )
+    except FileNotFoundError as error:
+        raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise SIVTError(f"Model {model}: {path.name} is damaged. Export the model again.") from error
+    if model.name not in found.sha256:
+        raise SIVTError(f"Model {model}: {path.name} is of another model. Export the model again.")
+    for name, expected in found.sha256.items():
+        if Path(name).name != name or not (model.parent / name).is_file():
+            raise SIVTError(f"Model {model}: its file {name} is missing. Export the model again.")
+        if sha256_of(model.parent / name) != expected:
+            raise SIVTError(f"Model {model}: {name} is not the file that {path.name} was written for. Export it again.")
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
