@@ -100,7 +100,7 @@ def mean_auroc(run: Run, data: SIVTDataModule, batch_size: int = 16) -> float:
         for item, score in zip(items, scores, strict=True):
             sample = samples[item.position]
             ranking = found.setdefault(sample.category, ImageRanking())
-            ranking.update(score[None], torch.tensor([sample.is_anomalous]))
+            ranking.update(score[None], torch.tensor([sample.anomalous]))
     return statistics.mean(float(ranking.compute()["auroc"]) for ranking in found.values())
 
 
