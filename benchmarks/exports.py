@@ -54,7 +54,7 @@ def plain_path(detector: Detector, shape: dict[str, Any]) -> Detector:
 
 
 def in_float64(detector: Detector, images: Tensor) -> Detection:
-    """What the model would say without rounding, but for its last steps, which are in float32 by design."""
+    """What the model would say without rounding."""
     exact = copy.deepcopy(detector).double()
     return exact(images.double())
 

@@ -38,7 +38,8 @@ def traced(detector: Detector, precision: str) -> Any:
     size = detector.backbone.image_size
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     images = torch.zeros(2, 3, size, size)  # of one image torch would conclude that there is always one
-    return torch.export.export(Graph(detector, precision), (images,), dynamic_shapes={"images": {0: batch}})
+    program = torch.export.export(Graph(detector, precision), (images,), dynamic_shapes={"images": {0: batch}})
+    return program.run_decompositions({})  # casts in place of regions of autocast, which a file cannot hold
 
 
 def save_torch(detector: Detector, precision: str, path: Path) -> None:

@@ -66,7 +66,9 @@ class Backbone(nn.Module):
         maps = self.net((images - self.mean) / self.std)
         if str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC"):
             maps = [rearrange(m, "b h w c -> b c h w") for m in maps]
-        resized = [interpolate(m.float(), size=self.grid, mode="bilinear", align_corners=False) for m in maps]
+        resized = [
+            interpolate(m.to(self.mean.dtype), size=self.grid, mode="bilinear", align_corners=False) for m in maps
+        ]
         return torch.cat(resized, dim=1)
 
     @torch.no_grad()
@@ -111,7 +113,7 @@ class Standardize(nn.Module):
         if self.kind != "whiten":
             return scaled
         with torch.autocast(features.device.type, enabled=False):
-            return einsum(self.mix, scaled.float(), "d c, b c h w -> b d h w")
+            return einsum(self.mix, scaled.to(self.mix.dtype), "d c, b c h w -> b d h w")
 
     def measure(self, feature_maps: Iterable[Float[Tensor, "_ C H W"]]) -> None:
         """Takes mean, deviation and correlation of the channels over all positions of all maps."""
