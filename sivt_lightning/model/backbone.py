@@ -40,7 +40,8 @@ class Backbone(nn.Module):
             )
         self.name, self.image_size, self.grid = name, image_size, image_size // feature_stride
         self.out_indices = stride_indices(name, strides, image_size)
-        self.net: Any = build_network(name, image_size, self.out_indices)
+        # Channels last: convolutions take two thirds of the time, on processors as on GPUs.
+        self.net: Any = build_network(name, image_size, self.out_indices).to(memory_format=torch.channels_last)
         self.channels: int = sum(self.net.feature_info.channels())
         self.is_random = False
         self.mean: Tensor
@@ -63,7 +64,8 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C H W"]:
         """F of RGB images with values in [0, 1], normalised here as the network was trained."""
-        maps = self.net((images - self.mean) / self.std)
+        normalised = (images - self.mean) / self.std
+        maps = self.net(normalised.contiguous(memory_format=torch.channels_last))
         if str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC"):
             maps = [rearrange(m, "b h w c -> b c h w") for m in maps]
         resized = [

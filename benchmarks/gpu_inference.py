@@ -1,0 +1,94 @@
+"""How fast a GPU turns images into scores and maps: eager, compiled with CUDA graphs, float32 and bfloat16.
+
+    python benchmarks/gpu_inference.py                       (the paper's model, random weights)
+    python benchmarks/gpu_inference.py --device cpu --batches 1 --compile false          (tries the script out)
+
+Images are on the device already; each figure is the median of some seconds. "Share" is multiply-adds a second against
+those of a 8192 x 8192 matrix product in bfloat16 in the same run.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sivt_lightning.benchmark.counts import multiply_adds
+from sivt_lightning.cli import quiet_lightning
+from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.module import SIVT
+from sivt_lightning.precision import autocast
+
+SMALL = {"width": 128, "encoder_depth": 4, "decoder_depth": 2, "heads": 4}
+
+
+def seconds_of(call: Callable[[], object], device: torch.device, least: float = 2.0) -> float:
+    """Median of one call, to the end of what the device does for it."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    for _ in range(3):  # compiles, and records CUDA graphs
+        call()
+    wait()
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < least:
+        start = time.perf_counter()
+        call()
+        wait()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def runner(detector: Detector, precision: str, device: torch.device) -> Callable[[Tensor], Detection]:
+    """In this precision, without gradients."""
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Detection:
+        with autocast(precision, device.type):
+            return detector(images)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", choices=["true", "false"], default="false", help="the model of configs/small.yaml")
+    parser.add_argument("--compile", choices=["true", "false"], default="true")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128])
+    settings = parser.parse_args()
+    quiet_lightning()
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU here that torch can use; --device cpu tries the script out")
+    module = SIVT(weights="random", **(SMALL if settings.small == "true" else {})).eval()
+    detector = module.detector.to(device)
+    counts = multiply_adds(detector, dict(module.hparams))
+    operations = counts["backbone"] + counts["reconstructor_fast"]
+    side = 8192 if device.type == "cuda" else 1024
+    one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    rate = side**3 / seconds_of(lambda: one @ other, device)
+    compiled = torch.compile(detector, mode="max-autotune" if device.type == "cuda" else None)
+    kinds = {"eager": detector} | ({"compiled": compiled} if settings.compile == "true" else {})
+    print(f"{rate / 1e12:.3f} T multiply-adds/s of a bfloat16 matrix product, {operations / 1e9:.2f} G an image")
+    print("| path | precision | batch | ms | images/s | share | gain |")
+    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
+    plain: dict[int, float] = {}
+    for kind, network in kinds.items():
+        for precision in ("32-true", "bf16-mixed"):
+            run = runner(network, precision, device)
+            for batch in settings.batches:
+                images = torch.rand(batch, 3, detector.backbone.image_size, detector.backbone.image_size, device=device)
+                seconds = seconds_of(lambda run=run, images=images: run(images), device)  # type: ignore[misc]
+                speed = batch / seconds
+                plain.setdefault(batch, speed)
+                cells = f"{1e3 * seconds:.2f} | {speed:.1f} | {speed * operations / rate:.2f}"
+                print(f"| {kind} | {precision} | {batch} | {cells} | {speed / plain[batch]:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
