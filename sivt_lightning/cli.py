@@ -47,6 +47,7 @@ from sivt_lightning.export import export
 from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
+from sivt_lightning.serve import serve
 from sivt_lightning.thresholds import By
 
 DESCRIPTION = """One model that finds defects in many products, trained on photos of good parts only.
@@ -360,6 +361,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": compare,
     "experiment": experiment,
     "export": export,
+    "serve": serve,
     "benchmark": benchmark,
     "demo-data": demo_data,
 }

@@ -111,6 +111,19 @@ HELP: dict[str, Help] = {
         ),
         ("sivt export --ckpt_path runs/small/version_0/checkpoints/best.ckpt --format openvino --precision bf16",),
     ),
+    "serve": Help(
+        "Answers over HTTP: an image in, score, verdict and regions out.",
+        "Ctrl-C or SIGTERM ends it in good order.",
+        "sivt serve --model FILE [options]",
+        (
+            ("--model", "a checkpoint, or a file of sivt export: .xml is the fastest on processors"),
+            ("--port", "where it listens; default: 8000"),
+            ("--host", "address it listens on; default: 127.0.0.1, which only this machine reaches"),
+            ("--token_file", "file of the token that others must send; needed with any other --host"),
+            ("--category", "take the threshold of this product"),
+        ),
+        ("sivt serve --model best-int8.xml --port 8000",),
+    ),
     "demo-data": Help(
         "Writes a small artificial data set to try the commands on: six products, five kinds of defect.",
         "",

@@ -11,7 +11,18 @@ PACKAGE = Path(__file__).parents[1] / "sivt_lightning"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PARTS = {"model", "loss", "scoring", "metrics", "data", "report"}
 LIGHTNING = {"module", "data.datamodule", "callbacks", "cli"}
-WIRING = {"cli", "module", "callbacks", "predictor", "export", "benchmark", "compare", "experiment", "__main__"}
+WIRING = {
+    "cli",
+    "module",
+    "callbacks",
+    "predictor",
+    "export",
+    "benchmark",
+    "compare",
+    "experiment",
+    "serve",
+    "__main__",
+}
 LEAVES = {"errors", "distance", "seeding", "allocator", "precision"}
 
 

@@ -1,10 +1,11 @@
 """One image or mask file to pixels, whatever its bit depth, palette, transparency or orientation."""
 
 import contextlib
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,18 @@ def read_image(path: Path) -> Image.Image:
     Raises SIVTError naming the file when it cannot be read.
     """
     return _decode(path, _to_rgb)
+
+
+def read_image_bytes(content: bytes, most_pixels: int) -> Image.Image:
+    """As `read_image`, of a file's content; one of more pixels is not decoded.
+
+    Raises SIVTError when it cannot be read.
+    """
+    try:
+        return _decode_file(io.BytesIO(content), _to_rgb, most_pixels)
+    except Exception as error:
+        reason, remedy = ("there is nothing in it", "Send an image.") if not content else _explain(error, Path())
+        raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -98,16 +111,23 @@ def _decode(path: Path, convert: Callable[[Image.Image], Decoded]) -> Decoded:
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise _NoFile  # to open a pipe would wait for whoever writes into it
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
-            # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-                image.load()
-                _turn_upright(image)
-                return convert(image)
+        # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
+        with path.open("rb") as file:
+            return _decode_file(file, convert)
     except Exception as error:  # a damaged file makes decoders raise nearly anything, from struct.error to EOFError
         reason, remedy = _explain(error, path)
         raise SIVTError(f"{path} cannot be read: {reason}. {remedy}") from error
+
+
+def _decode_file(file: BinaryIO, convert: Callable[[Image.Image], Decoded], most_pixels: int | None = None) -> Decoded:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
+        with Image.open(file, formats=FORMATS) as image:
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                raise Image.DecompressionBombError
+            image.load()
+            _turn_upright(image)
+            return convert(image)
 
 
 def _turn_upright(image: Image.Image) -> None:

@@ -1,0 +1,120 @@
+"""`sivt serve`: a trained model behind a port."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sivt_lightning.arguments import parse, verb_parser
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.predictor import Predictor
+
+TOKEN = "SIVT_TOKEN"
+
+
+def serve(args: Sequence[str]) -> int:
+    """`sivt serve --model FILE --port P`, until it is told to end; what it has taken by then is answered."""
+    parser = verb_parser("serve")
+    parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO) or .onnx file.")
+    parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; others need a token.")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
+    told = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
+    parser.add_argument("--token_file", type=str | None, help=told)
+    parser.add_argument("--threshold", type=float | None, help="Score above which an image is anomalous.")
+    parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+    parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
+    parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")
+    parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")
+    parser.add_argument("--max_bytes", type=int, default=32_000_000, help="Of an image's file; larger ones get 413.")
+    parser.add_argument("--max_pixels", type=int, default=50_000_000, help="Of an image; larger ones get 400.")
+    settings = parse(parser, args)
+    for name in ("max_batch", "max_requests", "max_bytes", "max_pixels"):
+        if settings[name] < 1:
+            raise SIVTError(f"{name} is {settings[name]}: give 1 or more.")
+    token = find_token(settings.token_file)
+    if token is None and not is_loopback(settings.host):
+        raise SIVTError(
+            f"host {settings.host} can be reached by others, so a token is needed: put it into the environment "
+            f"variable {TOKEN} or name a file with --token_file."
+        )
+    try:
+        import uvicorn
+
+        from sivt_lightning.serve.app import Limits, build_app
+    except ImportError as error:
+        raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
+    place = listening(settings.host, settings.port)
+    with place:
+        predictor = Predictor(settings.model, settings.device, settings.threshold, settings.category)
+        limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch)
+        app = build_app(predictor, limits, token)
+        print(
+            f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
+        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False)
+        asyncio.run(run(uvicorn.Server(config), place))
+    print("Ended; every request that was taken has been answered.")
+    return 0
+
+
+async def run(server: Any, place: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM, which ends in good order and not, as uvicorn has it, by the signal."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    server.capture_signals = _nothing
+    await server.serve(sockets=[place])
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket bound to this place. Raises SIVTError where that cannot be."""
+    if not 0 <= port < 2**16:
+        raise SIVTError(f"port {port}: give one from 0 to 65535.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        place = socket.socket(family, kind, protocol)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(address)
+        return place
+    except OSError as error:
+        raise SIVTError(f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another.") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "camera")]
+    [True, True, True, False, False]
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def find_token(path: str | None) -> str | None:
+    """From the file, or the environment. Raises SIVTError where there is a place for it, but no token in it."""
+    if path is None:
+        token, place = os.environ.get(TOKEN), f"The environment variable {TOKEN}"
+        if token is None:
+            return None
+    else:
+        place = f"token_file {path}"
+        try:
+            token = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise SIVTError(f"{place} cannot be read. Give a text file that holds the token.") from error
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise SIVTError(f"{place} holds no token: put one word of ASCII letters and digits into it.")
+    return token
