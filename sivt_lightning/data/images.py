@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -119,7 +119,9 @@ def _decode(path: Path, convert: Callable[[Image.Image], Decoded]) -> Decoded:
         raise SIVTError(f"{path} cannot be read: {reason}. {remedy}") from error
 
 
-def _decode_file(file: BinaryIO, convert: Callable[[Image.Image], Decoded], most_pixels: int | None = None) -> Decoded:
+def _decode_file(
+    file: io.BytesIO | io.BufferedReader, convert: Callable[[Image.Image], Decoded], most_pixels: int | None = None
+) -> Decoded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
         with Image.open(file, formats=FORMATS) as image:

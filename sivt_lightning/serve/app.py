@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,6 +19,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from sivt_lightning.data.datamodule import cpus
 from sivt_lightning.data.images import read_image_bytes
@@ -120,6 +122,8 @@ class Service:
         """From the first request to the last that was taken."""
         self.batcher = Batcher(self.predictor.predict, self.limits.batch)
         self.decoders = ThreadPoolExecutor(cpus(), "decoder")
+        size = self.predictor.model.image_size
+        self.predictor.model(torch.zeros(1, 3, size, size))  # the first call of a model takes longer than others
         self.ready = True
         yield
         self.ready = False
@@ -156,6 +160,8 @@ class Service:
                         raise too_large
         except TimeoutError:
             raise Refusal(408, f"The upload took longer than {self.limits.seconds:g} s. Send it again.") from None
+        except ClientDisconnect:
+            raise Refusal(400, "The upload was broken off. Send it again.") from None
         request.scope["told"]["bytes"] = len(content)
         return bytes(content)
 

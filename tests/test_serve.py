@@ -1,0 +1,336 @@
+"""The server: every request gets its own answer, whatever is sent, and whenever it is told to end."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+import torch
+import uvicorn
+from fastapi.testclient import TestClient
+from forked import Forked
+from hypothesis import HealthCheck, settings
+from PIL import Image
+
+from sivt_lightning import Prediction, Predictor, SIVTError
+from sivt_lightning.cli import main
+from sivt_lightning.predictor import Prepared
+from sivt_lightning.serve import find_token
+from sivt_lightning.serve.app import Limits, build_app
+from sivt_lightning.thresholds import Threshold, Thresholds
+
+TOKEN = "a-secret-of-the-line"
+
+
+class Coloured(Predictor):
+    """Scores an image by its first pixel's red, in bytes; 13 fails, and each batch takes a while."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.threshold = Threshold(100.0, 1.0, 9)
+        thresholds = Thresholds(0.99, self.threshold, {"bolt": self.threshold})
+        self.model: Any = _Model(thresholds)
+        self.seconds, self.batches, self.free = seconds, list[int](), threading.Event()
+        self.free.set()
+
+    def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
+        time.sleep(self.seconds)
+        assert self.free.wait(30)
+        self.batches.append(len(images))
+        scores = [round(255 * float(image.pixels[0, 0, 0])) for image in images]
+        if 13 in scores:
+            raise RuntimeError("thirteen")
+        maps = [np.full((8, 8), score, np.float32) for score in scores]
+        return [
+            Prediction.of(float(score), one, self.threshold, image.size)
+            for score, one, image in zip(scores, maps, images, strict=True)
+        ]
+
+
+class _Model:
+    image_size = 8
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        self.thresholds = thresholds
+
+    def __call__(self, images: torch.Tensor) -> None:
+        """Warmed up."""
+
+
+def photo(red: int, size: tuple[int, int] = (12, 10), kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (red, 0, 0)).save(file, kind)
+    return file.getvalue()
+
+
+def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None = None) -> TestClient:  # noqa: B008
+    return TestClient(build_app(predictor, limits, token))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, before = tmp_path_factory.mktemp("served"), Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs/tiny/version_0/checkpoints/best.ckpt"
+
+
+def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> None:
+    predictor = Predictor(checkpoint, device="cpu")
+    with client_of(predictor) as client:
+        for path in sorted(tiny_data.glob("*/test/*/*.png")):
+            right = predictor(path)
+            answer = client.post("/v1/predict", params={"map": True}, content=path.read_bytes())
+            assert answer.status_code == 200
+            told = answer.json()
+            assert told["score"] == pytest.approx(right.score)
+            assert (told["threshold"], told["pixel_threshold"]) == (right.threshold, right.pixel_threshold)
+            assert told["is_anomalous"] == right.is_anomalous
+            assert (told["width"], told["height"]) == right.size
+            assert [tuple(one["box"]) for one in told["regions"]] == [region.box for region in right.regions]
+            levels = np.asarray(Image.open(io.BytesIO(base64.b64decode(told["map"]["png"]))))
+            assert levels.dtype == np.uint16
+            close = right.anomaly_map.max() / 65535
+            np.testing.assert_allclose(levels * told["map"]["scale"], right.anomaly_map, rtol=0, atol=close)
+        assert "map" not in client.post("/v1/predict", content=path.read_bytes()).json()
+        about = client.get("/v1/model").json()
+    assert about["categories"] == ["across", "down"]
+    assert about["image_size"] == 32
+
+
+def test_under_load_no_answer_is_lost_or_swapped() -> None:
+    predictor = Coloured(seconds=0.01)
+    colours = [red for red in range(256) if red != 13]
+    with client_of(predictor, Limits(batch=8)) as client, ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda red: client.post("/v1/predict", content=photo(red)), colours))
+    assert [answer.json()["score"] for answer in answers] == colours
+    assert [answer.json()["is_anomalous"] for answer in answers] == [red > 100 for red in colours]
+    assert sum(predictor.batches) == len(colours)
+    assert max(predictor.batches) <= 8
+    assert len(predictor.batches) < len(colours) / 2  # they came in batches
+
+
+def test_one_image_that_fails_takes_no_other_with_it(capfd: pytest.CaptureFixture[str]) -> None:
+    predictor = Coloured(seconds=0.02)
+    colours = [*range(10, 20)] * 3
+    with client_of(predictor) as client, ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda red: client.post("/v1/predict", content=photo(red)), colours))
+        for red, answer in zip(colours, answers, strict=True):
+            if red == 13:
+                assert answer.status_code == 500
+                assert answer.json() == {"error": "The model failed on this image; the server's log says how."}
+            else:
+                assert answer.json()["score"] == red
+        assert client.post("/v1/predict", content=photo(7)).json()["score"] == 7
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert sum(line.get("failure") == "RuntimeError: thirteen" for line in lines) == 3
+    assert len(lines) == len(colours) + 1
+    assert all({"time", "method", "path", "status", "ms"} <= line.keys() for line in lines)
+
+
+def test_what_cannot_be_taken_is_told_to_come_again() -> None:
+    predictor = Coloured()
+    predictor.free.clear()
+    with client_of(predictor, Limits(requests=3)) as client, ThreadPoolExecutor(8) as threads:
+        taken = [threads.submit(client.post, "/v1/predict", content=photo(red)) for red in range(8)]
+        end = time.monotonic() + 20
+        while sum(one.done() for one in taken) < 5 and time.monotonic() < end:
+            time.sleep(0.01)
+        refused = [one.result() for one in taken if one.done()]
+        predictor.free.set()
+        answers = [one.result() for one in taken]
+    assert len(refused) == 5
+    assert {answer.status_code for answer in refused} == {503}
+    assert all(answer.headers["retry-after"] == "1" for answer in refused)
+    for red, answer in enumerate(answers):
+        assert answer in refused or answer.json()["score"] == red
+
+
+def test_only_those_with_the_token_are_served(capfd: pytest.CaptureFixture[str]) -> None:
+    with client_of(Coloured(), token=TOKEN) as client:
+        for given in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": f"Basic {TOKEN}"}):
+            for answer in (
+                client.post("/v1/predict", content=photo(1), headers=given),
+                client.get("/v1/model", headers=given),
+            ):
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert "token" in answer.json()["error"]
+        known = {"Authorization": f"Bearer {TOKEN}"}
+        assert client.post("/v1/predict", content=photo(1), headers=known).json()["score"] == 1
+        assert client.get("/health").json() == {"status": "alive"}
+        assert client.get("/ready").json() == {"status": "ready"}
+    assert TOKEN not in capfd.readouterr().err
+
+
+def bomb() -> bytes:
+    """A PNG whose header says 40,000 x 40,000 pixels."""
+    made = bytearray(photo(1))
+    made[16:24] = (40_000).to_bytes(4, "big") * 2
+    made[29:33] = zlib.crc32(bytes(made[12:29])).to_bytes(4, "big")
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "sentence"),
+    [
+        (b"", 400, "there is nothing in it"),
+        (b"no image", 400, "not a valid PNG"),
+        (b"%PDF-1.7 photo.png", 400, "not a valid PNG"),
+        (photo(1)[:-30], 400, "cut off or damaged"),
+        (photo(1, kind="GIF"), 400, "not a valid PNG"),
+        (photo(1, (60, 50)), 400, "too many pixels"),
+        (bomb(), 400, "too many pixels"),
+        (b"x" * 3001, 413, "more than 3000 bytes"),
+    ],
+    ids=["empty", "text", "PDF", "cut off", "GIF", "large", "bomb", "heavy"],
+)
+def test_what_is_no_image_is_refused_with_a_sentence(content: bytes, status: int, sentence: str) -> None:
+    with client_of(Coloured(), Limits(bytes=3000, pixels=2000)) as client:
+        for body in (content, iter([content])):  # of a length that is told before, or not
+            answer = client.post("/v1/predict", content=body)
+            assert answer.status_code == status
+            assert sentence in answer.json()["error"]
+        assert client.post("/v1/predict", content=photo(5)).json()["score"] == 5
+
+
+def test_other_requests_are_refused_with_a_sentence() -> None:
+    with client_of(Coloured()) as client:
+        assert client.get("/v1/predict").status_code == 405
+        assert "openapi.json" in client.get("/v2").json()["error"]
+        answer = client.post("/v1/predict", params={"map": "perhaps"}, content=photo(1))
+        assert answer.status_code == 422
+        assert "query.map" in answer.json()["error"]
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(Coloured(), Limits(bytes=5000), TOKEN))
+
+
+@schema.parametrize()
+@settings(max_examples=15, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_it_keeps_to_its_openapi_document(case: Any) -> None:
+    answer = case.call(headers={"Authorization": f"Bearer {TOKEN}"}) if case.path.startswith("/v1") else case.call()
+    case.validate_response(
+        answer,
+        excluded_checks=[
+            schemathesis.checks.ignored_auth,  # has a test of its own, with wrong tokens
+            schemathesis.checks.positive_data_acceptance,  # bytes that are no image fit the document, too
+        ],
+    )
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    """Of a real server that waits 0.3 s for an upload."""
+    config = uvicorn.Config(build_app(Coloured(), Limits(seconds=0.3)), port=0, log_config=None, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_client_that_stops_sending_is_let_go(address: tuple[str, int]) -> None:
+    with socket.create_connection(address) as line:
+        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        assert line.recv(100).startswith(b"HTTP/1.1 408")
+    with socket.create_connection(address) as line:  # one that goes away
+        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    assert httpx.post(f"http://{address[0]}:{address[1]}/v1/predict", content=photo(9)).json()["score"] == 9
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_finishes_what_it_took(number: int, checkpoint: Path, tiny_data: Path) -> None:
+    process = Forked("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu")
+    url = process.stdout.readline().split(" on ")[1].split(". Ctrl-C")[0]
+    content = (tiny_data / "across/test/square/000.png").read_bytes()
+    right = Predictor(checkpoint, device="cpu")(tiny_data / "across/test/square/000.png").score
+    answers = list[httpx.Response]()
+
+    def ask() -> None:
+        with contextlib.suppress(httpx.TransportError):  # the server has ended
+            while True:
+                answers.append(httpx.post(f"{url}/v1/predict", content=content, timeout=30))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(answers) < 8:
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    done = process.wait()
+    for thread in threads:
+        thread.join()
+    assert done.returncode == 0, done
+    assert "every request that was taken has been answered" in done.stdout
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert len([line for line in lines if line["status"] == 200]) == sum(one.status_code == 200 for one in answers)
+    assert all(one.json()["score"] == pytest.approx(right) for one in answers if one.status_code == 200)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/health")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "a token is needed"),
+        (["--token_file", "nowhere"], "token_file nowhere cannot be read"),
+        (["--max_batch", "0"], "max_batch is 0"),
+        (["--port", "70000"], "from 0 to 65535"),
+        (["--host", "no.such.host.invalid", "--token_file", "token"], "Cannot listen on no.such.host.invalid"),
+        (["--category", "bolt"], "no threshold for category 'bolt'"),
+    ],
+)
+def test_settings_that_cannot_be(
+    given: list[str],
+    sentence: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("token").write_text(TOKEN)
+    port = [] if "--port" in given else ["--port", "0"]
+    assert main(["serve", "--model", str(checkpoint), *port, *given]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["serve", "--model", str(checkpoint), "--port", str(port)]) == 1
+    assert f"Cannot listen on 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
+
+
+def test_an_empty_token_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    assert find_token(str(tmp_path / "token")) == TOKEN
+    for wrong in ("", " \n", "two words", "schlüssel"):
+        monkeypatch.setenv("SIVT_TOKEN", wrong)
+        with pytest.raises(SIVTError, match="SIVT_TOKEN holds no token"):
+            find_token(None)
+    monkeypatch.delenv("SIVT_TOKEN")
+    assert find_token(None) is None
