@@ -53,6 +53,7 @@ def serve(args: Sequence[str]) -> int:
         predictor = Predictor(settings.model, settings.device, settings.threshold, settings.category)
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch)
         app = build_app(predictor, limits, token)
+        place.listen()  # from now on whoever comes waits, instead of being refused
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
         )
