@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,15 +11,20 @@ from jaxtyping import Float
 from sivt_lightning.errors import SIVTError
 
 By = Literal["pooled", "category"]
+MOST_KEPT = 512  # scores that a threshold remembers
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Scores above which an image, or a pixel, counts as anomalous, found on `images` held-out normal images."""
+    """Scores above which an image, or a pixel, counts as anomalous, found on `images` held-out normal images.
+
+    `normal` is how their scores are distributed: in ascending order, thinned evenly where they are many.
+    """
 
     image: float
     pixel: float
     images: int
+    normal: list[float] = field(default_factory=list, repr=False)  # none in checkpoints of earlier versions
 
 
 @dataclass(frozen=True)
@@ -100,4 +105,5 @@ def threshold_of(
     Threshold(image=9.0, pixel=90.0, images=10)
     """
     image, pixel = (float(np.quantile(values, quantile, method="higher")) for values in (scores, pixels))
-    return Threshold(image, pixel, len(scores))
+    kept = np.linspace(0, len(scores) - 1, min(len(scores), MOST_KEPT)).round().astype(int)
+    return Threshold(image, pixel, len(scores), np.sort(scores)[kept].tolist())

@@ -90,7 +90,10 @@ def test_each_checkpoint_holds_the_thresholds_of_its_own_weights(tmp_path: Path)
         saved = torch.load(tmp_path / f"epoch={epoch}.ckpt", weights_only=False)
         weight = saved["state_dict"]["weight"].item()
         assert weight == 2 + epoch
-        every, bolts, nuts = (Threshold(k * weight, 10 * k * weight, n) for k, n in ((5, 10), (3, 7), (8, 3)))
+        every, bolts, nuts = (
+            Threshold(k * weight, 10 * k * weight, len(images), [i * weight for i in images])
+            for k, images in ((5, range(10)), (3, range(7)), (8, range(7, 10)))
+        )
         assert saved["thresholds"] == Thresholds(0.5, every, {"bolt": bolts, "nut": nuts})
 
 

@@ -11,7 +11,7 @@ from sivt_lightning.callbacks.common import write_whole
 from sivt_lightning.data.layouts import RESULTS
 from sivt_lightning.errors import SIVTError
 
-TABLE, SETTINGS, REPORT = "predictions.csv", RESULTS, "report.html"
+TABLE, SETTINGS, REPORT, DRIFT = "predictions.csv", RESULTS, "report.html", "drift.json"
 PICTURES = ("mask", "overlay", "map", "photo", "heat")  # columns that name files
 Row = dict[str, str]
 
@@ -54,12 +54,11 @@ class Earlier:
             if table not in keep:
                 table.unlink(missing_ok=True)
 
-    def remove_pictures(self, keep: Collection[str], report: bool) -> None:
+    def remove_files(self, keep: Collection[str]) -> None:
         """Delete the files that it wrote, apart from those to keep; nothing else that lies in the folder."""
-        if self and not report:
-            (self.folder / REPORT).unlink(missing_ok=True)
         inside = self.folder.resolve()
         named = {row[column] for row in self.rows.values() for column in PICTURES if row.get(column)}
+        named |= {REPORT, DRIFT} if self else set()
         for path in named.difference(keep):
             file = (inside / path).resolve()
             if file.is_relative_to(inside) and file != inside:  # whatever the table says

@@ -22,11 +22,12 @@ from sivt_lightning.callbacks.common import (
     writable_folder,
     write_whole,
 )
-from sivt_lightning.callbacks.earlier import REPORT, TABLE, Earlier, Row, write_settings
+from sivt_lightning.callbacks.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.callbacks.pictures import Kind, Pictures, Queue
 from sivt_lightning.checkpoint import fingerprint
 from sivt_lightning.data.dataset import ImageDataset, View
 from sivt_lightning.data.layouts import Sample
+from sivt_lightning.drift import DriftMonitor, Window, drift_report
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.report.names import picture_names
@@ -50,6 +51,8 @@ class PredictionWriter(Callback):
         overlays: write each photo with what is anomalous outlined, beside its anomaly map.
         maps: also write each anomaly map, as float32 TIFF at the network's size.
         report: write report.html and the pictures that it shows.
+        drift: write drift.json, which says whether the scores of normal parts have moved since training; for photos of
+            a running production in the order of their names.
         threshold: score above which an image is anomalous, instead of what training found.
         threshold_by: "pooled" holds every image against the threshold of all categories; "category" against that of
             the category whose name a folder on the image's path has.
@@ -65,6 +68,7 @@ class PredictionWriter(Callback):
         overlays: bool = True,
         maps: bool = False,
         report: bool = True,
+        drift: bool = False,
         threshold: float | None = None,
         threshold_by: By = "pooled",
         category: str | None = None,
@@ -79,7 +83,7 @@ class PredictionWriter(Callback):
             raise SIVTError(f"category {category} is for all images, threshold_by category for each its own: give one.")
         if overwrite and resume:
             raise SIVTError("overwrite replaces what is there, resume goes on with it: give one.")
-        self.overwrite, self.resume, self.report = overwrite, resume, report
+        self.overwrite, self.resume, self.report, self.drift = overwrite, resume, report, drift
         self.columns = (*COLUMNS, *self.kinds)
         self.anomalous, self.failed = 0, 0  # images so called and without a result: of this process, at the end of all
         self.part: TextIO | None = None
@@ -230,8 +234,13 @@ class PredictionWriter(Callback):
                 write_whole(self.folder / TABLE, header + csv_text(rows, self.columns))
                 if self.report:
                     self._write_report(merged)
-            self.earlier.remove_pictures(keep={row[kind] for row in rows for kind in self.kinds}, report=self.report)
+                moved = self._write_drift(merged) if self.drift else ""
+            pages = {REPORT: self.report, DRIFT: self.drift}
+            kept = {name for name, wanted in pages.items() if wanted}
+            self.earlier.remove_files(kept | {row[kind] for row in rows for kind in self.kinds})
             self._print_summary(rows)
+            if moved:
+                print(moved)
         gather(None)  # a barrier: no part goes before the whole is there
         if self.part is not None:
             self.part.close()
@@ -243,9 +252,25 @@ class PredictionWriter(Callback):
         said = "Images whose score is above the threshold are called anomalous. " + self.doubt
         write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said.strip(), shown))
 
+    def _write_drift(self, rows: Mapping[int, Row]) -> str:
+        """What to say of it: each category's images, in their order, against its calibration."""
+        monitors: dict[str | None, DriftMonitor] = {}
+        windows: dict[str | None, list[Window]] = {}
+        for index, row in sorted(rows.items()):
+            name = self.categories[index]
+            monitor = monitors.setdefault(name, DriftMonitor(self.thresholds[index]))
+            full = monitor.add(float(row["score"]), row["is_anomalous"] == "true") if row["score"] else None
+            windows.setdefault(name, []).extend([] if full is None else [full])
+        for name, monitor in monitors.items():
+            rest = monitor.close()
+            windows[name].extend([] if rest is None else [rest])
+        write_whole(self.folder / DRIFT, drift_report(monitors, windows))
+        told = {name: monitor.sentence() for name, monitor in monitors.items()}
+        return "\n".join(text if name is None else f"{name}: {text}" for name, text in told.items() if text)
+
     def _thresholds(self, thresholds: Thresholds) -> list[Threshold]:
         """That of each image. Raises SIVTError, before anything is written, where an image has none."""
-        names = [self._category(path, thresholds) for path in self.paths]
+        self.categories = names = [self._category(path, thresholds) for path in self.paths]
         chosen = [thresholds.of(name, self.threshold) for name in names]
         self.doubt = "" if self.threshold is not None else thresholds.doubt(names)
         return chosen

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 
 from sivt_lightning.data.datamodule import cpus
 from sivt_lightning.data.images import read_image_bytes
+from sivt_lightning.drift import DriftMonitor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.predictor import Predictor, Prepared
@@ -92,6 +93,16 @@ class Health(BaseModel):
     status: str
 
 
+class Drift(BaseModel):
+    """Whether the scores of normal parts have moved since training."""
+
+    verdict: str = Field(description="steady, moved up, moved down, or cannot tell")
+    sentence: str = Field(description="what to know of it, if anything")
+    parts: int
+    windows: int
+    last: dict[str, Any] | None = Field(description="the last window that was compared")
+
+
 class About(BaseModel):
     """The model that is served."""
 
@@ -116,6 +127,7 @@ class Service:
         self.predictor, self.limits = predictor, limits
         self.taken = 0
         self.ready = False
+        self.drift = DriftMonitor(predictor.threshold)
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
@@ -140,7 +152,10 @@ class Service:
             loop = asyncio.get_running_loop()
             image = await loop.run_in_executor(self.decoders, self._prepare, content)
             found, batch_size = await self.batcher.answer(image)
-            request.scope["told"] |= {"score": found.score, "anomalous": found.is_anomalous, "batch": batch_size}
+            told: dict[str, Any] = {"score": found.score, "anomalous": found.is_anomalous, "batch": batch_size}
+            if self.drift.add(found.score, found.is_anomalous) is not None and self.drift.moved is self.drift.last:
+                told["drift"] = self.drift.sentence()
+            request.scope["told"] |= told
             return await loop.run_in_executor(self.decoders, described, found, with_map)
         finally:
             self.taken -= 1
@@ -236,6 +251,13 @@ def build_app(predictor: Predictor, limits: Limits, token: str | None = None) ->
         names = sorted(predictor.model.thresholds.categories)
         size = predictor.model.image_size
         return About(image_size=size, threshold=threshold.image, pixel_threshold=threshold.pixel, categories=names)
+
+    @app.get("/v1/drift", responses={401: {"model": Problem}}, **guarded)
+    async def drift() -> Drift:
+        """Whether the scores of normal parts have moved since training."""
+        seen = service.drift
+        last = None if seen.last is None else seen.last.plain()
+        return Drift(verdict=seen.verdict, sentence=seen.sentence(), parts=seen.parts, windows=seen.windows, last=last)
 
     binary = {"schema": {"type": "string", "format": "binary"}}
     body = {"requestBody": {"required": True, "content": dict.fromkeys(IMAGE_TYPES, binary)}}

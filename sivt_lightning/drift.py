@@ -1,0 +1,179 @@
+"""Whether the scores of normal parts have moved since the model was calibrated: a lamp ages, a camera is knocked."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from sivt_lightning.thresholds import Threshold
+
+WINDOW = 100  # parts called normal that are compared at a time
+FEWEST = 20  # scores on either side, below which nothing is said
+ALARMS = 0.01  # chance that a line on which nothing moves is ever called moved, however long it runs
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+TEST = (
+    "Mann-Whitney U test, two-sided, of the scores of parts called normal against those of the held-out normal "
+    f"images. Null hypothesis: both come from one distribution. Window k is judged at {ALARMS} x 6 / (pi k)^2: over "
+    f"all windows these levels add up to {ALARMS}."
+)
+
+Verdict = Literal["steady", "moved up", "moved down", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of production against calibration.
+
+    Args:
+        first: position of its first part, from 0; anomalous parts count, too.
+        last: of its last part.
+        normal: parts called normal in it, which are compared.
+        anomalous: parts called anomalous in it, which are not.
+        mean, deviation: of the scores of those called normal.
+        quantiles: of these scores, at 5, 25, 50, 75 and 95 %.
+        above: chance that one of them is above a score of calibration; 0.5 where nothing has moved.
+        p: of the test; None where there are too few scores on either side.
+        level: at which p is judged.
+    """
+
+    first: int
+    last: int
+    normal: int
+    anomalous: int
+    mean: float
+    deviation: float
+    quantiles: list[float]
+    above: float | None
+    p: float | None
+    level: float
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.p is None or self.above is None:
+            return "cannot tell"
+        if self.p > self.level:
+            return "steady"
+        return "moved up" if self.above > 0.5 else "moved down"
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"verdict": self.verdict}
+
+
+class DriftMonitor:
+    """Compares each window of production with the held-out normal images that the threshold was found on.
+
+    Defective parts belong to production: whatever is above the threshold is left out, on both sides alike, so that the
+    share of defects moves nothing. Defects that the model misses stay in.
+
+    >>> monitor = DriftMonitor(Threshold(9.0, 1.0, 30, [i / 3 for i in range(30)]))
+    >>> [window.verdict for i in range(200) if (window := monitor.add(float(i % 10), False))]
+    ['steady', 'steady']
+    >>> [window.verdict for i in range(100) if (window := monitor.add(6.0 + i % 4, False))]
+    ['moved up']
+    """
+
+    def __init__(self, threshold: Threshold, window: int = WINDOW) -> None:
+        # The threshold is one of these scores. Those below it are distributed as production's at or below it are.
+        self.held = np.array([score for score in threshold.normal if score < threshold.image])
+        self.window = window
+        self.parts, self.windows, self.judged = 0, 0, 0
+        self.moved: Window | None = None  # the first that has
+        self.last: Window | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.scores: list[float] = []
+        self.anomalous = 0
+        self.first = self.parts
+
+    def add(self, score: float, is_anomalous: bool) -> Window | None:
+        """The window that this part completes, or None."""
+        self.parts += 1
+        if is_anomalous:
+            self.anomalous += 1
+        else:
+            self.scores.append(score)
+        return self.close() if len(self.scores) == self.window else None
+
+    def close(self) -> Window | None:
+        """The window so far, or None where no part in it was called normal. The next part begins another."""
+        if not self.scores:
+            return None
+        self.windows += 1
+        scores = np.array(self.scores)
+        above = p = None
+        if min(len(scores), len(self.held)) >= FEWEST:
+            found = mannwhitneyu(scores, self.held, method="asymptotic")
+            above = float(found.statistic) / (len(scores) * len(self.held))
+            p = float(found.pvalue) if not math.isnan(found.pvalue) else 1.0  # every score on both sides is the same
+        self.last = Window(
+            self.first,
+            self.parts - 1,
+            len(scores),
+            self.anomalous,
+            float(scores.mean()),
+            float(scores.std()),
+            [float(value) for value in np.quantile(scores, LEVELS)],
+            above,
+            p,
+            ALARMS * 6 / (math.pi * self.windows) ** 2,
+        )
+        self.judged += p is not None
+        if self.moved is None and self.last.verdict.startswith("moved"):
+            self.moved = self.last
+        self._begin()
+        return self.last
+
+    @property
+    def verdict(self) -> Verdict:
+        """On all windows so far."""
+        if self.moved is not None:
+            return self.moved.verdict
+        return "steady" if self.judged else "cannot tell"
+
+    def calibration(self) -> dict[str, Any]:
+        """What production is compared with."""
+        quantiles = [float(value) for value in np.quantile(self.held, LEVELS)] if len(self.held) else None
+        return {"images": len(self.held), "quantiles": quantiles}
+
+    def sentence(self) -> str:
+        """What to know of it, for people; "" where all is steady."""
+        if len(self.held) < FEWEST:
+            return (
+                f"Whether scores have moved cannot be told: the model knows {len(self.held)} held-out normal scores, "
+                f"and {FEWEST} are the fewest. Train it again with more images."
+            )
+        if not self.judged:
+            count = 0 if self.last is None else self.last.normal
+            return (
+                f"Whether scores have moved cannot be told: {count} parts were called normal, {FEWEST} are the fewest."
+            )
+        if self.moved is None:
+            return ""
+        now, then = self.moved.quantiles[2], float(np.median(self.held))
+        return (
+            f"Scores of normal parts have {self.moved.verdict} since calibration: their median is {now:.3g}, it was "
+            f"{then:.3g} (parts {self.moved.first + 1} to {self.moved.last + 1}, p = {self.moved.p:.1e}). Look at "
+            "light, lens and camera; if the new look is right, train again with photos of it."
+        )
+
+
+def drift_report(monitors: Mapping[str | None, DriftMonitor], windows: Mapping[str | None, Sequence[Window]]) -> str:
+    """JSON of one or several categories (None: all pooled), each with its windows."""
+    told = [
+        {
+            "category": name,
+            "calibration": monitor.calibration(),
+            "parts": monitor.parts,
+            "verdict": monitor.verdict,
+            "windows": [window.plain() for window in windows[name]],
+        }
+        for name, monitor in monitors.items()
+    ]
+    return json.dumps({"test": TEST, "window": WINDOW, "compared": told}, indent=2) + "\n"

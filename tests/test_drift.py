@@ -1,0 +1,169 @@
+"""Drift: rarely a false alarm, no alarm for defects, an alarm where the scores of normal parts have moved."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_tiny_data
+from fastapi.testclient import TestClient
+from PIL import Image, ImageEnhance
+from test_serve import Coloured, photo
+
+from sivt_lightning.checkpoint import read_checkpoint
+from sivt_lightning.cli import main
+from sivt_lightning.drift import ALARMS, FEWEST, WINDOW, DriftMonitor, Window
+from sivt_lightning.serve.app import Limits, build_app
+from sivt_lightning.thresholds import Threshold, threshold_of
+
+
+def held_out(generator: np.random.Generator, images: int = 90) -> Threshold:
+    scores = generator.gamma(4, 5, images)
+    return threshold_of(scores, scores, 0.99)
+
+
+def run(threshold: Threshold, scores: np.ndarray) -> tuple[DriftMonitor, list[Window]]:
+    monitor = DriftMonitor(threshold)
+    found = [monitor.add(float(score), bool(score > threshold.image)) for score in scores]
+    return monitor, [window for window in found if window is not None]
+
+
+@pytest.mark.parametrize("images", [25, 90, 400])
+def test_false_alarms_are_as_rare_as_it_says(images: int) -> None:
+    """Of 300 lines with 15 windows and more, each compared with a calibration of its own."""
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(300):
+        monitor, windows = run(held_out(generator, images), generator.gamma(4, 5, 23 * WINDOW))
+        assert len(windows) >= 15
+        alarms += monitor.moved is not None
+    assert alarms <= 300 * ALARMS + 4  # three deviations of the count
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(10, "moved up"), (-10, "moved down")])
+def test_a_shift_is_found(shift: float, verdict: str) -> None:
+    """Of one deviation, in the four windows after it, with 90 images held out."""
+    generator = np.random.default_rng(1)
+    found = 0
+    for _ in range(100):
+        threshold = held_out(generator)
+        steady, moved = generator.gamma(4, 5, 5 * WINDOW), shift + generator.gamma(4, 5, 5 * WINDOW)
+        monitor, _ = run(threshold, np.concatenate([steady, moved]))
+        found += monitor.moved is not None and monitor.moved.verdict == verdict and monitor.moved.last >= 5 * WINDOW
+    assert found >= 95
+
+
+def test_defects_raise_no_alarm() -> None:
+    generator = np.random.default_rng(2)
+    threshold = held_out(generator)
+    scores = generator.gamma(4, 5, 2000)
+    scores[generator.random(2000) < 0.3] *= 20  # three in ten parts are defective, and glaring
+    monitor, windows = run(threshold, scores)
+    assert monitor.moved is None
+    assert sum(window.anomalous for window in windows) > 500
+    assert sum(window.normal + window.anomalous for window in windows) == windows[-1].last + 1
+
+
+def test_windows_say_what_was_in_them() -> None:
+    monitor, windows = run(Threshold(1000.0, 1.0, 50, [float(i) for i in range(50)]), np.arange(250.0))
+    assert [(window.first, window.last, window.normal) for window in windows] == [(0, 99, 100), (100, 199, 100)]
+    assert windows[0].mean == pytest.approx(49.5)
+    assert windows[0].quantiles == pytest.approx([4.95, 24.75, 49.5, 74.25, 94.05])
+    assert windows[1].above == 1.0
+    assert windows[1].verdict == "moved up"
+    assert windows[1].level == pytest.approx(windows[0].level / 4)
+    rest = monitor.close()
+    assert rest is not None
+    assert (rest.first, rest.last, rest.normal) == (200, 249, 50)
+    assert monitor.close() is None
+    assert "median is 49.5, it was 24.5 (parts 1 to 100, p = " in monitor.sentence()
+
+
+def test_where_there_are_too_few_it_says_so() -> None:
+    monitor, windows = run(Threshold(9.0, 1.0, 5, [1.0, 2.0, 3.0, 4.0, 9.0]), np.ones(300))
+    assert {window.verdict for window in windows} == {"cannot tell"}
+    assert f"knows 4 held-out normal scores, and {FEWEST} are the fewest" in monitor.sentence()
+    threshold = held_out(np.random.default_rng(0))
+    monitor, _ = run(threshold, np.full(FEWEST - 1, 1.0))
+    assert f"cannot be told: 0 parts were called normal, {FEWEST} are the fewest" in monitor.sentence()
+    assert monitor.close() is not None
+    assert f"cannot be told: {FEWEST - 1} parts were called normal" in monitor.sentence()
+    old = DriftMonitor(Threshold(9.0, 1.0, 200))
+    assert "knows 0 held-out normal scores" in old.sentence()
+
+
+def test_scores_that_are_all_the_same() -> None:
+    monitor, windows = run(Threshold(4.0, 1.0, 40, [3.0] * 40), np.full(200, 3.0))
+    assert [window.verdict for window in windows] == ["steady", "steady"]
+    assert monitor.sentence() == ""
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """On 80 images, of which 24 are held out."""
+    folder = tmp_path_factory.mktemp("drift")
+    write_tiny_data(folder / "data", train=40, good=1, bad=1)
+    told = ["--config", str(tiny_config), "--data.root", str(folder / "data"), "--data.val_share", "0.3"]
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["fit", *told, "--trainer.max_epochs", "1"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def predicted(trained: Path, photos: Path, output: Path, *more: str) -> dict[str, Any]:
+    checkpoint = trained / "runs/tiny/version_0/checkpoints/best.ckpt"
+    told = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(photos), "--output", str(output)]
+    quick = ["--writer.masks", "false", "--writer.overlays", "false", "--writer.report", "false"]
+    assert main(["predict", *told, *quick, "--writer.drift", "true", *more]) == 0
+    return json.loads((output / "drift.json").read_text())
+
+
+def test_predict_says_that_the_light_has_changed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = read_checkpoint(str(trained / "runs/tiny/version_0/checkpoints/best.ckpt"))
+    assert len(checkpoint["thresholds"]["pooled"]["normal"]) == 24
+    same, dark = tmp_path / "same", tmp_path / "dark"
+    for path in sorted((trained / "data").glob("*/train/good/*.png")):
+        for folder, factor in ((same, 1.0), (dark, 0.75)):
+            to = folder / path.parts[-4] / path.name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            ImageEnhance.Brightness(Image.open(path)).enhance(factor).save(to)
+    told = predicted(trained, same, tmp_path / "out", "--threshold", "1e9")
+    (compared,) = told["compared"]
+    assert compared["verdict"] == "steady"
+    assert compared["parts"] == 80
+    assert "have moved" not in capsys.readouterr().out
+    told = predicted(trained, dark, tmp_path / "out", "--overwrite", "--threshold", "1e9")
+    assert told["compared"][0]["verdict"].startswith("moved")
+    assert "Scores of normal parts have moved" in capsys.readouterr().out
+    told = predicted(trained, dark, tmp_path / "each", "--threshold_by", "category", "--threshold", "1e9")
+    assert [one["category"] for one in told["compared"]] == ["across", "down"]
+    # Without it an earlier run's is not left to be taken for this one's.
+    checkpoint_path = str(trained / "runs/tiny/version_0/checkpoints/best.ckpt")
+    again = ["--data.predict_path", str(same), "--output", str(tmp_path / "out"), "--overwrite"]
+    assert main(["predict", "--ckpt_path", checkpoint_path, *again]) == 0
+    assert not (tmp_path / "out/drift.json").exists()
+
+
+def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
+    predictor = Coloured()
+    predictor.threshold = Threshold(100.0, 1.0, 30, [float(i) for i in range(30)])
+    with TestClient(build_app(predictor, Limits())) as client:
+        assert client.get("/v1/drift").json()["verdict"] == "cannot tell"
+        for i in range(WINDOW):
+            client.post("/v1/predict", content=photo(200 if i % 20 == 0 else i % 13))
+        for i in range(2 * WINDOW):
+            client.post("/v1/predict", content=photo(60 + i % 30))
+        told = client.get("/v1/drift").json()
+    assert told["verdict"] == "moved up" or told["verdict"] == "moved down"
+    assert told["windows"] == 2
+    assert told["last"]["verdict"] == "moved up"
+    assert "Scores of normal parts have moved" in told["sentence"]
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert sum("drift" in line for line in lines) >= 1
