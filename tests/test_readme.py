@@ -11,7 +11,7 @@ from sivt_lightning.cli import main
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)).replace("\\\n", " ")
-VERBS = "fit|test|predict|demo-data|compare|experiment|benchmark"
+VERBS = "fit|test|predict|demo-data|compare|experiment|benchmark|export|serve"
 COMMANDS = re.findall(rf"^.*?\bsivt(?:_lightning)? ((?:{VERBS})\b.*)$", SHELL, re.M)
 
 
@@ -32,7 +32,7 @@ def test_every_option_of_a_command_exists(capsys: pytest.CaptureFixture[str]) ->
 
 def test_every_setting_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
     known = help_of("fit", capsys)
-    settings = set(re.findall(r"\b(?:model|data|trainer|threshold|panel|synthetic)\.[a-z_]+", README))
+    settings = set(re.findall(r"\b(?:model|data|trainer|threshold|panel|synthetic)\.(?!xml)[a-z_]+", README))
     assert len(settings) > 15
     assert {setting for setting in settings if f"--{setting}" not in known} == set()
 
