@@ -34,12 +34,12 @@ class Predictor:
         found.score, found.is_anomalous, found.anomaly_map, found.regions
 
     Args:
-        path: checkpoint; it is read as data, nothing in it is run.
+        path: a checkpoint, or a .onnx or .xml file of `sivt export`; it is read as data, nothing in it is run.
         device: where torch computes, such as "cpu" or "cuda:1"; by default the GPU, where there is one.
         threshold: score above which an image is anomalous, instead of what training found.
         category: takes the threshold of this category instead of that of all.
-        precision: "32-true", "bf16-mixed" or, on a GPU, "16-mixed"; by default that of the training, which the
-            thresholds were found in.
+        precision: of a checkpoint: "32-true", "bf16-mixed" or, on a GPU, "16-mixed"; by default that of the training,
+            which the thresholds were found in.
         batch_size: images of a list that are computed together.
 
     Raises SIVTError, a ValueError whose message says what is wrong and what to do.

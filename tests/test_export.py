@@ -180,6 +180,8 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_settings_that_a_file_has_not_are_refused(folder: Path) -> None:
     with pytest.raises(SIVTError, match="there is no such file"):
         Predictor(folder / "none.onnx")
+    with pytest.raises(SIVTError, match=r"for torch\.export\.load"):
+        Predictor(folder / "fp32.pt2")
     for name in ("fp32.onnx", "fp32.xml"):
         with pytest.raises(SIVTError, match="was exported in fp32"):
             Predictor(folder / name, precision="bf16-mixed")
