@@ -195,8 +195,13 @@ def test_wrong_local_weights_are_named(tmp_path: Path) -> None:
 
 
 class Hostile:
+    """Touches the file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
     def __reduce__(self) -> tuple:
-        return (Path("/tmp/sivt_was_here").touch, ())
+        return (self.file.touch, ())
 
 
 def test_unreadable_weights(tmp_path: Path) -> None:
@@ -204,7 +209,7 @@ def test_unreadable_weights(tmp_path: Path) -> None:
     (tmp_path / "damaged.safetensors").write_bytes(b"\x00" * 100)
     (tmp_path / "text.txt").write_text("weights")
     torch.save({"state_dict": {"a": 1}}, tmp_path / "numbers.pth")
-    torch.save({"conv1.weight": Hostile()}, tmp_path / "hostile.pth")
+    torch.save({"conv1.weight": Hostile(tmp_path / "was_here")}, tmp_path / "hostile.pth")
     for name, message in {
         "absent.pth": "no such file",
         "damaged.safetensors": "damaged",
@@ -214,7 +219,9 @@ def test_unreadable_weights(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(SIVTError, match=message):
             load_weights(backbone, str(tmp_path / name), seed=0)
-    assert not Path("/tmp/sivt_was_here").exists()
+    assert not (tmp_path / "was_here").exists()
+    torch.load(tmp_path / "hostile.pth", weights_only=False)
+    assert (tmp_path / "was_here").exists()  # it is hostile indeed
 
 
 def test_imagenet_weights_out_of_reach_name_the_two_other_ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_fsdp_without_a_gpu_is_one_sentence(tiny_config: Path, capsys: pytest.Ca
     assert "fsdp" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_all_processes_at_the_same_step(tiny_config: Path) -> None:
+def test_ctrl_c_to_one_process_stops_them_all(tiny_config: Path) -> None:
     training = Forked("fit", "--config", str(tiny_config), "--trainer.max_epochs", "1000", *TWO)
     # Only the first process of a terminal is told here: it has to bring the other along.
     for line in training.stdout:
