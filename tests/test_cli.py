@@ -219,7 +219,7 @@ def write_bad_checkpoints() -> None:
         (["predict", "--ckpt_path", "hostile.ckpt"], "not loaded"),
         (["predict", "--ckpt_path", "text.ckpt"], "not loaded"),
         (["predict", "--ckpt_path", "GOOD"], "data.predict_path"),
-        (["predict", "--ckpt_path", "GOOD", "--data.predict_path", "nowhere"], "Set data.predict_path to a folder of images"),
+        (["predict", "--ckpt_path", "GOOD", "--data.predict_path", "nowhere"], "to a folder of images or to one image"),
         (["predict", "--ckpt_path", "GOOD", "--data.predict_path", ""], "No images to predict"),
         (["predict", "--ckpt_path", "GOOD", "--data.predict_path", "x" * 300], "File name too long. Name another."),
         (["test", "--ckpt_path", "GOOD", "--data.root", "nowhere"], "nowhere does not exist. Set data.root"),
