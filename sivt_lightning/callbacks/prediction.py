@@ -300,7 +300,8 @@ class PredictionWriter(Callback):
         if self.doubt:
             print(self.doubt)
         folders = [f"{kind}s" for kind in ("mask", "overlay", "map") if kind in self.kinds]
-        print("Written:", *(self.folder / name for name in (TABLE, *folders)))
+        drift = [DRIFT] if self.drift else []
+        print("Written:", *(self.folder / name for name in (TABLE, *folders, *drift)))
         if self.report:
             print(f"Look at: {self.folder / REPORT}")
 

@@ -15,6 +15,7 @@ from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.export import graph
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.runtimes import restore_detector
 from sivt_lightning.sidecar import SideCar, sha256_of, side_car_path
@@ -96,8 +97,6 @@ def write_model(
 
 
 def _write(made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path) -> None:
-    from sivt_lightning.export import graph
-
     if kind == "torch":
         graph.save_torch(detector, precision, made)
         return
@@ -116,7 +115,8 @@ def _require_packages(kind: Format, precision: Precision) -> None:
     needed = [*PACKAGES[kind], *(["nncf"] if (kind, precision) == ("openvino", "int8") else [])]
     for name in needed:
         try:
-            importlib.import_module(name)
+            with graph.quiet():
+                importlib.import_module(name)
         except ImportError as error:
             raise SIVTError(
                 f"format {kind} needs the package {name}: pip install 'sivt-lightning[{kind}]' brings it."

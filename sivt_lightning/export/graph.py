@@ -49,7 +49,7 @@ def save_torch(detector: Detector, precision: str, path: Path) -> None:
 
 def save_onnx(detector: Detector, path: Path) -> None:
     """In fp32, all in one file."""
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             traced(detector, "fp32"),
             dynamo=True,
@@ -75,7 +75,7 @@ def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], pa
             image = next(self.images, None)
             return None if image is None else {"images": image}
 
-    with _quiet():
+    with quiet():
         quantize_static(
             str(source),
             str(path),
@@ -99,7 +99,7 @@ def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]]
     import nncf
     import openvino
 
-    with _quiet():
+    with quiet():
         model = openvino.convert_model(source)
         images = list(_single_images(batches))
         kept = {node.get_type_name() for node in model.get_ops()} - {"MatMul", "Constant", "Parameter", "Result"}
@@ -118,9 +118,11 @@ def _single_images(batches: Sequence[Float[Tensor, "_ 3 S S"]]) -> Iterator[np.n
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters tell their own progress and news."""
-    loggers = [logging.getLogger(name) for name in ("nncf", "onnxscript", "torch.onnx", "root")]
+    loggers = [
+        logging.getLogger(name) for name in ("nncf", "onnxscript", "torch.onnx", "torch.utils.cpp_extension", "root")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
