@@ -1,5 +1,6 @@
 """A tiny data set in MVTec layout, and a configuration that trains on it in a second."""
 
+import contextlib
 import csv
 import os
 from pathlib import Path
@@ -81,3 +82,14 @@ def tiny_config(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(TINY.replace("ROOT", str(tiny_data)))
     return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a training of one epoch."""
+    from sivt_lightning.cli import main  # here, for pytest has to add its checks of shapes to the package first
+
+    folder = tmp_path_factory.mktemp("trained")
+    with contextlib.chdir(folder):
+        assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
+    return folder / "runs/tiny/version_0/checkpoints/best.ckpt"

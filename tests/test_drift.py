@@ -1,7 +1,7 @@
 """Drift: rarely a false alarm, no alarm for defects, an alarm where the scores of normal parts have moved."""
 
+import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,8 @@ def trained(tiny_data: Path, tiny_config: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("drift")
     write_tiny_data(folder / "data", train=40, good=1, bad=1)
     told = ["--config", str(tiny_config), "--data.root", str(folder / "data"), "--data.val_share", "0.3"]
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         assert main(["fit", *told, "--trainer.max_epochs", "1"]) == 0
-    finally:
-        os.chdir(before)
     return folder
 
 

@@ -18,17 +18,6 @@ from sivt_lightning.prediction import Region, find_regions
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
-    finally:
-        os.chdir(before)
-    return folder / "runs/tiny/version_0/checkpoints/best.ckpt"
-
-
-@pytest.fixture(scope="module")
 def predictor(checkpoint: Path) -> Predictor:
     return Predictor(checkpoint, device="cpu")
 

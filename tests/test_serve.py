@@ -80,17 +80,6 @@ def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None
     return TestClient(build_app(predictor, limits, token))
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, before = tmp_path_factory.mktemp("served"), Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
-    finally:
-        os.chdir(before)
-    return folder / "runs/tiny/version_0/checkpoints/best.ckpt"
-
-
 def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> None:
     predictor = Predictor(checkpoint, device="cpu")
     with client_of(predictor) as client:

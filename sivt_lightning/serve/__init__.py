@@ -66,9 +66,10 @@ def serve(args: Sequence[str]) -> int:
 async def run(server: Any, place: socket.socket) -> None:
     """Serves until SIGINT or SIGTERM, which ends in good order and not, as uvicorn has it, by the signal."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
-    server.capture_signals = _nothing
+    with contextlib.suppress(NotImplementedError):  # on Windows, where it ends in uvicorn's way
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.handle_exit, number, None)
+        server.capture_signals = _nothing
     await server.serve(sockets=[place])
 
 
