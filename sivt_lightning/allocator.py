@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
 DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65_536
 
 
@@ -19,6 +19,18 @@ def keep_freed_memory(keep: bool = True) -> bool:
         return False
     done = mallopt(M_MMAP_MAX, 0 if keep else DEFAULT_MMAP_MAX)
     return bool(done and mallopt(M_TRIM_THRESHOLD, -1 if keep else DEFAULT_TRIM_THRESHOLD))
+
+
+def share_heap() -> bool:
+    """Have all threads to come use one heap, whose freed memory is kept; says whether that could be set.
+
+    By default glibc gives threads heaps of their own, which it returns to the system whatever else was asked for. To
+    be called before the threads that compute are started, and so before a model is loaded.
+    """
+    try:
+        return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))
+    except (AttributeError, TypeError):
+        return False
 
 
 def give_back_freed_memory() -> None:

@@ -280,6 +280,50 @@ def test_told_to_end_it_finishes_what_it_took(number: int, checkpoint: Path, tin
         httpx.get(f"{url}/health")
 
 
+def served(checkpoint: Path) -> tuple[Forked, tuple[str, int]]:
+    process = Forked("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu")
+    place = process.stdout.readline().split("http://")[1].split(". Ctrl-C")[0]
+    host, port = place.split(":")
+    httpx.get(f"http://{place}/ready").raise_for_status()
+    return process, (host, int(port))
+
+
+def test_an_upload_that_never_ends_does_not_hold_up_the_end(checkpoint: Path) -> None:
+    process, address = served(checkpoint)
+    with socket.create_connection(address) as line:
+        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        time.sleep(0.5)
+        os.kill(process.pid, signal.SIGTERM)
+        done = process.wait(15)  # an upload may take 30 s otherwise
+        assert line.recv(100).startswith(b"HTTP/1.1 503")
+    assert done.returncode == 0
+    assert "every request that was taken has been answered" in done.stdout
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: Path) -> None:
+    process, address = served(checkpoint)
+    content = (tiny_data / "across/test/square/000.png").read_bytes()
+    lines = [socket.create_connection(address) for _ in range(60)]
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    for line in lines:
+        line.sendall(head + content)
+    time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.02)  # or the system would make one of them
+    os.kill(process.pid, signal.SIGINT)
+    done = process.wait(15)
+    answers = [line.recv(12) for line in lines]
+    for line in lines:
+        line.close()
+    assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""}  # or the connection was not yet looked at
+    assert "Traceback" not in done.stderr
+    assert all(json.loads(line)["time"] for line in done.stderr.splitlines())
+    if done.returncode == 0:  # it was done before the second one came
+        assert "every request that was taken has been answered" in done.stdout
+    else:
+        assert "Ended at once" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sivt_lightning.allocator import share_heap
 from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.predictor import Predictor
@@ -46,9 +48,11 @@ def serve(args: Sequence[str]) -> int:
         import uvicorn
 
         from sivt_lightning.serve.app import Limits, build_app
+        from sivt_lightning.serve.log import JSONLines
     except ImportError as error:
         raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
     place = listening(settings.host, settings.port)
+    share_heap()
     with place:
         predictor = Predictor(settings.model, settings.device, settings.threshold, settings.category)
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch)
@@ -58,17 +62,32 @@ def serve(args: Sequence[str]) -> int:
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
         )
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False)
-        asyncio.run(run(uvicorn.Server(config), place))
+        server = uvicorn.Server(config)
+        log = logging.getLogger("uvicorn.error")
+        log.handlers, log.propagate = [JSONLines(logging.WARNING)], False
+        log.addFilter(lambda _: not server.force_exit)  # which leaves many things undone, and uvicorn tells each
+        asyncio.run(run(server, place, app.state.service.end))
+    if server.force_exit:
+        print("Ended at once; requests that were waiting have no verdict.")
+        return 1
     print("Ended; every request that was taken has been answered.")
     return 0
 
 
-async def run(server: Any, place: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM, which ends in good order and not, as uvicorn has it, by the signal."""
+async def run(server: Any, place: socket.socket, end: Callable[[], None]) -> None:
+    """Serves until SIGINT or SIGTERM, which ends in good order and not, as uvicorn has it, by the signal.
+
+    A second SIGINT ends at once.
+    """
     loop = asyncio.get_running_loop()
+
+    def told(number: int) -> None:
+        server.handle_exit(number, None)
+        end()
+
     with contextlib.suppress(NotImplementedError):  # on Windows, where it ends in uvicorn's way
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.handle_exit, number, None)
+            loop.add_signal_handler(number, told, number)
         server.capture_signals = _nothing
     await server.serve(sockets=[place])
 

@@ -120,6 +120,11 @@ class Refusal(Exception):
         self.status, self.sentence, self.headers = status, sentence, headers
 
 
+def ending() -> Refusal:
+    """What is said once the server has been told to end."""
+    return Refusal(503, "The server is shutting down. Ask another, or later.", **{"Retry-After": "5"})
+
+
 class Service:
     """The model with all that stands between it and a request."""
 
@@ -127,6 +132,7 @@ class Service:
         self.predictor, self.limits = predictor, limits
         self.taken = 0
         self.ready = False
+        self.uploads = set[asyncio.Timeout]()
         self.drift = DriftMonitor(predictor.threshold)
 
     @asynccontextmanager
@@ -138,12 +144,20 @@ class Service:
         self.predictor.model(torch.zeros(1, 3, size, size))  # the first call of a model takes longer than others
         self.ready = True
         yield
-        self.ready = False
         await self.batcher.close()
         self.decoders.shutdown()
 
+    def end(self) -> None:
+        """Takes nothing more; an upload that is under way is given up, for it may never end."""
+        self.ready = False
+        for upload in self.uploads:
+            if not upload.expired():
+                upload.reschedule(asyncio.get_running_loop().time())
+
     async def verdict(self, request: Request, with_map: bool) -> Verdict:
         """Raises Refusal."""
+        if not self.ready:
+            raise ending()
         if self.taken >= self.limits.requests:
             raise Refusal(503, "The server has all the requests that it can take. Try again.", **{"Retry-After": "1"})
         self.taken += 1
@@ -168,15 +182,20 @@ class Service:
             raise too_large
         content = bytearray()
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with asyncio.timeout(self.limits.seconds) as upload:
+                self.uploads.add(upload)
                 async for part in request.stream():
                     content += part
                     if len(content) > limit:
                         raise too_large
         except TimeoutError:
+            if not self.ready:
+                raise ending() from None
             raise Refusal(408, f"The upload took longer than {self.limits.seconds:g} s. Send it again.") from None
         except ClientDisconnect:
             raise Refusal(400, "The upload was broken off. Send it again.") from None
+        finally:
+            self.uploads.discard(upload)
         request.scope["told"]["bytes"] = len(content)
         return bytes(content)
 
@@ -225,6 +244,7 @@ def build_app(predictor: Predictor, limits: Limits, token: str | None = None) ->
     # No pages of documentation: they would load scripts from the internet.
     app = FastAPI(title="SIVT", version="1", docs_url=None, redoc_url=None, lifespan=service.running)
     app.add_middleware(RequestLog)
+    app.state.service = service
     _answer_in_sentences(app)
 
     @app.get("/health")
@@ -236,7 +256,7 @@ def build_app(predictor: Predictor, limits: Limits, token: str | None = None) ->
     async def ready() -> Health:
         """Whether it takes requests."""
         if not service.ready:
-            raise Refusal(503, "The server is shutting down.")
+            raise ending()
         return Health(status="ready")
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}

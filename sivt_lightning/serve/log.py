@@ -1,12 +1,29 @@
 """A line of JSON for each request."""
 
+import asyncio
 import json
+import logging
 import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+async def answer(send: Send, status: int, sentence: str) -> None:
+    """As the application has it, for what did not come so far."""
+    body = json.dumps({"error": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class JSONLines(logging.Handler):
+    """What the server itself has to say, in lines of the same kind."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _write({"level": record.levelname.lower(), "message": self.format(record)})
 
 
 class RequestLog:
@@ -33,19 +50,24 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, noted)
+        except asyncio.CancelledError:  # the server is ended at once
+            if status == 0:
+                await answer(noted, 503, "The server has been stopped.")
         except Exception as error:
             told["failure"] = f"{type(error).__name__}: {error}"
             if status == 0:
-                body = json.dumps({"error": "The model failed on this image; the server's log says how."}).encode()
-                headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-                await noted({"type": "http.response.start", "status": 500, "headers": headers})
-                await noted({"type": "http.response.body", "body": body})
+                await answer(noted, 500, "The model failed on this image; the server's log says how.")
         finally:
             line = {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
                 "ms": round(1e3 * (time.perf_counter() - start), 1),
             }
-            print(json.dumps(line | told), file=sys.stderr, flush=True)  # one write: lines never mix
+            _write(line | told)
+
+
+def _write(line: dict[str, Any]) -> None:
+    told = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | line
+    sys.stderr.write(json.dumps(told) + "\n")  # in one piece: lines never mix
+    sys.stderr.flush()
