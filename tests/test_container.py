@@ -37,7 +37,7 @@ def test_it_starts_a_server_that_asks_for_a_token(
     monkeypatch.delenv("SIVT_TOKEN", raising=False)
     assert main(told) == 1
     assert "a token is needed" in capsys.readouterr().err
-    monkeypatch.setenv("SIVT_TOKEN", "secret")
+    monkeypatch.setenv("SIVT_TOKEN", "a-secret-of-the-line")
     assert main(told) == 1
     assert "/model/model.xml: there is no such file" in capsys.readouterr().err
 

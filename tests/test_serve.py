@@ -362,7 +362,7 @@ def test_a_port_that_is_taken(checkpoint: Path, capsys: pytest.CaptureFixture[st
 def test_an_empty_token_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     assert find_token(str(tmp_path / "token")) == TOKEN
-    for wrong in ("", " \n", "two words", "schlüssel"):
+    for wrong in ("", " \n", "two words of a secret", "schlüssel-der-linie", "short"):
         monkeypatch.setenv("SIVT_TOKEN", wrong)
         with pytest.raises(SIVTError, match="SIVT_TOKEN holds no token"):
             find_token(None)

@@ -17,6 +17,7 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.predictor import Predictor
 
 TOKEN = "SIVT_TOKEN"
+SHORTEST = 16  # letters of a token: fewer can be guessed
 
 
 def serve(args: Sequence[str]) -> int:
@@ -61,7 +62,7 @@ def serve(args: Sequence[str]) -> int:
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, http="h11")
         server = uvicorn.Server(config)
         log = logging.getLogger("uvicorn.error")
         log.handlers, log.propagate = [JSONLines(logging.WARNING)], False
@@ -136,6 +137,6 @@ def find_token(path: str | None) -> str | None:
         except (OSError, ValueError) as error:
             raise SIVTError(f"{place} cannot be read. Give a text file that holds the token.") from error
     token = token.strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise SIVTError(f"{place} holds no token: put one word of ASCII letters and digits into it.")
+    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+        raise SIVTError(f"{place} holds no token: put one word of {SHORTEST} or more ASCII letters and digits into it.")
     return token
