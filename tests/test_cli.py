@@ -238,7 +238,7 @@ def write_bad_checkpoints() -> None:
         (["predict", "--ckpt_path", "GOOD", "--data.predict_path", ".", "--model.smoothing_sigma", "1"], "thresholds"),
         (["test", "--ckpt_path", "GOOD", "--model.width", "32"], "another shape"),
         (["fit", "--config", "TINY", "--trainer.precision", "64-true"], "choose one of"),
-        (["fit", "--config", "TINY", "--trainer.accelerator", "abacus"], "Available names are: auto, cpu"),
+        (["fit", "--config", "TINY", "--trainer.accelerator", "abacus"], "You selected an invalid accelerator name"),
         (["fit", "--config", "TINY", "--model.patch_size", "0"], "choose one of [1, 2, 4]"),
         (["fit", "--config", "TINY", "--model.mlp_ratio", "-1"], "choose a positive ratio"),
         (["fit", "--config", "CKPT_IN_CONFIG"], "give it as --ckpt_path"),
