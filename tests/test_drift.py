@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from conftest import write_tiny_data
 from fastapi.testclient import TestClient
 from PIL import Image, ImageEnhance
+from scipy.stats import mannwhitneyu
 from test_serve import Coloured, photo
 
 from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.cli import main
-from sivt_lightning.drift import ALARMS, FEWEST, WINDOW, DriftMonitor, Window
+from sivt_lightning.drift import ALARMS, FEWEST, WINDOW, DriftMonitor, Window, level_of
+from sivt_lightning.errors import SIVTError
 from sivt_lightning.serve.app import Limits, build_app
 from sivt_lightning.thresholds import Threshold, threshold_of
 
@@ -32,14 +35,31 @@ def run(threshold: Threshold, scores: np.ndarray) -> tuple[DriftMonitor, list[Wi
 
 @pytest.mark.parametrize("images", [25, 90, 400])
 def test_false_alarms_are_as_rare_as_it_says(images: int) -> None:
-    """Of 300 lines with 15 windows and more, each compared with a calibration of its own."""
+    """Of 150 lines with 15 windows and more, each compared with a calibration of its own."""
     generator = np.random.default_rng(0)
     alarms = 0
-    for _ in range(300):
+    for _ in range(150):
         monitor, windows = run(held_out(generator, images), generator.gamma(4, 5, 23 * WINDOW))
         assert len(windows) >= 15
         alarms += monitor.moved is not None
-    assert alarms <= 300 * ALARMS + 4  # three deviations of the count
+    assert alarms <= 150 * ALARMS + 4  # three deviations of the count
+
+
+def test_false_alarms_stay_rare_over_a_thousand_windows() -> None:
+    """Of 200 lines; all windows of one at once, for the monitor would take a minute."""
+    generator = np.random.default_rng(0)
+    levels = np.array([level_of(number) for number in range(1, 1001)])
+    alarms = 0
+    for _ in range(200):
+        threshold = held_out(generator)
+        held = DriftMonitor(threshold).held
+        normal = generator.gamma(4, 5, 130 * WINDOW * 10)
+        parts = normal[normal <= threshold.image][: 1000 * WINDOW].reshape(1000, WINDOW)
+        p = mannwhitneyu(parts, held[None], axis=1, method="asymptotic").pvalue
+        _, windows = run(threshold, parts[:2].ravel())
+        assert [window.p for window in windows] == pytest.approx(p[:2])
+        alarms += bool((p <= levels).any())
+    assert alarms <= 200 * ALARMS + 4
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(10, "moved up"), (-10, "moved down")])
@@ -78,13 +98,17 @@ def test_windows_say_what_was_in_them() -> None:
     assert rest is not None
     assert (rest.first, rest.last, rest.normal) == (200, 249, 50)
     assert monitor.close() is None
-    assert "median is 49.5, it was 24.5 (parts 1 to 100, p = " in monitor.sentence()
+    assert "median is 49.5, it was 24.5 (from part 1 to 100, p = " in monitor.sentence()
+    names = [f"{i:03}.png" for i in range(250)]
+    assert "(from 000.png to 099.png, p = " in monitor.sentence(names)
+    names[99] = "\udcff\x1b.png"  # no UTF-8, and a terminal's command
+    assert "(from 000.png to ??.png, p = " in monitor.sentence(names)
 
 
 def test_where_there_are_too_few_it_says_so() -> None:
     monitor, windows = run(Threshold(9.0, 1.0, 5, [1.0, 2.0, 3.0, 4.0, 9.0]), np.ones(300))
     assert {window.verdict for window in windows} == {"cannot tell"}
-    assert f"knows 4 held-out normal scores, and {FEWEST} are the fewest" in monitor.sentence()
+    assert f"knows 4 held-out normal scores below the threshold, and {FEWEST} are the fewest" in monitor.sentence()
     threshold = held_out(np.random.default_rng(0))
     monitor, _ = run(threshold, np.full(FEWEST - 1, 1.0))
     assert f"cannot be told: 0 parts were called normal, {FEWEST} are the fewest" in monitor.sentence()
@@ -92,6 +116,53 @@ def test_where_there_are_too_few_it_says_so() -> None:
     assert f"cannot be told: {FEWEST - 1} parts were called normal" in monitor.sentence()
     old = DriftMonitor(Threshold(9.0, 1.0, 200))
     assert "knows 0 held-out normal scores" in old.sentence()
+
+
+def test_parts_above_the_threshold_are_never_called_steady() -> None:
+    """A camera that was knocked: nothing is left to compare, so it cannot tell, until parts are normal again."""
+    generator = np.random.default_rng(3)
+    threshold = held_out(generator)
+    good = generator.gamma(4, 5, 1200)
+    good = good[good <= threshold.image][:1000]
+    monitor, _ = run(threshold, good[:500])
+    assert (monitor.verdict, monitor.sentence()) == ("steady", "")
+    found = [monitor.add(1000.0, True) for _ in range(5 * WINDOW)]
+    blind = [window for window in found if window is not None]
+    assert [(window.normal, window.anomalous, window.verdict) for window in blind] == [(0, WINDOW, "cannot tell")] * 5
+    assert (blind[0].mean, blind[0].quantiles, blind[0].p) == (None, None, None)
+    assert monitor.verdict == "cannot tell"
+    assert "most parts (100 of 100, from part 901 to 1000) are above the threshold" in monitor.sentence()
+    assert monitor.defects == 5 * WINDOW
+    for score in good[500:]:
+        monitor.add(float(score), False)
+    assert (monitor.verdict, monitor.sentence()) == ("steady", "")
+
+
+def test_what_little_is_below_the_threshold_does_not_make_it_steady() -> None:
+    """Where 60 of 100 parts are above it, the others may look as they did."""
+    generator = np.random.default_rng(4)
+    threshold = held_out(generator)
+    scores = generator.gamma(4, 5, 600)
+    scores[generator.random(600) < 0.6] += 1000
+    monitor, windows = run(threshold, scores)
+    assert {window.verdict for window in windows} == {"cannot tell"}
+    assert all(window.p is not None and window.normal >= FEWEST for window in windows)
+    assert "are above the threshold" in monitor.sentence()
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_refused(score: float) -> None:
+    monitor = DriftMonitor(held_out(np.random.default_rng(0)))
+    with pytest.raises(SIVTError, match="leave out images without a result"):
+        monitor.add(score, False)
+    assert monitor.parts == 0
+
+
+def test_the_expected_share_of_anomalous_parts() -> None:
+    """The highest of n good scores is exceeded by one in n + 1."""
+    scores = np.arange(90.0)
+    assert DriftMonitor(threshold_of(scores, scores, 0.99)).calibration()["anomalous_share"] == pytest.approx(1 / 91)
+    assert DriftMonitor(threshold_of(scores, scores, 0.9)).calibration()["anomalous_share"] == pytest.approx(9 / 91)
 
 
 def test_scores_that_are_all_the_same() -> None:
@@ -132,12 +203,26 @@ def test_predict_says_that_the_light_has_changed(
             ImageEnhance.Brightness(Image.open(path)).enhance(factor).save(to)
     told = predicted(trained, same, tmp_path / "out", "--threshold", "1e9")
     (compared,) = told["compared"]
+    assert told.keys() == {"test", "window", "compared"}
+    assert compared.keys() == {"category", "calibration", "parts", "anomalous", "verdict", "windows"}
     assert compared["verdict"] == "steady"
-    assert compared["parts"] == 80
+    assert (compared["parts"], compared["anomalous"]) == (80, 0)
+    (window,) = compared["windows"]
+    assert window.keys() == {field.name for field in fields(Window)} | {"verdict", "first_path", "last_path"}
+    assert (window["first_path"], window["last_path"]) == ("across/000.png", "down/039.png")
     assert "have moved" not in capsys.readouterr().out
+    # Half of it is done already: the same, to the letter.
+    whole = (tmp_path / "out/drift.json").read_text()
+    rows = (tmp_path / "out/predictions.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "out/predictions.csv").write_text("".join(rows[:41]))
+    predicted(trained, same, tmp_path / "out", "--resume", "--threshold", "1e9")
+    assert "40 of 80 images are done already" in capsys.readouterr().out
+    assert (tmp_path / "out/drift.json").read_text() == whole
     told = predicted(trained, dark, tmp_path / "out", "--overwrite", "--threshold", "1e9")
     assert told["compared"][0]["verdict"].startswith("moved")
-    assert "Scores of normal parts have moved" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Scores of normal parts have moved" in said
+    assert "(from across/000.png to down/039.png, p = " in said
     told = predicted(trained, dark, tmp_path / "each", "--threshold_by", "category", "--threshold", "1e9")
     assert [one["category"] for one in told["compared"]] == ["across", "down"]
     # Without it an earlier run's is not left to be taken for this one's.
@@ -163,3 +248,16 @@ def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
     assert "Scores of normal parts have moved" in told["sentence"]
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert sum("drift" in line for line in lines) >= 1
+
+
+def test_the_server_says_that_most_parts_are_above_the_threshold(capfd: pytest.CaptureFixture[str]) -> None:
+    predictor = Coloured()
+    predictor.threshold = Threshold(100.0, 1.0, 30, [float(i) for i in range(30)])
+    with TestClient(build_app(predictor, Limits())) as client:
+        for _ in range(WINDOW):
+            client.post("/v1/predict", content=photo(200))
+        told = client.get("/v1/drift").json()
+    assert told["verdict"] == "cannot tell"
+    assert (told["last"]["normal"], told["last"]["mean"]) == (0, None)
+    (line,) = (found for line in capfd.readouterr().err.splitlines() if "drift" in (found := json.loads(line)))
+    assert "most parts (100 of 100, from part 1 to 100) are above the threshold" in line["drift"]

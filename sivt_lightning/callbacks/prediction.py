@@ -256,16 +256,21 @@ class PredictionWriter(Callback):
         """What to say of it: each category's images, in their order, against its calibration."""
         monitors: dict[str | None, DriftMonitor] = {}
         windows: dict[str | None, list[Window]] = {}
+        paths: dict[str | None, list[str]] = {}
         for index, row in sorted(rows.items()):
             name = self.categories[index]
             monitor = monitors.setdefault(name, DriftMonitor(self.thresholds[index]))
-            full = monitor.add(float(row["score"]), row["is_anomalous"] == "true") if row["score"] else None
-            windows.setdefault(name, []).extend([] if full is None else [full])
+            windows.setdefault(name, [])
+            paths.setdefault(name, [])
+            if row["score"]:  # an image without a result is no part
+                paths[name].append(row["path"])
+                full = monitor.add(float(row["score"]), row["is_anomalous"] == "true")
+                windows[name].extend([] if full is None else [full])
         for name, monitor in monitors.items():
             rest = monitor.close()
             windows[name].extend([] if rest is None else [rest])
-        write_whole(self.folder / DRIFT, drift_report(monitors, windows))
-        told = {name: monitor.sentence() for name, monitor in monitors.items()}
+        write_whole(self.folder / DRIFT, drift_report(monitors, windows, paths))
+        told = {name: monitor.sentence(paths[name]) for name, monitor in monitors.items()}
         return "\n".join(text if name is None else f"{name}: {text}" for name, text in told.items() if text)
 
     def _thresholds(self, thresholds: Thresholds) -> list[Threshold]:

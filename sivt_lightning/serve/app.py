@@ -167,7 +167,8 @@ class Service:
             image = await loop.run_in_executor(self.decoders, self._prepare, content)
             found, batch_size = await self.batcher.answer(image)
             told: dict[str, Any] = {"score": found.score, "anomalous": found.is_anomalous, "batch": batch_size}
-            if self.drift.add(found.score, found.is_anomalous) is not None and self.drift.moved is self.drift.last:
+            window = self.drift.add(found.score, found.is_anomalous)
+            if window is not None and (window is self.drift.moved or (window.blind and self.drift.moved is None)):
                 told["drift"] = self.drift.sentence()
             request.scope["told"] |= told
             return await loop.run_in_executor(self.decoders, described, found, with_map)
