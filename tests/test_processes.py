@@ -104,7 +104,7 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
         torch.testing.assert_close(value, checkpoints[1]["state_dict"][name], rtol=1e-2, atol=1e-3, msg=name)
 
     best = ["--ckpt_path", str(one / "checkpoints" / "best.ckpt")]
-    predict = ["predict", *best, "--data.predict_path", str(root / "down" / "test")]
+    predict = ["predict", *best, "--data.predict_path", str(root / "down" / "test"), "--writer.drift", "true"]
     run("test", *best, *TWO, "--output", "two")
     run(*predict, *TWO, "--output", "two")
     assert main(["test", *best, "--output", "one"]) == 0
@@ -117,6 +117,10 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
     assert len({row["path"] for row in tables[1]}) == 6
     for mine, other in zip(*tables, strict=True):
         assert float(mine["score"]) == pytest.approx(float(other["score"]), rel=1e-5)
+    (compared,), (others,) = (json.loads(Path(name, "drift.json").read_text())["compared"] for name in ("one", "two"))
+    assert compared["parts"] == 6
+    assert others["windows"][0]["last_path"] == compared["windows"][0]["last_path"]  # each image once, in their order
+    assert others["windows"][0]["normal"] == compared["windows"][0]["normal"]
 
 
 def test_two_machines_under_torchrun(tiny_config: Path, tiny_data: Path) -> None:
