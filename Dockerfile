@@ -1,6 +1,7 @@
 # The server of one model for CPUs, which is mounted at /model:
 #   docker build --tag sivt .
 #   docker run --rm --publish 8000:8000 --env SIVT_TOKEN --volume "$PWD/model:/model:ro" sivt
+# What follows the image's name replaces all of CMD: name --model and --host again beside other options.
 # With `--build-arg PIP_INDEX_URL=...` of an index that has CPU builds of torch and torchvision the image is a fifth of
 # the size.
 FROM python:3.12-slim-bookworm AS build
