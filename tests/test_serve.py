@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 import zlib
@@ -176,6 +177,15 @@ def bomb() -> bytes:
     return bytes(made)
 
 
+def tile_bomb(side: int = 256) -> bytes:
+    """A TIFF of 10 x 10 pixels whose one tile has `side` x `side`."""
+    tile = zlib.compress(bytes(side * side))
+    tags = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side)]
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (324, start), (325, len(tile))]]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4) + tile
+
+
 @pytest.mark.parametrize(
     ("content", "status", "sentence"),
     [
@@ -186,9 +196,10 @@ def bomb() -> bytes:
         (photo(1, kind="GIF"), 400, "not a valid PNG"),
         (photo(1, (60, 50)), 400, "too many pixels"),
         (bomb(), 400, "too many pixels"),
+        (tile_bomb(), 400, "too many pixels"),
         (b"x" * 3001, 413, "more than 3000 bytes"),
     ],
-    ids=["empty", "text", "PDF", "cut off", "GIF", "large", "bomb", "heavy"],
+    ids=["empty", "text", "PDF", "cut off", "GIF", "large", "bomb", "tile", "heavy"],
 )
 def test_what_is_no_image_is_refused_with_a_sentence(content: bytes, status: int, sentence: str) -> None:
     with client_of(Coloured(), Limits(bytes=3000, pixels=2000)) as client:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from sivt_lightning.errors import SIVTError
@@ -127,9 +127,19 @@ def _decode_file(
         with Image.open(file, formats=FORMATS) as image:
             if most_pixels is not None and image.width * image.height > most_pixels:
                 raise Image.DecompressionBombError
+            _check_tile(image, most_pixels)
             image.load()
             _turn_upright(image)
             return convert(image)
+
+
+def _check_tile(image: Image.Image, most_pixels: int | None) -> None:
+    """A TIFF image may be smaller than its tile, which is decoded whole."""
+    tags = getattr(image, "tag_v2", {})
+    tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
+    most = most_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit for images
+    if tile > most > 0:
+        raise Image.DecompressionBombError
 
 
 def _turn_upright(image: Image.Image) -> None:
