@@ -66,8 +66,12 @@ class ONNXModel:
         runtime = _package("onnxruntime", path, "onnx")
         provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device or "cpu")
         if provider not in runtime.get_available_providers():
-            raise SIVTError(f"device {device}: this ONNX Runtime has it not; give cpu, or install onnxruntime-gpu.")
+            raise SIVTError(f"device {device}: this ONNX Runtime has it not; give cpu, or cuda with onnxruntime-gpu.")
         self.session = _opened(path, lambda: runtime.InferenceSession(str(path), providers=[provider]))
+        if provider not in self.session.get_providers():  # it would run on the CPU instead
+            raise SIVTError(
+                f"device {device}: ONNX Runtime cannot use it here. Check its driver, or give cpu."
+            )
         self.image_size, self.thresholds = side_car.image_size, side_car.thresholds
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
@@ -122,9 +126,11 @@ def _opened(path: Path, read: Callable[[], Any]) -> Any:
 def torch_device(name: str | None) -> torch.device:
     """By default the GPU, where there is one. Raises SIVTError for one that there is not."""
     try:
-        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise SIVTError(f"device {name}: there is no such device; give cpu, cuda or cuda:1, say.") from error
+        found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=found).cpu()  # a name is taken whether or not the device is there
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SIVTError(f"device {name}: there is no such device here; give cpu, cuda or cuda:1, say.") from error
+    return found
 
 
 def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:

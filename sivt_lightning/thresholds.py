@@ -26,6 +26,10 @@ class Threshold:
     images: int
     normal: list[float] = field(default_factory=list, repr=False)  # none in checkpoints of earlier versions
 
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (self.image, self.pixel, *self.normal)):  # NaN: all is normal
+            raise ValueError("a threshold that is no finite number")
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -37,13 +41,14 @@ class Thresholds:
 
     @classmethod
     def from_plain(cls, stored: Mapping[str, Any]) -> "Thresholds":
-        """What `dataclasses.asdict` made of them, as a checkpoint holds it."""
+        """What `dataclasses.asdict` made of them, as a checkpoint or a side-car holds it."""
         try:
             categories = {name: Threshold(**values) for name, values in stored["categories"].items()}
             return cls(stored["quantile"], Threshold(**stored["pooled"]), categories)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SIVTError(
-                "The checkpoint's thresholds are those of another version of sivt_lightning: train the model again."
+                "The model's thresholds are damaged, or those of another version of sivt_lightning: export the model "
+                "again, or train it again."
             ) from error
 
     def of(self, category: str | None, given: float | None = None) -> Threshold:

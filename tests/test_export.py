@@ -156,9 +156,14 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
     path = copied(folder, "fp32.onnx", tmp_path)
     side_car = tmp_path / "fp32.onnx.json"
     told = json.loads(side_car.read_text())
+    thresholds, pooled = told["thresholds"], told["thresholds"]["pooled"]
     for content, sentence in (
         ("{", "damaged"),
         (json.dumps(told | {"thresholds": 3}), "damaged"),
+        *(
+            (json.dumps(told | {"thresholds": thresholds | {"pooled": pooled | {"image": value}}}), "damaged")
+            for value in (float("nan"), "40", None, [1])
+        ),
         (json.dumps(told | {"sha256": {"../secret": "0"}}), "of another model"),
         (json.dumps(told | {"sha256": told["sha256"] | {"../secret": "0"}}), "missing"),
     ):
@@ -172,6 +177,18 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
     side_car.write_text(json.dumps(told | {"sha256": {"fp32.onnx": hashlib.sha256(b"no model").hexdigest()}}))
     with pytest.raises(SIVTError, match="cannot be opened"):
         Predictor(path)
+
+
+def test_a_session_that_fell_back_to_the_cpu_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ONNX Runtime does, with a warning only, where its package knows CUDA and the machine has it not."""
+    runtime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    session = runtime.InferenceSession
+    monkeypatch.setattr(
+        runtime, "InferenceSession", lambda path, **_: session(path, providers=["CPUExecutionProvider"])
+    )
+    with pytest.raises(SIVTError, match="cannot use it here"):
+        Predictor(folder / "fp32.onnx", device="cuda")
 
 
 def test_settings_that_a_file_has_not_are_refused(folder: Path) -> None:

@@ -83,6 +83,8 @@ def test_thresholds_can_be_chosen(checkpoint: Path, photo: Path) -> None:
     ("settings", "said"),
     [
         ({"device": "abacus"}, "no such device"),
+        ({"device": "cuda:99"}, "no such device"),
+        ({"device": "meta"}, "no such device"),
         ({"precision": "16-mixed", "device": "cpu"}, "needs a GPU"),
         ({"precision": "8"}, "choose one of"),
         ({"batch_size": 0}, "give 1 or more"),
