@@ -100,7 +100,8 @@ class DriftMonitor:
         self.held = np.array([score for score in threshold.normal if score < threshold.image])
         self.window = window
         self.parts, self.defects, self.windows, self.judged = 0, 0, 0, 0
-        self.moved: Window | None = None  # the first that has
+        self.moved: Window | None = None  # the first that has; held, whatever comes after
+        self.blind: Window | None = None  # the first most of whose parts were above the threshold; held, too
         self.last: Window | None = None
         self._begin()
 
@@ -150,15 +151,17 @@ class DriftMonitor:
         self.judged += p is not None
         if self.moved is None and self.last.verdict.startswith("moved"):
             self.moved = self.last
+        if self.blind is None and self.last.blind:
+            self.blind = self.last
         self._begin()
         return self.last
 
     @property
     def verdict(self) -> Verdict:
-        """On all windows so far: moved, if one has; steady, if one was judged and the last is not blind."""
+        """On all windows so far: that of the first that has moved; steady, if one was judged and none is blind."""
         if self.moved is not None:
             return self.moved.verdict
-        return "steady" if self.judged and not (self.last is not None and self.last.blind) else "cannot tell"
+        return "steady" if self.judged and self.blind is None else "cannot tell"
 
     def calibration(self) -> dict[str, Any]:
         """What production is compared with."""
@@ -171,18 +174,18 @@ class DriftMonitor:
                 f"Whether scores have moved cannot be told: the model knows {len(self.held)} held-out normal scores "
                 f"below the threshold, and {FEWEST} are the fewest. Train it again with more images."
             )
-        if self.moved is None and self.last is not None and self.last.blind:
+        if self.moved is None and self.blind is not None:
             return (
-                f"Whether scores have moved cannot be told: most parts ({self.last.anomalous} of "
-                f"{self.last.normal + self.last.anomalous}, from {_stretch(self.last, paths)}) are above the "
+                f"Whether scores have moved cannot be told: most parts ({self.blind.anomalous} of "
+                f"{self.blind.normal + self.blind.anomalous}, from {_stretch(self.blind, paths)}) are above the "
                 "threshold, and these are not compared. If they are good, look at light, lens and camera, and whether "
                 "the model was trained on this product."
             )
         if not self.judged:
-            count = 0 if self.last is None else self.last.normal
-            return (
-                f"Whether scores have moved cannot be told: {count} parts were called normal, {FEWEST} are the fewest."
-            )
+            told = "Whether scores have moved cannot be told"
+            if self.last is None or self.scores:
+                return f"{told} yet: {len(self.scores)} parts were called normal, {self.window} are judged at a time."
+            return f"{told}: {self.last.normal} parts were called normal, {FEWEST} are the fewest."
         if self.moved is None:
             return ""
         assert self.moved.quantiles is not None  # of a window that was compared

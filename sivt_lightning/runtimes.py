@@ -69,9 +69,7 @@ class ONNXModel:
             raise SIVTError(f"device {device}: this ONNX Runtime has it not; give cpu, or cuda with onnxruntime-gpu.")
         self.session = _opened(path, lambda: runtime.InferenceSession(str(path), providers=[provider]))
         if provider not in self.session.get_providers():  # it would run on the CPU instead
-            raise SIVTError(
-                f"device {device}: ONNX Runtime cannot use it here. Check its driver, or give cpu."
-            )
+            raise SIVTError(f"device {device}: ONNX Runtime cannot use it here. Check its driver, or give cpu.")
         self.image_size, self.thresholds = side_car.image_size, side_car.thresholds
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:

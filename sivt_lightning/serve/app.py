@@ -168,7 +168,7 @@ class Service:
             found, batch_size = await self.batcher.answer(image)
             told: dict[str, Any] = {"score": found.score, "anomalous": found.is_anomalous, "batch": batch_size}
             window = self.drift.add(found.score, found.is_anomalous)
-            if window is not None and (window is self.drift.moved or (window.blind and self.drift.moved is None)):
+            if window is not None and window in (self.drift.moved, self.drift.blind):
                 told["drift"] = self.drift.sentence()
             request.scope["told"] |= told
             return await loop.run_in_executor(self.decoders, described, found, with_map)
