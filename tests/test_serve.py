@@ -10,6 +10,8 @@ import socket
 import struct
 import threading
 import time
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -236,27 +238,73 @@ def test_it_keeps_to_its_openapi_document(case: Any) -> None:
     )
 
 
-@pytest.fixture
-def address() -> Iterator[tuple[str, int]]:
-    """Of a real server that waits 0.3 s for an upload."""
-    config = uvicorn.Config(build_app(Coloured(), Limits(seconds=0.3)), port=0, log_config=None, lifespan="on")
-    server = uvicorn.Server(config)
+@contextlib.contextmanager
+def listening(limits: Limits, token: str | None = None) -> Iterator[tuple[str, int]]:
+    """The address of a real server."""
+    app = build_app(Coloured(), limits, token)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", http="h11"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()
-    server.should_exit = True
-    thread.join()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
-def test_a_client_that_stops_sending_is_let_go(address: tuple[str, int]) -> None:
-    with socket.create_connection(address) as line:
-        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        assert line.recv(100).startswith(b"HTTP/1.1 408")
-    with socket.create_connection(address) as line:  # one that goes away
-        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-    assert httpx.post(f"http://{address[0]}:{address[1]}/v1/predict", content=photo(9)).json()["score"] == 9
+START = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+
+
+def test_a_client_that_stops_sending_is_let_go() -> None:
+    with listening(Limits(seconds=0.3)) as (host, port):
+        with socket.create_connection((host, port)) as line:
+            line.sendall(START)
+            assert line.recv(100).startswith(b"HTTP/1.1 408")
+        with socket.create_connection((host, port)) as line:  # one that goes away
+            line.sendall(START)
+        assert httpx.post(f"http://{host}:{port}/v1/predict", content=photo(9)).json()["score"] == 9
+
+
+@pytest.mark.parametrize(
+    ("limits", "given", "status", "header"),
+    [
+        (Limits(), "", 401, "WWW-Authenticate"),
+        (Limits(requests=0), TOKEN, 503, "Retry-After"),
+        (Limits(bytes=7_900_000), TOKEN, 413, "Content-Type"),
+    ],
+    ids=["no token", "busy", "heavy"],
+)
+def test_a_client_that_sends_all_before_it_reads_sees_why_it_is_refused(
+    limits: Limits, given: str, status: int, header: str
+) -> None:
+    with listening(limits, TOKEN) as (host, port):
+        url, headers = f"http://{host}:{port}/v1/predict", {"Authorization": f"Bearer {given}"}
+        for _ in range(5):  # one may be lucky
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(urllib.request.Request(url, bytes(8_000_000), headers), timeout=20)
+            with refused.value as answer:
+                assert answer.code == status
+                assert answer.headers[header]
+                assert json.load(answer)["error"]
+
+
+def test_the_rest_of_what_is_refused_is_not_waited_for_long() -> None:
+    start = START.replace(b"Host", b"Connection: close\r\nHost")
+    with listening(Limits(bytes=100_000, linger=0.3), TOKEN) as address:
+        with socket.create_connection(address, timeout=10) as line:
+            line.sendall(start)  # and no more of it
+            assert line.recv(100).startswith(b"HTTP/1.1 401")
+            while line.recv(1000):
+                pass
+        with socket.create_connection(address, timeout=10) as line:
+            large = start.replace(b"1000", b"30000000") + bytes(30_000_000 - 3)
+            with pytest.raises(ConnectionError):  # more than is discarded
+                line.sendall(large)
+        with socket.create_connection(address, timeout=10) as line:
+            line.sendall(START.replace(b"Host", b"Expect: 100-continue\r\nHost").removesuffix(b"abc"))
+            assert line.recv(100).startswith(b"HTTP/1.1 401")  # and not 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -302,7 +350,7 @@ def served(checkpoint: Path) -> tuple[Forked, tuple[str, int]]:
 def test_an_upload_that_never_ends_does_not_hold_up_the_end(checkpoint: Path) -> None:
     process, address = served(checkpoint)
     with socket.create_connection(address) as line:
-        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        line.sendall(START)
         time.sleep(0.5)
         os.kill(process.pid, signal.SIGTERM)
         done = process.wait(15)  # an upload may take 30 s otherwise

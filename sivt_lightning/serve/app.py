@@ -28,6 +28,7 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.predictor import Predictor, Prepared
 from sivt_lightning.serve.batcher import Batcher
+from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import RequestLog
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
@@ -44,6 +45,8 @@ class Limits:
         requests: taken at a time; more are told to come again.
         batch: images computed at a time.
         seconds: for an upload.
+        linger: for the rest of an upload that has been refused, of at most four times `bytes`; then the client may
+            find a broken connection instead of the reason.
     """
 
     bytes: int = 32_000_000
@@ -51,6 +54,7 @@ class Limits:
     requests: int = 64
     batch: int = 8
     seconds: float = 30.0
+    linger: float = 4.0
 
 
 class Problem(BaseModel):
@@ -245,6 +249,7 @@ def build_app(predictor: Predictor, limits: Limits, token: str | None = None) ->
     # No pages of documentation: they would load scripts from the internet.
     app = FastAPI(title="SIVT", version="1", docs_url=None, redoc_url=None, lifespan=service.running)
     app.add_middleware(RequestLog)
+    app.add_middleware(Linger, most=4 * limits.bytes, seconds=limits.linger)  # outside, for what the log answers, too
     app.state.service = service
     _answer_in_sentences(app)
 
