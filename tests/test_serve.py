@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
 import pytest
 import schemathesis
-import torch
 import uvicorn
 from fastapi.testclient import TestClient
 from forked import Forked
@@ -68,9 +68,6 @@ class _Model:
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.thresholds = thresholds
-
-    def __call__(self, images: torch.Tensor) -> None:
-        """Warmed up."""
 
 
 def photo(red: int, size: tuple[int, int] = (12, 10), kind: str = "PNG") -> bytes:
@@ -407,6 +404,27 @@ def test_settings_that_cannot_be(
     port = [] if "--port" in given else ["--port", "0"]
     assert main(["serve", "--model", str(checkpoint), *port, *given]) == 1
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("CUDA out of memory.\nTried to allocate"), "best.ckpt cannot be run on this machine: CUDA out"),
+        (MemoryError(), "cannot be run on this machine: MemoryError. Try another --device"),
+        (SIVTError("The device is gone."), "sivt: error: The device is gone."),
+    ],
+)
+def test_a_model_that_fails_before_it_serves(
+    error: Exception, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor = Coloured()
+    predictor.model = Mock(image_size=8, side_effect=error)
+    monkeypatch.setattr("sivt_lightning.serve.Predictor", lambda *_: predictor)
+    assert main(["serve", "--model", "best.ckpt", "--port", "0"]) == 1
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert told.err.count("\n") == 1
+    assert "Serving" not in told.out
 
 
 def test_a_port_that_is_taken(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

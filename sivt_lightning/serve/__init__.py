@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sivt_lightning.allocator import share_heap
 from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.errors import SIVTError
@@ -56,6 +58,7 @@ def serve(args: Sequence[str]) -> int:
     share_heap()
     with place:
         predictor = Predictor(settings.model, settings.device, settings.threshold, settings.category)
+        warm_up(predictor, settings.model)
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch)
         app = build_app(predictor, limits, token)
         place.listen()  # from now on whoever comes waits, instead of being refused
@@ -73,6 +76,19 @@ def serve(args: Sequence[str]) -> int:
         return 1
     print("Ended; every request that was taken has been answered.")
     return 0
+
+
+def warm_up(predictor: Predictor, path: str) -> None:
+    """A model's first call, which takes longer than others. Raises SIVTError where it fails."""
+    size = predictor.model.image_size
+    try:
+        predictor.model(torch.zeros(1, 3, size, size))
+    except SIVTError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        remedy = "Try another --device, or export the model again."
+        raise SIVTError(f"Model {path} cannot be run on this machine: {reason}. {remedy}") from error
 
 
 async def run(server: Any, place: socket.socket, end: Callable[[], None]) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -144,8 +143,6 @@ class Service:
         """From the first request to the last that was taken."""
         self.batcher = Batcher(self.predictor.predict, self.limits.batch)
         self.decoders = ThreadPoolExecutor(cpus(), "decoder")
-        size = self.predictor.model.image_size
-        self.predictor.model(torch.zeros(1, 3, size, size))  # the first call of a model takes longer than others
         self.ready = True
         yield
         await self.batcher.close()
