@@ -336,8 +336,8 @@ def test_told_to_end_it_finishes_what_it_took(number: int, checkpoint: Path, tin
         httpx.get(f"{url}/health")
 
 
-def served(checkpoint: Path) -> tuple[Forked, tuple[str, int]]:
-    process = Forked("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu")
+def served(checkpoint: Path, code: str | None = None) -> tuple[Forked, tuple[str, int]]:
+    process = Forked("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu", code=code)
     place = process.stdout.readline().split("http://")[1].split(". Ctrl-C")[0]
     host, port = place.split(":")
     httpx.get(f"http://{place}/ready").raise_for_status()
@@ -354,6 +354,24 @@ def test_an_upload_that_never_ends_does_not_hold_up_the_end(checkpoint: Path) ->
         assert line.recv(100).startswith(b"HTTP/1.1 503")
     assert done.returncode == 0
     assert "every request that was taken has been answered" in done.stdout
+
+
+def test_clients_that_do_not_read_do_not_hold_up_the_end(checkpoint: Path, tiny_data: Path) -> None:
+    hasty = "import sys, sivt_lightning.cli, sivt_lightning.serve as serve; serve.UNREAD = 1.0\n"
+    process, address = served(checkpoint, hasty + "sys.exit(sivt_lightning.cli.main())")
+    content = (tiny_data / "across/test/square/000.png").read_bytes()
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(2)
+        line.connect(address)
+        with pytest.raises(TimeoutError):  # the server reads no further, for nobody reads its answers
+            line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400_000)
+        assert httpx.post("http://{}:{}/v1/predict".format(*address), content=content).status_code == 200
+        os.kill(process.pid, signal.SIGTERM)
+        done = process.wait(15)
+    assert done.returncode == 0
+    assert "every request that was taken has its verdict, but 1 of the clients did not read" in done.stdout
+    assert all(json.loads(line)["status"] == 200 for line in done.stderr.splitlines())  # and no complaint of uvicorn's
 
 
 def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sivt_lightning.predictor import Predictor
 
 TOKEN = "SIVT_TOKEN"
 SHORTEST = 16  # letters of a token: fewer can be guessed
+UNREAD = 6.0  # seconds that an answer waits to be read once the server ends; more than it lingers for an upload
 
 
 def serve(args: Sequence[str]) -> int:
@@ -70,10 +71,14 @@ def serve(args: Sequence[str]) -> int:
         log = logging.getLogger("uvicorn.error")
         log.handlers, log.propagate = [JSONLines(logging.WARNING)], False
         log.addFilter(lambda _: not server.force_exit)  # which leaves many things undone, and uvicorn tells each
-        asyncio.run(run(server, place, app.state.service.end))
+        unread = asyncio.run(run(server, place, app.state.service))
     if server.force_exit:
         print("Ended at once; requests that were waiting have no verdict.")
         return 1
+    if unread:
+        told = f"but {unread} of the clients did not read their answers within {UNREAD:g} s."
+        print(f"Ended; every request that was taken has its verdict, {told}")
+        return 0
     print("Ended; every request that was taken has been answered.")
     return 0
 
@@ -91,22 +96,38 @@ def warm_up(predictor: Predictor, path: str) -> None:
         raise SIVTError(f"Model {path} cannot be run on this machine: {reason}. {remedy}") from error
 
 
-async def run(server: Any, place: socket.socket, end: Callable[[], None]) -> None:
+async def run(server: Any, place: socket.socket, service: Any) -> int:
     """Serves until SIGINT or SIGTERM, which ends in good order and not, as uvicorn has it, by the signal.
 
-    A second SIGINT ends at once.
+    A second SIGINT ends at once. Returns how many clients were cut off because they did not read.
     """
     loop = asyncio.get_running_loop()
 
     def told(number: int) -> None:
         server.handle_exit(number, None)
-        end()
+        service.end()
 
     with contextlib.suppress(NotImplementedError):  # on Windows, where it ends in uvicorn's way
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, told, number)
         server.capture_signals = _nothing
+    deadline = asyncio.create_task(cut_off(server, service))
     await server.serve(sockets=[place])
+    return 0 if deadline.cancel() else deadline.result()
+
+
+async def cut_off(server: Any, service: Any) -> int:
+    """Ends, some time after the last verdict, the connections that are still open: uvicorn waits for them forever.
+
+    Its own deadline counts from the signal, so it could strike while images wait for the model.
+    """
+    while not server.should_exit or service.taken:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(UNREAD)
+    left = list(server.server_state.connections)
+    for connection in left:
+        connection.transport.abort()
+    return len(left)
 
 
 @contextlib.contextmanager
