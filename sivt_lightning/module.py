@@ -18,7 +18,7 @@ from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.loss import reconstruction_loss
-from sivt_lightning.model.backbone import Standardization
+from sivt_lightning.model.backbone import Resize, Standardization
 from sivt_lightning.model.detector import SETTINGS, Detection, build_detector
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.weights import load_weights
@@ -51,6 +51,8 @@ class SIVT(LightningModule):
             statistics, nothing of its training. `weights` is not looked at then.
         image_size: side in pixels to which every image is resized.
         feature_stride: pixels of the image per position of the feature map.
+        resize: how finer outputs of the backbone are brought to that: "area" averages them; the paper's "bilinear"
+            interpolation takes four neighbours and leaves out the others.
         standardize: "channel" scales each feature channel to mean 0 and deviation 1 over the training images, "whiten"
             also takes out most of their correlation, "none" leaves them as they are.
         patch_size: P, side of a token's patch in positions of the feature map.
@@ -81,6 +83,7 @@ class SIVT(LightningModule):
         init_from: str | None = None,
         image_size: int = 256,
         feature_stride: int = 8,
+        resize: Resize = "area",
         standardize: Standardization = "channel",
         patch_size: int = 2,
         groups: int = 4,
@@ -136,8 +139,8 @@ class SIVT(LightningModule):
     def _feature_key(self) -> str:
         """Names what the features of an image depend on: network, statistics, size, precision, software."""
         detector, versions = self.detector, [version(name) for name in ("sivt-lightning", "pillow", "timm", "torch")]
-        said = [detector.backbone.name, detector.backbone.out_indices, detector.backbone.image_size]
-        key = hashlib.sha256(repr([*said, detector.backbone.grid, self.trainer.precision, *versions]).encode())
+        said = [getattr(detector.backbone, part) for part in ("name", "out_indices", "image_size", "grid", "resize")]
+        key = hashlib.sha256(repr([*said, self.trainer.precision, *versions]).encode())
         for part in (detector.backbone, detector.standardize):
             key.update(fingerprint(part.state_dict()))
         return key.hexdigest()[:16]

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.backbone import Backbone, Resize, Standardize
 from sivt_lightning.model.weights import load_weights
 
 ASSETS = os.environ.get("SIVT_ASSETS")
@@ -17,7 +17,7 @@ B4 = "tf_efficientnet_b4.aa_in1k"
 
 
 def test_b4_is_cut_after_stride_16_and_gives_the_same_features() -> None:
-    backbone = Backbone(B4, [2, 4, 8, 16], 256)
+    backbone = Backbone(B4, [2, 4, 8, 16], 256, resize="bilinear")
     assert (backbone.channels, backbone.grid) == (272, 32)
     assert sum(p.numel() for p in backbone.parameters()) == 3_635_984
     whole = timm.create_model(B4, features_only=True).eval()
@@ -29,6 +29,27 @@ def test_b4_is_cut_after_stride_16_and_gives_the_same_features() -> None:
         maps = whole((images - backbone.mean) / backbone.std)[:4]
     expected = torch.cat([interpolate(m, size=32, mode="bilinear", align_corners=False) for m in maps], 1)
     torch.testing.assert_close(features, expected)
+
+
+@pytest.mark.parametrize(("resize", "seen"), [("area", 16), ("bilinear", 4)])
+def test_how_much_of_a_fine_output_is_seen(resize: Resize, seen: int) -> None:
+    """Of the 4 x 4 squares of 2 x 2 pixels that make a position of the grid."""
+    backbone = Backbone("pixels", strides=[2], image_size=32, resize=resize)
+    plain = torch.zeros(1, 3, 32, 32)
+    specks = plain.repeat(16, 1, 1, 1)
+    for i in range(16):
+        specks[i, :, 8 + 2 * (i // 4), 8 + 2 * (i % 4)] = 1.0
+    found = (backbone(specks) - backbone(plain)).abs().amax(1)  # (16, 4, 4)
+    assert int((found[:, 1, 1] > 0).sum()) == seen
+    found[:, 1, 1] = 0
+    assert not found.any()
+
+
+def test_area_and_bilinear_agree_where_an_output_is_as_coarse_as_the_grid_or_coarser() -> None:
+    one, other = (Backbone("resnet18", [8, 16], 64, resize=resize) for resize in ("area", "bilinear"))
+    other.load_state_dict(one.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(one(images), other(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

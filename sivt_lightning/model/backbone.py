@@ -18,10 +18,15 @@ PIXELS = "pixels"
 SHRINKAGE = 0.3  # of whitening; chosen on synthetic defects
 
 Standardization = Literal["none", "channel", "whiten"]
+Resize = Literal["area", "bilinear"]
 
 
 class Backbone(nn.Module):
     """The outputs of a timm network at `strides`, each resized to a grid of image_size / feature_stride.
+
+    An output finer than the grid is brought down to it by averaging ("area"), or by the paper's "bilinear"
+    interpolation, which looks at four neighbours only, so that most of a fine output is never seen; a coarser one is
+    interpolated.
 
     Built without weights: `weights.load_weights` fills them before a training, a checkpoint at any other time. Always
     in eval mode and without gradients. Stages after the last one used are removed.
@@ -31,14 +36,24 @@ class Backbone(nn.Module):
     (192, (2, 192, 8, 8))
     """
 
-    def __init__(self, name: str, strides: Sequence[int], image_size: int, feature_stride: int = 8) -> None:
+    def __init__(
+        self,
+        name: str,
+        strides: Sequence[int],
+        image_size: int,
+        feature_stride: int = 8,
+        resize: Resize = "area",
+    ) -> None:
         super().__init__()
+        if resize not in get_args(Resize):
+            raise SIVTError(f"resize {resize}: choose one of {', '.join(get_args(Resize))}.")
         if feature_stride < 1 or image_size < 1 or image_size % feature_stride:
             raise SIVTError(
                 f"image_size {image_size} is no multiple of feature_stride {feature_stride}: the feature map would "
                 f"have a broken edge. Choose an image_size of {feature_stride}, {2 * feature_stride}, ..."
             )
         self.name, self.image_size, self.grid = name, image_size, image_size // feature_stride
+        self.resize = resize
         self.out_indices = stride_indices(name, strides, image_size)
         # Channels last: convolutions take two thirds of the time, on processors as on GPUs.
         self.net: Any = build_network(name, image_size, self.out_indices).to(memory_format=torch.channels_last)
@@ -68,10 +83,12 @@ class Backbone(nn.Module):
         maps = self.net(normalised.contiguous(memory_format=torch.channels_last))
         if str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC"):
             maps = [rearrange(m, "b h w c -> b c h w") for m in maps]
-        resized = [
-            interpolate(m.to(self.mean.dtype), size=self.grid, mode="bilinear", align_corners=False) for m in maps
-        ]
-        return torch.cat(resized, dim=1)
+        return torch.cat([self._resized(m.to(self.mean.dtype)) for m in maps], dim=1)
+
+    def _resized(self, output: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C H W"]:
+        if self.resize == "area" and output.shape[-1] > self.grid:
+            return interpolate(output, size=self.grid, mode="area")
+        return interpolate(output, size=self.grid, mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:

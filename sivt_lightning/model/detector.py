@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sivt_lightning.model.backbone import Backbone, Standardization, Standardize
+from sivt_lightning.model.backbone import Backbone, Resize, Standardization, Standardize
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
@@ -80,6 +80,7 @@ def build_detector(
     strides: Sequence[int],
     image_size: int,
     feature_stride: int,
+    resize: Resize,
     standardize: Standardization,
     patch_size: int,
     groups: int,
@@ -93,7 +94,7 @@ def build_detector(
     map_power: float,
 ) -> Detector:
     """A detector of this shape, untrained; what the settings mean is said at `SIVT`."""
-    network = Backbone(backbone, strides, image_size, feature_stride)
+    network = Backbone(backbone, strides, image_size, feature_stride, resize)
     reconstructor = FastReconstructor(
         network.channels,
         network.grid,
