@@ -21,6 +21,7 @@ from sivt_lightning.loss import reconstruction_loss
 from sivt_lightning.model.backbone import Resize, Standardization
 from sivt_lightning.model.detector import SETTINGS, Detection, build_detector
 from sivt_lightning.model.partition import draw_partition
+from sivt_lightning.model.reconstructor import dropout_gain
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.optimizer import Name as OptimizerName
 from sivt_lightning.optimizer import build_optimizer
@@ -29,7 +30,7 @@ from sivt_lightning.thresholds import Thresholds
 
 # What a model may differ in from the one whose weights it starts from.
 FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power"}
-FREE |= {"cosine_weight", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
+FREE |= {"cosine_weight", "latent_dropout", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
 
 
 class Validation(NamedTuple):
@@ -66,6 +67,8 @@ class SIVT(LightningModule):
         smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
         map_power: upsampling and smoothing the map take the power mean of neighbours with this power; 1 is the paper's.
         cosine_weight: lambda, weight of the cosine distance in the loss.
+        latent_dropout: share of the latents' values that the decoder does not see in a training step; none is the
+            paper's.
         optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
             in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
         learning_rate: peak of the schedule.
@@ -96,6 +99,7 @@ class SIVT(LightningModule):
         smoothing_sigma: float = 3.0,
         map_power: float = 0.25,
         cosine_weight: float = 5.0,
+        latent_dropout: float = 0.3,
         optimizer: OptimizerName = "muon",
         learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
@@ -113,6 +117,8 @@ class SIVT(LightningModule):
                 raise SIVTError(f"{name} is {value}: give 0 or a positive number.")
         if not 0 < learning_rate < math.inf:
             raise SIVTError(f"learning_rate is {learning_rate}: give a positive number.")
+        if not 0 <= latent_dropout < 1:
+            raise SIVTError(f"latent_dropout is {latent_dropout}: give a share of the values from 0 to below 1.")
         if not 0 <= warmup < 1:
             raise SIVTError(f"warmup is {warmup}: give a share of the training from 0 to below 1.")
 
@@ -159,7 +165,9 @@ class SIVT(LightningModule):
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         features = self.features(batch)
-        reconstruction = self.detector.reconstructor(features, self.draw_partitions(batch.index))
+        reconstruction = self.detector.reconstructor(
+            features, self.draw_partitions(batch.index), self.draw_gains(batch.index)
+        )
         loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
         return loss
@@ -172,6 +180,15 @@ class SIVT(LightningModule):
         """Anew for each image and epoch, the same however the images are spread over batches and processes."""
         model, key = self.detector.reconstructor, (self.hparams["seed"], self.current_epoch)
         drawn = [draw_partition(model.length, model.groups, generator_for(*key, i)) for i in index.tolist()]
+        return torch.stack(drawn).to(self.device)
+
+    def draw_gains(self, index: Tensor) -> Tensor | None:
+        """Which latent values are dropped; as independent of batches and processes as the partitions."""
+        if not (share := self.hparams["latent_dropout"]):
+            return None
+        shape, key = (self.detector.reconstructor.length, self.hparams["width"]), (self.hparams["seed"],)
+        # The last number sets these numbers apart from the others that are drawn for an image.
+        drawn = [dropout_gain(*shape, share, generator_for(*key, self.current_epoch, i, 3)) for i in index.tolist()]
         return torch.stack(drawn).to(self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.

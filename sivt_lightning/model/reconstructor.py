@@ -63,11 +63,18 @@ class Reconstructor(nn.Module):
         self.head = nn.Linear(width, patch_values)
         self._initialise()
 
-    def forward(self, features: Float[Tensor, "B C H W"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B C H W"]:
+    def forward(
+        self,
+        features: Float[Tensor, "B C H W"],
+        partition: Int64[Tensor, "#B L"],
+        gain: Float[Tensor, "B L D"] | None = None,
+    ) -> Float[Tensor, "B C H W"]:
         """F~ from F. `partition` says which positions are induced together, in each image or alike in all; the ablation
-        takes no notice of it."""
+        takes no notice of it. The latents are multiplied by `gain`, see `dropout_gain`."""
         tokens = self.embed(self.patchify(features))
         latents = self.induce(tokens, partition) if self.self_induction else self.encode(tokens)
+        if gain is not None:
+            latents = latents * gain
         return self.unpatchify(self.head(self.decode(latents)))
 
     def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B L D"]:
@@ -101,6 +108,18 @@ class Reconstructor(nn.Module):
                 nn.init.zeros_(layer.bias)
         if self.self_induction:
             nn.init.normal_(self.induction, std=0.02)
+
+
+def dropout_gain(length: int, width: int, share: float, generator: torch.Generator) -> Float[Tensor, "L D"]:
+    """0 for this share of an image's latent values, 1 / (1 - share) for the others, so that their mean stays.
+
+    A decoder that cannot rely on any one value learns less to rebuild what it should not (the noisy bottleneck of
+    Dinomaly, Guo et al., 2025).
+
+    >>> dropout_gain(1, 4, 0.5, torch.Generator().manual_seed(0)).unique()
+    tensor([0., 2.])
+    """
+    return torch.empty(length, width).bernoulli_(1 - share, generator=generator) / (1 - share)
 
 
 def sine_cosine_position(side: int, width: int) -> Float[Tensor, "L D"]:
