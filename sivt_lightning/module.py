@@ -186,9 +186,10 @@ class SIVT(LightningModule):
         """Which latent values are dropped; as independent of batches and processes as the partitions."""
         if not (share := self.hparams["latent_dropout"]):
             return None
-        shape, key = (self.detector.reconstructor.length, self.hparams["width"]), (self.hparams["seed"],)
+        length, width = self.detector.reconstructor.encoder_position.shape
+        key = (self.hparams["seed"], self.current_epoch)
         # The last number sets these numbers apart from the others that are drawn for an image.
-        drawn = [dropout_gain(*shape, share, generator_for(*key, self.current_epoch, i, 3)) for i in index.tolist()]
+        drawn = [dropout_gain(length, width, share, generator_for(*key, i, 3)) for i in index.tolist()]
         return torch.stack(drawn).to(self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.

@@ -109,6 +109,36 @@ def test_partitions_come_from_seed_epoch_and_image() -> None:
     assert not torch.equal(first, model.draw_partitions(images))
 
 
+def test_latents_are_dropped_by_seed_epoch_and_image() -> None:
+    model, images = module(latent_dropout=0.25), torch.arange(6)
+    first = model.draw_gains(images)
+    assert first is not None
+    torch.rand(3)
+    again = model.draw_gains(torch.tensor([4, 1]))
+    assert again is not None
+    assert torch.equal(first[[4, 1]], again)  # in whatever batch, on any rank
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(first, 2))
+    assert first.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert (first == 0).float().mean() == pytest.approx(0.25, abs=0.03)
+    model.trainer.current_epoch = 1  # type: ignore[misc]
+    assert not torch.equal(first, model.draw_gains(images))  # type: ignore[arg-type]
+    assert module(latent_dropout=0.0).draw_gains(images) is None
+
+
+def test_dropped_latents_reach_the_decoder_in_training_only() -> None:
+    """Where nothing is left of the latents, all images are rebuilt alike."""
+    detector: Detector = module().detector
+    features = detector.features(batch(2).images)
+    nothing = torch.zeros(2, *detector.reconstructor.encoder_position.shape)
+    one, other = detector.reconstructor(features, detector.partition, nothing)
+    torch.testing.assert_close(one, other)
+    one, other = detector.reconstruct(features)
+    assert not torch.allclose(one, other)
+    losses = {share: module(latent_dropout=share).training_step(batch(4), 0).item() for share in (0.0, 0.9)}
+    assert losses[0.0] != losses[0.9]
+    assert torch.equal(*(module(latent_dropout=share).detector(batch(4).images).score for share in (0.0, 0.9)))
+
+
 def test_the_evaluation_partition_is_fixed_and_kept_with_the_weights() -> None:
     one, other = module(), module(seed=7)
     assert torch.equal(one.detector.partition, other.detector.partition)

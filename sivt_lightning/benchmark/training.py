@@ -2,14 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sivt_lightning.allocator import keep_freed_memory
@@ -23,7 +23,7 @@ from sivt_lightning.loss import reconstruction_loss
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
-from sivt_lightning.model.reconstructor import Reconstructor
+from sivt_lightning.model.reconstructor import Reconstructor, dropout_gain
 from sivt_lightning.module import SIVT
 from sivt_lightning.optimizer import build_optimizer
 from sivt_lightning.precision import autocast
@@ -97,9 +97,18 @@ class TrainingStep:
     def __init__(self, detector: Detector, reconstructor: Reconstructor, module: SIVT, machine: Machine) -> None:
         self.detector, self.reconstructor, self.machine = detector, reconstructor, machine
         self.weight, self.groups = module.hparams["cosine_weight"], reconstructor.groups
+        self.dropout = module.hparams["latent_dropout"]
         # So small a rate that nothing is learned: made-up features could make the loss anything.
         self.optimizer = build_optimizer(reconstructor, module.hparams["optimizer"], 1e-6, 0.0, machine.precision)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
+
+    def gain(self, index: Sequence[int]) -> Tensor | None:
+        """Latent dropout, drawn as in a training."""
+        if not self.dropout:
+            return None
+        length, width = self.reconstructor.encoder_position.shape
+        drawn = [dropout_gain(length, width, self.dropout, generator_for(0, 0, i, 3)) for i in index]
+        return torch.stack(drawn).to(self.machine.device)
 
     def measure(self, loader: DataLoader[Any]) -> dict[str, Any]:
         """Median time of a step's parts, images per second and the most memory in use."""
@@ -136,7 +145,8 @@ class TrainingStep:
             mark()
             length = self.reconstructor.length
             drawn = [draw_partition(length, self.groups, generator_for(0, 0, i)) for i in batch.index.tolist()]
-            output = self.reconstructor(features, torch.stack(drawn).to(self.machine.device))
+            gain = self.gain(batch.index.tolist())
+            output = self.reconstructor(features, torch.stack(drawn).to(self.machine.device), gain)
             loss = reconstruction_loss(features, output, self.weight).mean()
         mark()
         self.scaler.scale(loss).backward()
