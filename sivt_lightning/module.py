@@ -67,8 +67,8 @@ class SIVT(LightningModule):
         smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
         map_power: upsampling and smoothing the map take the power mean of neighbours with this power; 1 is the paper's.
         cosine_weight: lambda, weight of the cosine distance in the loss.
-        latent_dropout: share of the latents' values that the decoder does not see in a training step; none is the
-            paper's.
+        latent_dropout: share of the latents' values that the decoder does not see in a training step, so that it
+            learns less to rebuild defects; then train longer.
         optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
             in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
         learning_rate: peak of the schedule.
@@ -99,7 +99,7 @@ class SIVT(LightningModule):
         smoothing_sigma: float = 3.0,
         map_power: float = 0.25,
         cosine_weight: float = 5.0,
-        latent_dropout: float = 0.3,
+        latent_dropout: float = 0.0,
         optimizer: OptimizerName = "muon",
         learning_rate: float = 1e-2,
         weight_decay: float = 1e-4,
