@@ -36,8 +36,7 @@ class Drawn(SIVT):
 processes, root, self_induction, out = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "True", sys.argv[4]
 torch.manual_seed(0)
 module = Drawn(backbone="resnet18", strides=[2, 4], weights="random", image_size=32, patch_size=1, width=16,
-               encoder_depth=1, decoder_depth=1, heads=4, smoothing_sigma=2.0, latent_dropout=0.3,
-               self_induction=self_induction)
+               encoder_depth=1, decoder_depth=1, heads=4, smoothing_sigma=2.0, self_induction=self_induction)
 data = SIVTDataModule(root, image_size=32, batch_size=8 // processes, num_workers=0, val_share=0.2)
 keep = Keep()
 trainer = Trainer(devices=processes, accelerator="cpu", strategy="ddp" if processes > 1 else "auto", max_epochs=1,
@@ -63,7 +62,7 @@ def test_two_processes_have_the_gradients_of_one_at_twice_the_batch(self_inducti
         assert one["gradients"][step].keys() == first["gradients"][step].keys()
         for name, gradient in one["gradients"][step].items():
             scale = gradient.abs().max()
-            torch.testing.assert_close(first["gradients"][step][name], gradient, rtol=1e-4, atol=1e-4 * float(scale))
+            torch.testing.assert_close(first["gradients"][step][name], gradient, rtol=1e-4, atol=1e-5 * float(scale))
             assert torch.equal(first["gradients"][step][name], second["gradients"][step][name])
     if self_induction:
         shared = first["partitions"] | second["partitions"]
