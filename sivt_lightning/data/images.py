@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -125,21 +126,20 @@ def _decode_file(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
         with Image.open(file, formats=FORMATS) as image:
-            if most_pixels is not None and image.width * image.height > most_pixels:
+            # By default Pillow's own limit, which it holds images against, but not tiles.
+            most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf) if most_pixels is None else most_pixels
+            if _decoded_pixels(image) > most:
                 raise Image.DecompressionBombError
-            _check_tile(image, most_pixels)
             image.load()
             _turn_upright(image)
             return convert(image)
 
 
-def _check_tile(image: Image.Image, most_pixels: int | None) -> None:
+def _decoded_pixels(image: Image.Image) -> int:
     """A TIFF image may be smaller than its tile, which is decoded whole."""
     tags = getattr(image, "tag_v2", {})
     tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
-    most = most_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit for images
-    if tile > most > 0:
-        raise Image.DecompressionBombError
+    return max(image.width * image.height, tile)
 
 
 def _turn_upright(image: Image.Image) -> None:
