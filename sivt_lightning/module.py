@@ -184,13 +184,10 @@ class SIVT(LightningModule):
 
     def draw_gains(self, index: Tensor) -> Tensor | None:
         """Which latent values are dropped; as independent of batches and processes as the partitions."""
-        if not (share := self.hparams["latent_dropout"]):
-            return None
-        length, width = self.detector.reconstructor.encoder_position.shape
-        key = (self.hparams["seed"], self.current_epoch)
+        shape, key = self.detector.reconstructor.encoder_position.shape, (self.hparams["seed"], self.current_epoch)
         # The last number sets these numbers apart from the others that are drawn for an image.
-        drawn = [dropout_gain(length, width, share, generator_for(*key, i, 3)) for i in index.tolist()]
-        return torch.stack(drawn).to(self.device)
+        generators = (generator_for(*key, i, 3) for i in index.tolist())
+        return dropout_gain(shape, self.hparams["latent_dropout"], generators, self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]

@@ -2,14 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from sivt_lightning.allocator import keep_freed_memory
@@ -102,14 +102,6 @@ class TrainingStep:
         self.optimizer = build_optimizer(reconstructor, module.hparams["optimizer"], 1e-6, 0.0, machine.precision)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
 
-    def gain(self, index: Sequence[int]) -> Tensor | None:
-        """Latent dropout, drawn as in a training."""
-        if not self.dropout:
-            return None
-        length, width = self.reconstructor.encoder_position.shape
-        drawn = [dropout_gain(length, width, self.dropout, generator_for(0, 0, i, 3)) for i in index]
-        return torch.stack(drawn).to(self.machine.device)
-
     def measure(self, loader: DataLoader[Any]) -> dict[str, Any]:
         """Median time of a step's parts, images per second and the most memory in use."""
         batches, times = forever(loader), list[dict[str, float]]()
@@ -145,7 +137,9 @@ class TrainingStep:
             mark()
             length = self.reconstructor.length
             drawn = [draw_partition(length, self.groups, generator_for(0, 0, i)) for i in batch.index.tolist()]
-            gain = self.gain(batch.index.tolist())
+            generators = (generator_for(0, 0, i, 3) for i in batch.index.tolist())
+            shape = self.reconstructor.encoder_position.shape
+            gain = dropout_gain(shape, self.dropout, generators, self.machine.device)
             output = self.reconstructor(features, torch.stack(drawn).to(self.machine.device), gain)
             loss = reconstruction_loss(features, output, self.weight).mean()
         mark()

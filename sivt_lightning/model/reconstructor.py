@@ -1,5 +1,7 @@
 """Feature map -> reconstructed feature map, by self-induction (paper, section III-C and Algorithm 1)."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -110,16 +112,21 @@ class Reconstructor(nn.Module):
             nn.init.normal_(self.induction, std=0.02)
 
 
-def dropout_gain(length: int, width: int, share: float, generator: torch.Generator) -> Float[Tensor, "L D"]:
-    """0 for this share of an image's latent values, 1 / (1 - share) for the others, so that their mean stays.
+def dropout_gain(
+    shape: Sequence[int], share: float, generators: Iterable[torch.Generator], device: torch.device
+) -> Float[Tensor, "B L D"] | None:
+    """0 for this share of each image's latent values, 1 / (1 - share) for the others, so that their mean stays.
 
     A decoder that cannot rely on any one value learns less to rebuild what it should not (the noisy bottleneck of
-    Dinomaly, Guo et al., 2025).
+    Dinomaly, Guo et al., 2025). A generator for each image; None where nothing is dropped.
 
-    >>> dropout_gain(1, 4, 0.5, torch.Generator().manual_seed(0)).unique()
+    >>> dropout_gain((1, 4), 0.5, [torch.Generator().manual_seed(0)], torch.device("cpu")).unique()
     tensor([0., 2.])
     """
-    return torch.empty(length, width).bernoulli_(1 - share, generator=generator) / (1 - share)
+    if not share:
+        return None
+    kept = [torch.empty(*shape).bernoulli_(1 - share, generator=generator) for generator in generators]
+    return (torch.stack(kept) / (1 - share)).to(device)
 
 
 def sine_cosine_position(side: int, width: int) -> Float[Tensor, "L D"]:
