@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from torch.nn.functional import interpolate
+from PIL import Image
+from torch.nn.functional import cosine_similarity, interpolate
 
-from sivt_lightning.data.synthetic import KINDS, LEAST_PIXELS, VISIBLE, add_defect
+from sivt_lightning.data.images import to_tensor
+from sivt_lightning.data.synthetic import KINDS, LEAST_PIXELS, LONGEST_SIDE, VISIBLE, add_defect, with_defect
 from sivt_lightning.seeding import generator_for
 
 
@@ -20,6 +22,45 @@ def test_the_mask_is_where_the_change_shows() -> None:
         assert LEAST_PIXELS / 256**2 <= mask.float().mean() < 0.1
         assert changed.min() >= 0
         assert changed.max() <= 1
+
+
+def photo(width: int, height: int) -> Image.Image:
+    pixels = interpolate(image(64)[None], size=(height, width), mode="bilinear")[0]
+    return Image.fromarray((pixels.permute(1, 2, 0) * 255).byte().numpy())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (40, 40), (200, 120), (1500, 900)])
+def test_models_of_all_sizes_are_given_the_same_defect(shape: tuple[int, int]) -> None:
+    for seed in range(4):
+        changes, shares = [], []
+        for size in (64, 192):
+            bad, mask = with_defect(photo(*shape), size, generator_for(seed))
+            change = bad - to_tensor(photo(*shape), size)
+            changes.append(interpolate(change[None], size=(64, 64), mode="bilinear", antialias=True).flatten())
+            shares.append(float(mask.float().mean()))
+        assert cosine_similarity(*changes, dim=0) > 0.9, seed  # not 1: the second was resized twice
+        assert abs(shares[0] - shares[1]) < 0.002, seed
+
+
+def test_beside_the_defect_the_photo_is_what_it_was() -> None:
+    picture = photo(1500, 900)  # larger than what defects are made in
+    for seed in range(4):
+        bad, mask = with_defect(picture, 128, generator_for(seed))
+        good = to_tensor(picture, 128)
+        assert mask.any()
+        assert ((bad - good).abs() < 0.5 / 255).all(0).float().mean() > 0.9, seed
+        assert ((bad - good).abs().mean(0) > VISIBLE)[~mask].float().mean() < 0.01, seed
+
+
+def test_a_defect_is_made_in_no_more_pixels_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+    monkeypatch.setattr(
+        "sivt_lightning.data.synthetic.add_defect",
+        lambda image, _: (sides.append(image.shape[-1]), (image, torch.zeros(image.shape[1:], dtype=torch.bool)))[1],
+    )
+    for shape in ((40, 40), (200, 120), (1500, 900)):
+        with_defect(photo(*shape), 64, generator_for(0))
+    assert sides == [64, 200, LONGEST_SIDE]
 
 
 def test_a_generator_gives_one_defect() -> None:

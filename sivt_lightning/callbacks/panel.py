@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import read_image, to_tensor
-from sivt_lightning.data.synthetic import add_defect
+from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.report.panel import panel
 from sivt_lightning.seeding import generator_for
@@ -38,8 +38,9 @@ class Panel(Callback):
         data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
         held_out = data.val_set.samples
         chosen = np.unique(np.linspace(0, len(held_out) - 1, min(self.images, len(held_out))).round().astype(int))
-        good = [to_tensor(read_image(held_out[i].path), data.image_size) for i in chosen]
-        bad, masks = zip(*(add_defect(image, generator_for(i)) for i, image in enumerate(good)), strict=True)
+        photos, size = [read_image(held_out[i].path) for i in chosen], data.image_size
+        good = [to_tensor(photo, size) for photo in photos]
+        bad, masks = zip(*(with_defect(photo, size, generator_for(i)) for i, photo in enumerate(photos)), strict=True)
         images = torch.stack([*good, *bad])
         module: Any = pl_module
         with torch.no_grad():

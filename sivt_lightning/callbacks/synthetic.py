@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sivt_lightning.callbacks.common import NOT_FINITE, gather
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.images import read_image, to_tensor
-from sivt_lightning.data.synthetic import add_defect
+from sivt_lightning.data.images import read_image
+from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.metrics.figures import Ranking
 from sivt_lightning.metrics.intervals import concatenate, points
@@ -88,10 +88,11 @@ class SyntheticValidation(Callback):
         """Of the images that this process has just validated."""
         made = []
         for i in sorted(self.normal):
-            image = to_tensor(read_image(data.val_set.samples[i].path), data.image_size)
+            photo = read_image(data.val_set.samples[i].path)
             for number in range(self.per_image):
                 # The last number sets these numbers apart from those of partitions and augmentations.
-                defective, mask = add_defect(image, generator_for(module.hparams["seed"], i, number, 2))
+                generator = generator_for(module.hparams["seed"], i, number, 2)
+                defective, mask = with_defect(photo, data.image_size, generator)
                 twin = (defective * 255).round().byte()
                 if data.cache != "off":  # in float32, as the features of the images that they are compared with
                     twin = module.detector.features(_pixels([twin], module.device))[0].float().cpu()

@@ -10,16 +10,35 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Bool, Float
 from kornia.filters import gaussian_blur2d
+from PIL import Image as Photo
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
+
+from sivt_lightning.data.images import mask_to_tensor, to_tensor
 
 VISIBLE = 0.02  # mean change over the channels, in [0, 1], from which a pixel counts as defective
 LEAST_PIXELS = 6  # of 256 x 256; with fewer nobody could see a defect
 TRIES = 20
+LEAST_SIDE, LONGEST_SIDE = 64, 512  # pixels in which a defect is made; with more, it would take seconds
 MARGIN = 12  # the border that no defect is centred on is this part of the side
 
 Image = Float[Tensor, "3 S S"]
 Plane = Float[Tensor, "S S"]
+
+
+def with_defect(
+    photo: Photo.Image, size: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "3 {size} {size}"], Bool[Tensor, "{size} {size}"]]:
+    """What `to_tensor` makes of the photo had it a defect, and where that shows; otherwise exactly the same.
+
+    The defect is made in the photo, with up to 512 pixels a side, and resized with it: whatever `size` models have,
+    they are given the same defects.
+    """
+    side = min(max(*photo.size, LEAST_SIDE), LONGEST_SIDE)
+    original = to_tensor(photo, side)
+    changed, shows = add_defect(original, generator)
+    change = interpolate((changed - original)[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    return (to_tensor(photo, size) + change).clamp(0, 1), mask_to_tensor(shows.numpy(), size)
 
 
 def add_defect(image: Image, generator: torch.Generator) -> tuple[Image, Bool[Tensor, "S S"]]:
