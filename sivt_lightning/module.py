@@ -25,6 +25,7 @@ from sivt_lightning.model.reconstructor import dropout_gain
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.optimizer import Name as OptimizerName
 from sivt_lightning.optimizer import build_optimizer
+from sivt_lightning.recording import BatchLoss, RecordedLoss
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.thresholds import Thresholds
 
@@ -110,6 +111,7 @@ class SIVT(LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.detector = build_detector(**{name: self.hparams[name] for name in SETTINGS})
+        self.batch_loss = BatchLoss(self.detector.reconstructor, cosine_weight)
         self.thresholds: Thresholds | None = None
         self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
         for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
@@ -126,6 +128,10 @@ class SIVT(LightningModule):
         """Weights and channel statistics for a new training, and the features that the data module keeps."""
         if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
             self._begin()
+        # Several processes exchange gradients by hooks, which a recording has not.
+        alone, at_once = self.trainer.world_size == 1, self.trainer.accumulate_grad_batches == 1
+        if self.device.type == "cuda" and alone and at_once:
+            self.batch_loss = RecordedLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
         network = self.detector.backbone
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             self.trainer.datamodule.keep_features(  # type: ignore[attr-defined]
@@ -165,10 +171,7 @@ class SIVT(LightningModule):
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         features = self.features(batch)
-        reconstruction = self.detector.reconstructor(
-            features, self.draw_partitions(batch.index), self.draw_gains(batch.index)
-        )
-        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"]).mean()
+        loss = self.batch_loss(features, self.draw_partitions(batch.index), self.draw_gains(batch.index))
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
         return loss
 
@@ -206,8 +209,7 @@ class SIVT(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
-        precision, name = str(self.trainer.precision), self.hparams["optimizer"]
-        optimizer = build_optimizer(self.detector.reconstructor, name, rate, decay, precision)
+        optimizer = build_optimizer(self.detector.reconstructor, self.hparams["optimizer"], rate, decay)
         total = self.trainer.estimated_stepping_batches
         cosine = self.hparams["schedule"] == "cosine"
         if math.isinf(total):

@@ -13,7 +13,7 @@ ADAMW_SHARE = 0.3  # of Muon's learning rate, for the parameters that it leaves 
 
 
 def build_optimizer(
-    reconstructor: Reconstructor, name: Name, learning_rate: float, weight_decay: float, precision: str
+    reconstructor: Reconstructor, name: Name, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """An optimizer of all parameters.
 
@@ -24,8 +24,11 @@ def build_optimizer(
     if name not in get_args(Name):
         raise SIVTError(f"optimizer {name}: choose one of {', '.join(get_args(Name))}.")
     if name == "adamw":
-        fused = precision == "32-true"  # faster, but Lightning does not clip with it under autocast
-        return torch.optim.AdamW(reconstructor.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
+        adamw = torch.optim.AdamW(reconstructor.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+        # It could undo the scale of 16-mixed within its step. Then Lightning would refuse to clip gradients under any
+        # autocast; so it says that it does not, and the scaler does.
+        adamw._step_supports_amp_scaling = False
+        return adamw
     hidden = [*reconstructor.encoder.parameters(), *reconstructor.decoder.parameters()]
     matrices = [p for p in hidden if p.ndim == 2]
     taken = {id(p) for p in matrices}

@@ -19,7 +19,6 @@ from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, M
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import write_demo_data
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.loss import reconstruction_loss
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
@@ -27,6 +26,7 @@ from sivt_lightning.model.reconstructor import Reconstructor, dropout_gain
 from sivt_lightning.module import SIVT
 from sivt_lightning.optimizer import build_optimizer
 from sivt_lightning.precision import autocast
+from sivt_lightning.recording import BatchLoss, RecordedLoss
 from sivt_lightning.seeding import generator_for
 
 PARTS = ("data", "features", "forward", "backward", "optimizer")
@@ -47,7 +47,7 @@ def measure_training(
         is_plain = cache == "plain"
         where = replace(machine, precision="32-true") if is_plain else machine
         keep_freed_memory(not is_plain)
-        measured = TrainingStep(detector, plain if is_plain else fast, module, where).measure(loader)
+        measured = TrainingStep(detector, plain if is_plain else fast, module, where, not is_plain).measure(loader)
         row = {"cache": cache, "precision": where.precision} | measured
         seconds = (row["ms"]["forward"] + row["ms"]["backward"]) / 1e3
         work = 3 * batch_size * report["multiply_adds"]["reconstructor_fast"]
@@ -94,12 +94,16 @@ def feature_loader(kind: str, folder: Path, shape: tuple[int, int, int], batch_s
 class TrainingStep:
     """The steps of `fit` without Lightning around them."""
 
-    def __init__(self, detector: Detector, reconstructor: Reconstructor, module: SIVT, machine: Machine) -> None:
+    def __init__(
+        self, detector: Detector, reconstructor: Reconstructor, module: SIVT, machine: Machine, recorded: bool = True
+    ) -> None:
         self.detector, self.reconstructor, self.machine = detector, reconstructor, machine
-        self.weight, self.groups = module.hparams["cosine_weight"], reconstructor.groups
+        self.groups = reconstructor.groups
+        kind = RecordedLoss if machine.device.type == "cuda" and recorded else BatchLoss
+        self.loss = kind(reconstructor, module.hparams["cosine_weight"])
         self.dropout = module.hparams["latent_dropout"]
         # So small a rate that nothing is learned: made-up features could make the loss anything.
-        self.optimizer = build_optimizer(reconstructor, module.hparams["optimizer"], 1e-6, 0.0, machine.precision)
+        self.optimizer = build_optimizer(reconstructor, module.hparams["optimizer"], 1e-6, 0.0)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
 
     def measure(self, loader: DataLoader[Any]) -> dict[str, Any]:
@@ -140,8 +144,7 @@ class TrainingStep:
             generators = (generator_for(0, 0, i, 3) for i in batch.index.tolist())
             shape = self.reconstructor.encoder_position.shape
             gain = dropout_gain(shape, self.dropout, generators, self.machine.device)
-            output = self.reconstructor(features, torch.stack(drawn).to(self.machine.device), gain)
-            loss = reconstruction_loss(features, output, self.weight).mean()
+            loss = self.loss(features, torch.stack(drawn).to(self.machine.device), gain)
         mark()
         self.scaler.scale(loss).backward()
         mark()

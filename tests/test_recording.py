@@ -1,0 +1,80 @@
+"""The recorded training step: the same losses and gradients as computed one kernel after the other."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import rows_of
+
+from sivt_lightning.cli import main
+from sivt_lightning.model.fast import FastReconstructor
+from sivt_lightning.model.partition import draw_partition
+from sivt_lightning.module import SIVT
+from sivt_lightning.recording import BatchLoss, RecordedLoss
+from sivt_lightning.seeding import generator_for
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on a GPU, and there is none here")
+
+Case = tuple[torch.Tensor, ...]
+
+
+def batch(size: int, seed: int, with_gain: bool = True) -> Case:
+    draw = generator_for(seed)
+    features = torch.randn(size, 8, 8, 8, generator=draw)
+    partition = torch.stack([draw_partition(16, 4, draw) for _ in range(size)])
+    gain = torch.empty(size, 16, 24).bernoulli_(0.7, generator=draw) / 0.7
+    return tuple(part.cuda() for part in ((features, partition, gain) if with_gain else (features, partition)))
+
+
+def step(loss: BatchLoss, case: Case, dtype: torch.dtype | None) -> list[torch.Tensor]:
+    """Loss and gradients."""
+    loss.reconstructor.zero_grad()
+    with torch.autocast("cuda", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        value = loss(*case)
+    value.backward()
+    return [value.detach().clone(), *(p.grad.clone() for p in loss.reconstructor.parameters() if p.grad is not None)]
+
+
+@needs_gpu
+@pytest.mark.parametrize("with_gain", [True, False])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | None, with_gain: bool) -> None:
+    model = FastReconstructor(8, 8, 2, width=24, encoder_depth=2, decoder_depth=1, heads=2).cuda()
+    plain, recorded = BatchLoss(model, 5.0), RecordedLoss(model, 5.0)
+    for seed, size in enumerate((4, 4, 2, 4)):  # the third is an epoch's last
+        case = batch(size, seed, with_gain)
+        ours, theirs = step(recorded, case, dtype), step(plain, case, dtype)
+        assert len(ours) == len(theirs) == 1 + len(list(model.parameters()))
+        tolerance = 1e-5 if dtype is None else 2e-2
+        for own, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(own, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
+        with torch.no_grad():  # as an optimizer does: the next replay has to see it
+            for parameter in model.parameters():
+                parameter += 0.01 * torch.randn_like(parameter)
+    assert recorded.recording is not None
+    assert recorded.recording.inputs[0].shape[0] == 4
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_training_goes_the_same_way(
+    precision: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", "--config", str(tiny_config), "--trainer.accelerator=gpu", f"--trainer.precision={precision}"]
+    # A worker process: another thread brings its images to the GPU while the step is recorded.
+    arguments += ["--trainer.devices=1", "--data.num_workers=1"]
+    assert main([*arguments, "--name", "recorded"]) == 0
+    monkeypatch.setattr("sivt_lightning.module.RecordedLoss", BatchLoss)
+    assert main([*arguments, "--name", "plain"]) == 0
+    found = [rows_of(tmp_path / "runs" / name / "version_0/metrics.csv") for name in ("recorded", "plain")]
+    losses = [[float(row["val/loss"]) for row in rows if row["val/loss"]] for rows in found]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3 if precision == "32-true" else 2e-2)
+
+
+def test_on_a_processor_nothing_is_recorded(tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = []
+    monkeypatch.setattr(SIVT, "on_train_end", lambda self: kinds.append(type(self.batch_loss)))
+    assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
+    assert kinds == [BatchLoss]
