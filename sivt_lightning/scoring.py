@@ -3,7 +3,7 @@
 import math
 
 from jaxtyping import Float
-from kornia.filters import gaussian_blur2d
+from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -36,7 +36,9 @@ def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S
     if sigma == 0:
         return maps
     size = 2 * blur_radius(sigma) + 1
-    return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type="reflect")
+    # Sigma as a tensor that is made on the device: as a number it would be copied there, and a GPU waited for.
+    kernel = get_gaussian_kernel1d(size, maps.new_full((1, 1), sigma))
+    return filter2d_separable(maps, kernel, kernel, border_type="reflect")
 
 
 def blur_radius(sigma: float) -> int:
