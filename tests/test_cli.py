@@ -188,9 +188,10 @@ def test_unreadable_images_are_reported_and_give_exit_code_3(trained: Path, tiny
     assert float(rows["000.png"]["score"]) > 0
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed"])
-def test_precisions(tiny_config: Path, precision: str) -> None:
-    arguments = ["--trainer.precision", precision, "--trainer.max_epochs", "1"]
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_bfloat16_with_either_optimizer_and_gradients_clipped(tiny_config: Path, optimizer: str) -> None:
+    precision = "bf16-mixed"
+    arguments = ["--trainer.precision", precision, "--trainer.max_epochs", "1", "--model.optimizer", optimizer]
     assert main(["fit", "--config", str(tiny_config), *arguments]) == 0
     checkpoint = "runs/tiny/version_0/checkpoints/best.ckpt"
     assert torch.load(checkpoint, weights_only=True)["precision"] == precision

@@ -77,6 +77,10 @@ def test_the_optimizer_holds_the_trainable_parameters_only(name: str, kind: type
     assert isinstance(optimizer, kind)
 
 
+def test_adamw_takes_a_step_at_once() -> None:
+    assert module(optimizer="adamw").configure_optimizers()["optimizer"].param_groups[0]["fused"]
+
+
 def test_muon_takes_the_matrices_between_hidden_layers_and_nothing_else() -> None:
     model = module(optimizer="muon", learning_rate=0.1, warmup=0.0)
     groups = model.configure_optimizers()["optimizer"].param_groups
