@@ -128,7 +128,7 @@ class SIVT(LightningModule):
         """Weights and channel statistics for a new training, and the features that the data module keeps."""
         if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
             self._begin()
-        # Several processes exchange gradients by hooks, which a recording has not.
+        # Several processes exchange gradients while others are computed; a replay would hand over all at the end.
         alone, at_once = self.trainer.world_size == 1, self.trainer.accumulate_grad_batches == 1
         if self.device.type == "cuda" and alone and at_once:
             self.batch_loss = RecordedLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
