@@ -129,8 +129,7 @@ class SIVT(LightningModule):
         if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
             self._begin()
         # Several processes exchange gradients while others are computed; a replay would hand over all at the end.
-        alone, at_once = self.trainer.world_size == 1, self.trainer.accumulate_grad_batches == 1
-        if self.device.type == "cuda" and alone and at_once:
+        if self.device.type == "cuda" and self.trainer.world_size == 1:
             self.batch_loss = RecordedLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
         network = self.detector.backbone
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():

@@ -31,8 +31,7 @@ class BatchLoss:
 class RecordedLoss(BatchLoss):
     """The same on a GPU: its kernels, forward and backward, are recorded at the first batch and replayed for others.
 
-    A batch of another shape, such as an epoch's last, is computed as ever. Gradients lie where the next replay writes
-    them, so they cannot be accumulated over batches.
+    A batch of another shape, such as an epoch's last, is computed as ever.
     """
 
     def __init__(self, reconstructor: Reconstructor, cosine_weight: float) -> None:
@@ -62,7 +61,7 @@ class _Recording:
     def __init__(
         self, compute: Callable[..., Tensor], inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter]
     ) -> None:
-        self.inputs = [part.clone() for part in inputs]
+        self.inputs, self.parameters = [part.clone() for part in inputs], parameters
         dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
 
         def loss_of_inputs() -> Tensor:
@@ -101,6 +100,9 @@ class _Replay(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         recording: _Recording = ctx.recording
+        for parameter in recording.parameters:
+            if parameter.grad is not None:  # to be added to: it lies where the replay writes
+                parameter.grad = parameter.grad.clone()
         recording.loss_gradient.copy_(gradient)
         recording.backward.replay()
         return None, *(part.detach() for part in recording.gradients)

@@ -1,6 +1,7 @@
 """The recorded training step: the same losses and gradients as computed one kernel after the other."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from sivt_lightning.cli import main
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.module import SIVT
-from sivt_lightning.recording import BatchLoss, RecordedLoss
+from sivt_lightning.recording import BatchLoss, RecordedLoss, _Recording, _Replay
 from sivt_lightning.seeding import generator_for
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on a GPU, and there is none here")
@@ -56,12 +57,14 @@ def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | N
 
 
 @needs_gpu
+@pytest.mark.parametrize("accumulated", [1, 2])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_a_training_goes_the_same_way(
-    precision: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, accumulated: int, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["fit", "--config", str(tiny_config), "--trainer.accelerator=gpu", f"--trainer.precision={precision}"]
+    arguments += [f"--trainer.accumulate_grad_batches={accumulated}"]
     # A worker process: another thread brings its images to the GPU while the step is recorded.
     arguments += ["--trainer.devices=1", "--data.num_workers=1"]
     assert main([*arguments, "--name", "recorded"]) == 0
@@ -70,6 +73,27 @@ def test_a_training_goes_the_same_way(
     found = [rows_of(tmp_path / "runs" / name / "version_0/metrics.csv") for name in ("recorded", "plain")]
     losses = [[float(row["val/loss"]) for row in rows if row["val/loss"]] for rows in found]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3 if precision == "32-true" else 2e-2)
+
+
+class Replayed(_Recording):
+    """Stands for a recording of the loss weight * input: a replay writes into the same memory each time."""
+
+    def __init__(self, weight: torch.nn.Parameter) -> None:
+        self.inputs, self.parameters = [torch.zeros(())], [weight]
+        self.loss, self.loss_gradient, self.gradients = torch.zeros(()), torch.ones(()), [torch.zeros(())]
+        self.forward = SimpleNamespace(replay=lambda: self.loss.copy_(weight.detach() * self.inputs[0]))
+        self.backward = SimpleNamespace(replay=lambda: self.gradients[0].copy_(self.loss_gradient * self.inputs[0]))
+
+
+def test_replayed_losses_and_gradients_outlive_the_next_replay() -> None:
+    weight = torch.nn.Parameter(torch.tensor(2.0))
+    recording, losses = Replayed(weight), []
+    for scale, value in ((1.0, 3.0), (10.0, 5.0)):  # as a scaler scales the loss
+        recording.inputs[0].fill_(value)
+        losses.append(_Replay.apply(recording, weight))
+        (scale * losses[-1]).backward()
+    assert [float(loss) for loss in losses] == [6.0, 10.0]
+    assert weight.grad == 3.0 + 10 * 5.0  # accumulated
 
 
 def test_on_a_processor_nothing_is_recorded(tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
