@@ -59,6 +59,7 @@ def recorded(run: Callable[[Tensor], Detection], images: Tensor) -> Callable[[Te
     """The same, its kernels recorded once as CUDA graph for images of this shape."""
     own = images.clone()
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             run(own)

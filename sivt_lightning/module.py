@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -129,8 +130,10 @@ class SIVT(LightningModule):
         if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
             self._begin()
         # Several processes exchange gradients while others are computed; a replay would hand over all at the end.
-        if self.device.type == "cuda" and self.trainer.world_size == 1:
-            self.batch_loss = RecordedLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
+        alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
+        kind = RecordedLoss if alone and self.device.type == "cuda" else BatchLoss
+        # Anew for each training: a strategy may have wrapped the reconstructor.
+        self.batch_loss = kind(self.detector.reconstructor, self.hparams["cosine_weight"])
         network = self.detector.backbone
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             self.trainer.datamodule.keep_features(  # type: ignore[attr-defined]
@@ -138,6 +141,10 @@ class SIVT(LightningModule):
                 (network.channels, network.grid, network.grid),
                 self._feature_key(),
             )
+
+    def on_fit_end(self) -> None:
+        """Gives back the memory of a recorded step."""
+        self.batch_loss = BatchLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
 
     def _begin(self) -> None:
         if self.hparams["init_from"]:

@@ -2,8 +2,9 @@
 
 import math
 
+import torch
 from jaxtyping import Float
-from kornia.filters import filter2d_separable, get_gaussian_kernel1d
+from kornia.filters import filter2d_separable
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -35,9 +36,10 @@ def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S
     """Gaussian filter of deviation `sigma` pixels, cut at 4 sigma, mirrored at the border; 0 for none."""
     if sigma == 0:
         return maps
-    size = 2 * blur_radius(sigma) + 1
-    # Sigma as a tensor that is made on the device: as a number it would be copied there, and a GPU waited for.
-    kernel = get_gaussian_kernel1d(size, maps.new_full((1, 1), sigma))
+    radius = blur_radius(sigma)
+    # Made on the device: kornia's own copies sigma there, and would have a GPU waited for.
+    steps = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = (-0.5 * (steps / sigma).square()).softmax(0)[None]
     return filter2d_separable(maps, kernel, kernel, border_type="reflect")
 
 

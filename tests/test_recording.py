@@ -57,17 +57,23 @@ def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | N
 
 
 @needs_gpu
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("accumulated", [1, 2])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_a_training_goes_the_same_way(
-    precision: str, accumulated: int, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, accumulated: int, optimizer: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["fit", "--config", str(tiny_config), "--trainer.accelerator=gpu", f"--trainer.precision={precision}"]
     arguments += [f"--trainer.accumulate_grad_batches={accumulated}"]
+    arguments += ["--model.optimizer", optimizer]
     # A worker process: another thread brings its images to the GPU while the step is recorded.
     arguments += ["--trainer.devices=1", "--data.num_workers=1"]
+    used = []
+    monkeypatch.setattr(SIVT, "on_train_end", lambda self: used.append(self.batch_loss))
     assert main([*arguments, "--name", "recorded"]) == 0
+    assert isinstance(used[0], RecordedLoss)
+    assert used[0].recording is not None
     monkeypatch.setattr("sivt_lightning.module.RecordedLoss", BatchLoss)
     assert main([*arguments, "--name", "plain"]) == 0
     found = [rows_of(tmp_path / "runs" / name / "version_0/metrics.csv") for name in ("recorded", "plain")]

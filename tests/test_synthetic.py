@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import cosine_similarity, interpolate
+from torch.nn.functional import adaptive_max_pool2d, cosine_similarity, interpolate, max_pool2d
 
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.data.synthetic import KINDS, LEAST_PIXELS, LONGEST_SIDE, VISIBLE, add_defect, with_defect
@@ -32,14 +32,15 @@ def photo(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("shape", [(1, 1), (40, 40), (200, 120), (1500, 900)])
 def test_models_of_all_sizes_are_given_the_same_defect(shape: tuple[int, int]) -> None:
     for seed in range(4):
-        changes, shares = [], []
+        changes, masks = [], []
         for size in (64, 192):
             bad, mask = with_defect(photo(*shape), size, generator_for(seed))
             change = bad - to_tensor(photo(*shape), size)
             changes.append(interpolate(change[None], size=(64, 64), mode="bilinear", antialias=True).flatten())
-            shares.append(float(mask.float().mean()))
+            masks.append(adaptive_max_pool2d(mask[None].float(), 64))
         assert cosine_similarity(*changes, dim=0) > 0.9, seed  # not 1: the second was resized twice
-        assert abs(shares[0] - shares[1]) < 0.002, seed
+        assert (masks[0] <= masks[1]).all(), seed
+        assert (masks[1] <= max_pool2d(masks[0], 3, 1, 1)).all(), seed  # by a pixel more at most
 
 
 def test_beside_the_defect_the_photo_is_what_it_was() -> None:
@@ -50,6 +51,11 @@ def test_beside_the_defect_the_photo_is_what_it_was() -> None:
         assert mask.any()
         assert ((bad - good).abs() < 0.5 / 255).all(0).float().mean() > 0.9, seed
         assert ((bad - good).abs().mean(0) > VISIBLE)[~mask].float().mean() < 0.01, seed
+
+
+@pytest.mark.parametrize(("side", "size"), [(40, 32), (100, 64), (256, 64), (1040, 32)])
+def test_a_shrunk_defect_is_still_in_its_mask(side: int, size: int) -> None:
+    assert all(with_defect(photo(side, side), size, generator_for(seed))[1].any() for seed in range(40))
 
 
 def test_a_defect_is_made_in_no_more_pixels_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
