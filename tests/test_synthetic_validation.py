@@ -11,6 +11,7 @@ from conftest import rows_of, write_tiny_data
 from forked import run_two
 from lightning import LightningModule, Trainer
 from sklearn.metrics import average_precision_score, roc_auc_score
+from torch.nn.functional import adaptive_max_pool2d
 
 from sivt_lightning.callbacks.synthetic import FIGURE, PIXEL_FIGURE, SyntheticValidation
 from sivt_lightning.cli import main
@@ -109,6 +110,19 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
         truth = [*(torch.zeros(32 * 32) for _ in good), *(twin.mask.flatten() for twin in bad)]
         precision.append(average_precision_score(torch.cat(truth), torch.cat(scores)))
     assert float(trainer.callback_metrics[PIXEL_FIGURE]) == pytest.approx(np.mean(precision), abs=1e-4)
+
+
+def test_models_of_two_sizes_are_judged_by_the_same_defects(tmp_path: Path) -> None:
+    root, masks = str(write_tiny_data(tmp_path / "data")), []
+    for size in (32, 64):
+        data, callback = SIVTDataModule(root, image_size=size, val_share=0.5, num_workers=0), SyntheticValidation(2)
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=0, callbacks=[callback], **quiet).fit(
+            Probe(), data
+        )
+        assert callback.twins is not None
+        masks.append(torch.stack([twin.mask for twin in callback.twins]).float())
+    assert torch.equal(masks[0], adaptive_max_pool2d(masks[1], 32))
 
 
 def test_two_processes_log_the_score_of_one(tiny_config: Path) -> None:
