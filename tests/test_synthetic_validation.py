@@ -114,12 +114,11 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
 
 def test_models_of_two_sizes_are_judged_by_the_same_defects(tmp_path: Path) -> None:
     root, masks = str(write_tiny_data(tmp_path / "data")), []
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     for size in (32, 64):
         data, callback = SIVTDataModule(root, image_size=size, val_share=0.5, num_workers=0), SyntheticValidation(2)
-        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=0, callbacks=[callback], **quiet).fit(
-            Probe(), data
-        )
+        trainer = Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=0, callbacks=[callback], **quiet)
+        trainer.fit(Probe(), data)
         assert callback.twins is not None
         masks.append(torch.stack([twin.mask for twin in callback.twins]).float())
     assert torch.equal(masks[0], adaptive_max_pool2d(masks[1], 32))
