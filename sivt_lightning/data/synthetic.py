@@ -38,7 +38,7 @@ def with_defect(
     original = to_tensor(photo, side)
     changed, shows = add_defect(original, generator)
     change = interpolate((changed - original)[None], size=(size, size), mode="bilinear", antialias=True)[0]
-    # A shrunk defect may be faint, but does not vanish as from masks of true ones, which only test.
+    # By the largest value, not the nearest: a small defect would be lost from its mask.
     kept = adaptive_max_pool2d(shows[None].float(), min(side, size))[0] > 0
     return (to_tensor(photo, size) + change).clamp(0, 1), mask_to_tensor(kept.numpy(), size)
 
