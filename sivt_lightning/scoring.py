@@ -2,9 +2,8 @@
 
 import math
 
-import torch
 from jaxtyping import Float
-from kornia.filters import filter2d_separable
+from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -36,11 +35,8 @@ def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S
     """Gaussian filter of deviation `sigma` pixels, cut at 4 sigma, mirrored at the border; 0 for none."""
     if sigma == 0:
         return maps
-    radius = blur_radius(sigma)
-    # Made on the device: kornia's own copies sigma there, and would have a GPU waited for.
-    steps = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    kernel = (-0.5 * (steps / sigma).square()).softmax(0)[None]
-    return filter2d_separable(maps, kernel, kernel, border_type="reflect")
+    size = 2 * blur_radius(sigma) + 1
+    return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type="reflect")
 
 
 def blur_radius(sigma: float) -> int:
