@@ -45,16 +45,15 @@ class RecordedLoss(BatchLoss):
         gain: Float[Tensor, "B L D"] | None = None,
     ) -> Float[Tensor, ""]:
         inputs = (features, partition) if gain is None else (features, partition, gain)
-        parameters = list(self.reconstructor.parameters())
         if torch.is_anomaly_enabled():  # it looks at every result, which a recording cannot wait for
             return super().__call__(*inputs)
         if self.recording is None or len(features) > len(self.recording.inputs[0]):  # continued at an epoch's end
-            self.recording = _Recording(super().__call__, inputs, parameters)
+            self.recording = _Recording(super().__call__, inputs, list(self.reconstructor.parameters()))
         if features.shape != self.recording.inputs[0].shape:
             return super().__call__(*inputs)
         for own, given in zip(self.recording.inputs, inputs, strict=True):
             own.copy_(given)
-        return _Replay.apply(self.recording, *parameters)
+        return _Replay.apply(self.recording, *self.recording.parameters)
 
 
 class _Recording:
