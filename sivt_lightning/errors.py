@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and what was perhaps meant."""
+"""The one exception for a user's mistake, what was perhaps meant, and names in a sentence."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -20,3 +20,14 @@ def did_you_mean(word: str, known: Iterable[str], most: int, cutoff: float = 0.6
     """
     near = get_close_matches(word, list(known), n=most, cutoff=cutoff)
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def listing(names: Iterable[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> listing("abc", limit=2)
+    'a, b and 1 more'
+    """
+    shown = list(names)
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(shown[:limit]) + more

@@ -36,6 +36,7 @@ class Prediction:
         anomaly_map: (S, S) float32 at the network's size, whatever the photo's.
         pixel_threshold: the value of the map above which a pixel is anomalous.
         size: width and height of the photo.
+        note: what to know of how the photo was read, or "".
     """
 
     score: float
@@ -43,13 +44,19 @@ class Prediction:
     anomaly_map: Float[np.ndarray, "S S"]
     pixel_threshold: float
     size: tuple[int, int]
+    note: str = ""
 
     @classmethod
     def of(
-        cls, score: float, anomaly_map: Float[np.ndarray, "S S"], threshold: Threshold, size: tuple[int, int]
+        cls,
+        score: float,
+        anomaly_map: Float[np.ndarray, "S S"],
+        threshold: Threshold,
+        size: tuple[int, int],
+        note: str = "",
     ) -> "Prediction":
         """What the model says of a photo of `size`, held against a threshold."""
-        return cls(score, threshold.image, anomaly_map, threshold.pixel, size)
+        return cls(score, threshold.image, anomaly_map, threshold.pixel, size, note)
 
     @property
     def is_anomalous(self) -> bool:

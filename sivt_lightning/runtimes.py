@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.checkpoint import read_checkpoint, require_settings
+from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import SETTINGS, Detection, Detector, build_detector
 from sivt_lightning.precision import autocast, check_precision
@@ -22,6 +23,7 @@ class Model(Protocol):
     """RGB images with values in [0, 1] to scores and maps, on the CPU; and what goes with them."""
 
     image_size: int
+    depth: Depth | None  # of photos of more than 8 bits
     thresholds: Thresholds
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection: ...
@@ -50,6 +52,7 @@ class CheckpointModel:
         self.precision = check_precision(precision or checkpoint["precision"], self.device.type)
         self.detector = restore_detector(path, checkpoint).to(self.device)
         self.image_size: int = self.detector.backbone.image_size
+        self.depth: Depth | None = checkpoint["datamodule_hyper_parameters"].get("depth")
 
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
@@ -70,7 +73,7 @@ class ONNXModel:
         self.session = _opened(path, lambda: runtime.InferenceSession(str(path), providers=[provider]))
         if provider not in self.session.get_providers():  # it would run on the CPU instead
             raise SIVTError(f"device {device}: ONNX Runtime cannot use it here. Check its driver, or give cpu.")
-        self.image_size, self.thresholds = side_car.image_size, side_car.thresholds
+        self.image_size, self.depth, self.thresholds = side_car.image_size, side_car.depth, side_car.thresholds
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         found = self.session.run(["score", "map"], {"images": images.numpy()})
@@ -90,7 +93,7 @@ class OpenVINOModel:
         # int8 is of the linear layers; the others are computed as bf16 has them.
         hints = {"INFERENCE_PRECISION_HINT": "f32" if side_car.precision == "fp32" else "bf16"}
         self.compiled = _opened(path, lambda: core.compile_model(str(path), chosen.upper(), hints))
-        self.image_size, self.thresholds = side_car.image_size, side_car.thresholds
+        self.image_size, self.depth, self.thresholds = side_car.image_size, side_car.depth, side_car.thresholds
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         found = self.compiled(images.numpy())
@@ -135,7 +138,8 @@ def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:
     """The detector in the contents of a checkpoint, in eval mode."""
     settings, own = checkpoint["hyper_parameters"], "detector."
     require_settings(str(path), settings, SETTINGS)
-    detector = build_detector(**{name: settings[name] for name in SETTINGS})
+    with torch.random.fork_rng(devices=[]):  # whose numbers are the caller's
+        detector = build_detector(**{name: settings[name] for name in SETTINGS})
     weights = {name.removeprefix(own): value for name, value in checkpoint["state_dict"].items()}
     try:
         detector.load_state_dict(weights)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sivt_lightning.data.depth import Depth, white_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.thresholds import Thresholds
 
@@ -17,6 +18,7 @@ class SideCar:
     Args:
         format: "onnx", "openvino" or "torch".
         precision: "fp32", "bf16" or "int8".
+        depth: of photos of more than 8 bits, see `data.depth`; None where the model knows of none.
         image_size: S of the model's input, float32 (batch, 3, S, S), RGB in [0, 1].
         mean: of each channel, which the graph subtracts.
         std: by which the graph then divides.
@@ -28,6 +30,7 @@ class SideCar:
 
     format: str
     precision: str
+    depth: Depth | None
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
@@ -48,6 +51,8 @@ class SideCar:
                 "layout": "NCHW",
                 "shape": ["batch", 3, size, size],
                 "colours": "RGB, 0 to 1",
+                "depth": self.depth,
+                "white": None if self.depth in (None, "bytes") else white_of(self.depth),
                 "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
@@ -80,6 +85,7 @@ def read_side_car(model: Path) -> SideCar:
         found = SideCar(
             told["format"],
             told["precision"],
+            told["input"].get("depth"),
             int(told["input"]["shape"][-1]),
             told["normalization"]["mean"],
             told["normalization"]["std"],

@@ -93,7 +93,8 @@ def trainer(**settings: object) -> Trainer:
 def test_a_batch_is_pixels_masks_and_positions_but_no_category(tmp_path: Path) -> None:
     batch = next(iter(ready(build(tmp_path), "test", eval_batch_size=3).test_dataloader()))
     assert isinstance(batch, Batch)
-    assert batch._fields == ("images", "masks", "index", "errors", "views")  # a category here would reach the model
+    # A category here would reach the model.
+    assert batch._fields == ("images", "masks", "index", "errors", "views", "notes")
     assert (batch.images.shape, batch.images.dtype) == ((3, 3, SIZE, SIZE), torch.float32)
     assert torch.allclose(batch.images, torch.tensor(128 / 255))
     assert {(tuple(mask.shape), mask.dtype) for mask in batch.masks} == {((SIZE, SIZE), torch.bool)}

@@ -56,7 +56,7 @@ def photos(tiny_data: Path) -> list[Path]:
 
 
 def pixels_of(photos: list[Path]) -> torch.Tensor:
-    return torch.stack([to_tensor(read_image(photo), 32) for photo in photos])
+    return torch.stack([to_tensor(read_image(photo).image, 32) for photo in photos])
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
     trainer = Trainer(accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, callbacks=[callback], **quiet)
     trainer.fit(Probe(), data)
     samples = data.val_set.samples
-    normal = [float(to_tensor(read_image(sample.path), 32).mean()) for sample in samples]
+    normal = [float(to_tensor(read_image(sample.path).image, 32).mean()) for sample in samples]
     assert callback.twins is not None
     twins = [(twin.position, float(twin.kept.float().mean() / 255)) for twin in callback.twins]
     assert [i for i, _ in twins] == [i for i in range(10) for _ in range(2)]
@@ -104,7 +104,7 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
     assert float(trainer.callback_metrics[FIGURE]) == pytest.approx(np.mean(expected), abs=1e-6)
     precision = []
     for category in ("across", "down"):
-        good = [to_tensor(read_image(s.path), 32)[0] for s in samples if s.category == category]
+        good = [to_tensor(read_image(s.path).image, 32)[0] for s in samples if s.category == category]
         bad = [twin for twin in callback.twins if samples[twin.position].category == category]
         scores = [*(image.flatten() for image in good), *(twin.kept[0].flatten() / 255 for twin in bad)]
         truth = [*(torch.zeros(32 * 32) for _ in good), *(twin.mask.flatten() for twin in bad)]

@@ -1,7 +1,7 @@
 """The test: figures of images and pixels, and what the verdicts are worth, as files and on screen."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder,
 from sivt_lightning.callbacks.gallery import write_gallery
 from sivt_lightning.callbacks.labelled_report import LabelledReport, write_report
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
-from sivt_lightning.data.dataset import Batch, ImageDataset
+from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
@@ -23,6 +23,8 @@ from sivt_lightning.report.tables import FIGURES, Results, console_tables, csv_t
 from sivt_lightning.thresholds import By, Thresholds, check_given
 
 T = TypeVar("T")
+
+MOST_NOTES = 10  # of images, on screen
 
 
 class Evaluation(Callback):
@@ -66,6 +68,7 @@ class Evaluation(Callback):
             data.test_set.full_masks, data.test_set.views = self.full_resolution, self.report
             self.tally = Tally(data.test_set.samples)
             self.scores: dict[int, float] = {}
+            self.read_notes: dict[int, str] = {}
             self.labelled: LabelledReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -94,6 +97,7 @@ class Evaluation(Callback):
             if not good:
                 raise SIVTError(f"No figures: an anomaly score of {self.tally.samples[i].path} is {NOT_FINITE}")
         self.scores |= dict(zip(index, scores.tolist(), strict=True))
+        self.read_notes |= {i: note for i, note in zip(index, batch.notes, strict=True) if note}
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
         if self.labelled is not None:
             self.labelled.add(batch, scores.tolist(), maps.numpy())
@@ -110,8 +114,11 @@ class Evaluation(Callback):
         # A process without any image was not asked for the thresholds.
         self.thresholds, self.doubt = gather((self.thresholds, self.doubt))[0]
         found = self.tally.outcome()
+        samples = self.tally.samples
         del self.tally
+        noted = _joined(gather(self.read_notes))
         self.results = self._results(found, trainer, pl_module)
+        self.results["notes"] = {str(samples[i].path): noted[i] for i in sorted(noted)}
         every = _joined(gather(self.scores))
         shown = _joined(gather(self.labelled.close() if self.labelled else {}))
         if trainer.is_global_zero:
@@ -142,11 +149,12 @@ class Evaluation(Callback):
             **groups["value"],  # type: ignore[typeddict-item]
             "error_bounds": groups["error"],
             "operating_points": operating_points(found.scores, self.thresholds),
+            "notes": {},
             "settings": settings,
         }
 
     def _write(self, results: Results, found: Outcome, shown: dict[int, Shown]) -> None:
-        notes = [*found.notes, *([self.doubt] if self.doubt else [])]
+        notes = [*found.notes, *([self.doubt] if self.doubt else []), *_first(results["notes"])]
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
         write_whole(self.folder / "metrics.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
@@ -177,7 +185,7 @@ class Evaluation(Callback):
 
     def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        shown = ImageDataset(data.test_set.samples, data.image_size)
+        shown = data.images_of(data.test_set.samples)
         stored: Thresholds | None = getattr(module, "thresholds", None)
         thresholds = {name: found.pixel for name, found in stored.categories.items()} if stored else {}
         with torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -187,6 +195,13 @@ class Evaluation(Callback):
 
             write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
         print(f"Pictures: {self.folder / 'gallery.png'}")
+
+
+def _first(notes: Mapping[str, str]) -> list[str]:
+    """Of how photos and masks were read."""
+    shown = [f"{path}: {note}" for path, note in list(notes.items())[:MOST_NOTES]]
+    more = len(notes) - len(shown)
+    return [*shown, f"The same kind of {more} more images; metrics.json names all."] if more else shown
 
 
 def _values(groups: Any) -> list[float | None]:

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.images import read_image, to_tensor
+from sivt_lightning.data.images import to_tensor
 from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.report.panel import panel
@@ -38,7 +38,7 @@ class Panel(Callback):
         data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
         held_out = data.val_set.samples
         chosen = np.unique(np.linspace(0, len(held_out) - 1, min(self.images, len(held_out))).round().astype(int))
-        photos, size = [read_image(held_out[i].path) for i in chosen], data.image_size
+        photos, size = [data.val_set.photo(i) for i in chosen.tolist()], data.image_size
         good = [to_tensor(photo, size) for photo in photos]
         bad, masks = zip(*(with_defect(photo, size, generator_for(i)) for i, photo in enumerate(photos)), strict=True)
         images = torch.stack([*good, *bad])

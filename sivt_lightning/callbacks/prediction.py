@@ -25,17 +25,17 @@ from sivt_lightning.callbacks.common import (
 from sivt_lightning.callbacks.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.callbacks.pictures import Kind, Pictures, Queue
 from sivt_lightning.checkpoint import fingerprint
-from sivt_lightning.data.dataset import ImageDataset, View
+from sivt_lightning.data.dataset import View
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.drift import DriftMonitor, Window, drift_report
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.report.names import picture_names
 from sivt_lightning.report.overlay import ColourScale, scale_of
 from sivt_lightning.report.page import Shown, address, report_page
 from sivt_lightning.thresholds import By, Threshold, Thresholds, check_given
 
-COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "anomalous_share", "regions")
+COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "note", "anomalous_share", "regions")
 
 
 class PredictionWriter(Callback):
@@ -115,7 +115,7 @@ class PredictionWriter(Callback):
         self.rows = self._done() if self.resume else {}
         self.todo = [index for index in range(len(self.samples)) if index not in self.rows]
         todo = [self.samples[index] for index in self.todo]
-        datamodule.predict_set = ImageDataset(todo, datamodule.image_size, views=True)
+        datamodule.predict_set = datamodule.images_of(todo, views=True)
         self.ready = False
 
     def _done(self) -> dict[int, Row]:
@@ -170,14 +170,20 @@ class PredictionWriter(Callback):
         model = f"{fingerprint(pl_module.state_dict()).hex()} in {trainer.precision}"
         thresholds: Any = pl_module.thresholds
         held = asdict(thresholds) | {"given": [self.threshold, self.threshold_by, self.category]}
-        return {"model": model, "choice of thresholds": held, "choice of pictures": list(self.kinds)}
+        depth = str(trainer.datamodule.depth)  # type: ignore[attr-defined]
+        return {
+            "model": model,
+            "depth of photos": depth,
+            "choice of thresholds": held,
+            "choice of pictures": list(self.kinds),
+        }
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Have the pictures of each image written, then its row, so that a row never promises what is not there."""
         scores, maps = outputs.score.float().tolist(), outputs.map.float().cpu().numpy()
-        images = zip(batch.index.tolist(), scores, maps, batch.errors, batch.views, strict=True)
+        images = zip(batch.index.tolist(), scores, maps, batch.errors, batch.views, batch.notes, strict=True)
         with self._writing():
             self._note(self.queue.put([partial(self._predicted, self.todo[position], *of) for position, *of in images]))
 
@@ -302,6 +308,8 @@ class PredictionWriter(Callback):
         print(f"{len(rows)} images: {self.anomalous} anomalous, {normal} normal, {self.failed} without a result.")
         if self.failed:
             print("Why an image has no result is said in the column `error`.")
+        if noted := [row["path"] for row in rows if row.get("note")]:
+            print(f"What to know of {listing(noted)} is said in the column `note`.")
         if self.doubt:
             print(self.doubt)
         folders = [f"{kind}s" for kind in ("mask", "overlay", "map") if kind in self.kinds]
@@ -314,11 +322,17 @@ class PredictionWriter(Callback):
         return self.folder / f"{TABLE}.part{f'.{rank}' if rank else ''}"
 
     def _predicted(
-        self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], error: str, view: View | None
+        self,
+        index: int,
+        score: float,
+        anomaly_map: Float[np.ndarray, "s s"],
+        error: str,
+        view: View | None,
+        note: str,
     ) -> tuple[int, Row]:
         """One row, after writing its pictures; without any for an image that gave no score."""
         row = dict.fromkeys(self.columns, "")
-        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}"}
+        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}", "note": note}
         if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
             error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
         if error or view is None:

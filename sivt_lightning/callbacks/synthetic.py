@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sivt_lightning.callbacks.common import NOT_FINITE, gather
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.images import read_image
 from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.metrics.figures import Ranking
@@ -88,7 +87,7 @@ class SyntheticValidation(Callback):
         """Of the images that this process has just validated."""
         made = []
         for i in sorted(self.normal):
-            photo = read_image(data.val_set.samples[i].path)
+            photo = data.val_set.photo(i)
             for number in range(self.per_image):
                 # The last number sets these numbers apart from those of partitions and augmentations.
                 generator = generator_for(module.hparams["seed"], i, number, 2)

@@ -1,8 +1,10 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +18,9 @@ from torch.utils.data import DataLoader, Subset
 from sivt_lightning.data.augment import Augmentation, Flip
 from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, MemoryStore, check_room, collate_features
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
-from sivt_lightning.data.layouts import hold_out, predict_samples, test_samples, train_samples
+from sivt_lightning.data.depth import Depth, Seen, decide, white_of
+from sivt_lightning.data.images import deep_values
+from sivt_lightning.data.layouts import Sample, hold_out, predict_samples, test_samples, train_samples
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.seeding import generator_for
 
@@ -45,6 +49,9 @@ class SIVTDataModule(LightningDataModule):
         flip: mirror half of the training images: "horizontal" (left and right), "vertical", "both" or "none".
         light: largest random change of brightness and contrast of a training image, as a share.
         predict_path: folder of images (with sub-folders), or one image; needed to predict.
+        depth: of photos of more than 8 bits, which do not say what white is: 8, 10, 12, 14 or 16 bits of their
+            integers, "float" for decimals from 0 to 1, "float8" to "float16" for decimals that are such integers.
+            "bytes" refuses them all. null decides by the training images, and a model keeps it.
         seed: decides which images are held out and the order of training.
 
     After `setup`, `train_set` and `val_set` (fit, validate), `test_set` (test) or `predict_set` (predict) are there.
@@ -71,6 +78,7 @@ class SIVTDataModule(LightningDataModule):
         flip: Flip = "none",
         light: float = 0.0,
         predict_path: str | None = None,
+        depth: Depth | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -87,7 +95,7 @@ class SIVTDataModule(LightningDataModule):
         root = None if root is None else str(Path(root).expanduser().resolve())
         self.root, self.categories, self.predict_path = root, categories, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
-        self.num_workers, self.val_share, self.seed = num_workers, val_share, seed
+        self.num_workers, self.val_share, self.depth, self.seed = num_workers, val_share, depth, seed
         self.augmentation = Augmentation(rotation, shift, flip, light).check()
         if self.augmentation and cache != "off":
             raise SIVTError(
@@ -104,15 +112,40 @@ class SIVTDataModule(LightningDataModule):
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
             train, validation = hold_out(train_samples(self._root(), self.categories), self.val_share, self.seed)
-            self.train_set = ImageDataset(train, self.image_size)
-            self.val_set = ImageDataset(validation, self.image_size)
+            if self.depth is None:
+                self._decide_depth([*train, *validation])
+            self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.train_features, self.val_features = FeatureDataset(len(train)), FeatureDataset(len(validation))
         elif stage == "test":
-            self.test_set = ImageDataset(test_samples(self._root(), self.categories), self.image_size)
+            self.test_set = self.images_of(test_samples(self._root(), self.categories))
         elif stage == "predict":
             if not self.predict_path:  # an empty one, of a shell's unset variable, is not the working directory
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
-            self.predict_set = ImageDataset(predict_samples(Path(self.predict_path).expanduser()), self.image_size)
+            self.predict_set = self.images_of(predict_samples(Path(self.predict_path).expanduser()))
+
+    def images_of(self, samples: Sequence[Sample], views: bool = False) -> ImageDataset:
+        """These samples as the model sees them."""
+        return ImageDataset(samples, self.image_size, views=views, depth=self.depth)
+
+    def _decide_depth(self, samples: Sequence[Sample]) -> None:
+        """By all training images, held out or not; it goes into the checkpoint with the other settings."""
+
+        def values_of(sample: Sample) -> Seen | None:
+            with contextlib.suppress(SIVTError):  # of a photo that cannot be read, which training will stop at
+                return deep_values(sample.path)
+            return None
+
+        with ThreadPoolExecutor(cpus()) as pool:
+            deep = [seen for seen in pool.map(values_of, samples) if seen is not None]
+        self.depth = decide(deep)
+        self.hparams["depth"] = self.depth
+        if deep and self._place()[0] == 0:
+            print(
+                f"{len(deep)} of {len(samples)} photos have more than 8 bits: depth {self.depth}, so white is "
+                f"{white_of(self.depth):g} (the highest value in them is {max(seen.highest for seen in deep):g}). "
+                "Another one is given with --data.depth.",
+                flush=True,
+            )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order drawn from (seed, epoch)."""

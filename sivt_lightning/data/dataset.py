@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from sivt_lightning.data.images import mask_to_tensor, read_image, read_mask, to_tensor
+from sivt_lightning.data.depth import Depth
+from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.masks import mask_to_tensor, read_mask
 from sivt_lightning.errors import SIVTError
 
 LONGEST_VIEW = 512  # pixels: two views fit a screen
@@ -32,6 +34,7 @@ class Item(NamedTuple):
     position: int
     error: str
     view: View | None = None
+    note: str = ""
 
 
 class Batch(NamedTuple):
@@ -42,6 +45,7 @@ class Batch(NamedTuple):
     index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # position in `samples`; hides tuple.index
     errors: list[str]  # a sentence for the user, "" where the image was read well
     views: list[View | None]  # None where none was asked for, or the image could not be read
+    notes: list[str]  # what to know of how photo and mask were read, "" for nothing
 
 
 class ImageDataset(Dataset[Item]):
@@ -54,13 +58,19 @@ class ImageDataset(Dataset[Item]):
         full_masks: leave each mask, and for an image without one the image's, at its own size. By default it is
             squeezed to the size of the images.
         views: also give each photo as people see it, so that whoever draws it need not read the file again.
+        depth: of photos of more than 8 bits.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], image_size: int, full_masks: bool = False, views: bool = False
+        self,
+        samples: Sequence[Sample],
+        image_size: int,
+        full_masks: bool = False,
+        views: bool = False,
+        depth: Depth | None = None,
     ) -> None:
         self.samples = list(samples)
-        self.image_size = image_size
+        self.image_size, self.depth = image_size, depth
         self.full_masks, self.views = full_masks, views
 
     def __len__(self) -> int:
@@ -73,16 +83,21 @@ class ImageDataset(Dataset[Item]):
             size = self.image_size
             return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
 
-    def _read(self, sample: Sample, index: int) -> Item:
-        image = read_image(sample.path)
-        view = View(shrunk(image), image.size) if self.views else None
-        return Item(to_tensor(image, self.image_size), self._mask(sample, image), index, "", view)
+    def photo(self, index: int) -> Image.Image:
+        """A sample's photo as upright RGB, at its own size. Raises SIVTError where it cannot be read."""
+        return read_image(self.samples[index].path, self.depth).image
 
-    def _mask(self, sample: Sample, image: Image.Image) -> Bool[Tensor, "height width"]:
+    def _read(self, sample: Sample, index: int) -> Item:
+        image, note = read_image(sample.path, self.depth)
+        view = View(shrunk(image), image.size) if self.views else None
+        mask, mask_note = self._mask(sample, image)
+        return Item(to_tensor(image, self.image_size), mask, index, "", view, " ".join(filter(None, (note, mask_note))))
+
+    def _mask(self, sample: Sample, image: Image.Image) -> tuple[Bool[Tensor, "height width"], str]:
         if sample.mask_path is None:
             size = (image.height, image.width) if self.full_masks else (self.image_size, self.image_size)
-            return torch.zeros(size, dtype=torch.bool)
-        mask = read_mask(sample.mask_path)
+            return torch.zeros(size, dtype=torch.bool), ""
+        mask, note = read_mask(sample.mask_path)
         height, width = mask.shape
         # A mask may be smaller than its photo, but one of another shape is upside down, or another photo's.
         if abs(width * image.height - height * image.width) > max(width * image.height, height * image.width) * 0.02:
@@ -90,7 +105,7 @@ class ImageDataset(Dataset[Item]):
                 f"{sample.mask_path} is {width} x {height} pixels, which is not the shape of its image {sample.path} "
                 f"({image.width} x {image.height}). Replace the mask."
             )
-        return torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, self.image_size)
+        return torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, self.image_size), note
 
 
 def shrunk(photo: Image.Image) -> Image.Image:
@@ -105,8 +120,8 @@ def shrunk(photo: Image.Image) -> Image.Image:
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items into one batch."""
-    images, masks, positions, errors, views = zip(*items, strict=True)
-    return Batch(torch.stack(images), list(masks), torch.tensor(positions), list(errors), list(views))
+    images, masks, positions, errors, views, notes = zip(*items, strict=True)
+    return Batch(torch.stack(images), list(masks), torch.tensor(positions), list(errors), list(views), list(notes))
 
 
 class TrainSampler(Sampler[int]):

@@ -1,26 +1,54 @@
-"""One image or mask file to pixels, whatever its bit depth, palette, transparency or orientation."""
+"""One image file to pixels, whatever its bit depth, palette, transparency or orientation."""
 
 import contextlib
 import io
 import math
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from sivt_lightning.data.depth import Depth, DoesNotFit, Kind, Seen, to_bytes
 from sivt_lightning.errors import SIVTError
 
 # Pillow's other decoders are left out: some run external programs (EPS), and a camera delivers none of them.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-JPEG_MASK_THRESHOLD = 127  # JPEG smears faint values around every edge, so there "positive" means the upper half
+PAGED = ("PNG", "TIFF", "WEBP")  # whose further images are photos; those of a JPEG are previews of its own
+RGB_TIFF, BITS, PLANES, COLOURS = 2, 258, 284, 262  # of TIFF 6.0
 
 Decoded = TypeVar("Decoded")
+File = io.BufferedReader | io.BytesIO
+
+QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.filters` holds it
+
+
+class Photo(NamedTuple):
+    """A decoded photo."""
+
+    image: Image.Image  # upright 8-bit RGB
+    note: str  # what to know of how it was read, or ""
+
+
+class Opened(NamedTuple):
+    """A file whose header has been read, and not yet its pixels."""
+
+    file: File
+    image: Image.Image
+    kind: Kind
+    pages: int
+
+    @property
+    def is_deep_colour(self) -> bool:
+        """Whether it holds colours of more than 8 bits, of which Pillow keeps the upper 8."""
+        return self.kind == "integers" and not self.image.mode.startswith("I")
 
 
 class _UnsupportedPixels(ValueError):
@@ -31,49 +59,56 @@ class _NoFile(OSError):
     """What bears the name is neither file nor folder."""
 
 
-def read_image(path: Path) -> Image.Image:
-    """The image as upright 8-bit RGB: 16-bit grey is scaled, transparency laid on white, the first page is taken.
+def read_image(path: Path, depth: Depth | None = None) -> Photo:
+    """The image as upright 8-bit RGB: deeper values are scaled by `depth`, transparency laid on white, the first page
+    taken.
 
-    Raises SIVTError naming the file when it cannot be read.
+    Raises SIVTError naming the file when it cannot be read, or does not have the depth.
     """
-    return _decode(path, _to_rgb)
+    return decode(path, lambda opened: _to_photo(opened, depth))
 
 
-def read_image_bytes(content: bytes, most_pixels: int) -> Image.Image:
+def read_image_bytes(content: bytes, depth: Depth | None = None, most_pixels: int | None = None) -> Photo:
     """As `read_image`, of a file's content; one of more pixels is not decoded.
 
     Raises SIVTError when it cannot be read.
     """
     try:
-        return _decode_file(io.BytesIO(content), _to_rgb, most_pixels)
+        with _opened(io.BytesIO(content), most_pixels) as opened:
+            return _to_photo(opened, depth)
     except Exception as error:
         reason, remedy = ("there is nothing in it", "Send an image.") if not content else _explain(error, Path())
         raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
     """A decoded image as `read_image` would give its file.
 
     Raises SIVTError where its values are out of range, or it cannot be decoded after all.
     """
     try:
         upright = image.copy()  # the caller's own stays as it is
-        _turn_upright(upright)
-        return _to_rgb(upright)
+        turn_upright(upright)
+        return _to_rgb(upright, depth)
     except Exception as error:
         reason, remedy = _explain(error, Path())
         raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
 
 
-def array_to_rgb(pixels: np.ndarray) -> Image.Image:
-    """Height x width (grey), x 3 (RGB) or x 4 (RGBA): bytes, 16-bit integers or decimals from 0 to 1.
+def array_to_rgb(pixels: np.ndarray, depth: Depth | None = None) -> Image.Image:
+    """Height x width (grey), x 3 (RGB) or x 4 (RGBA): bytes, 16-bit integers of this depth, or decimals from 0 to 1.
 
+    Decimals are something else only where the model's photos are.
     Raises SIVTError for any other array.
     """
-    if pixels.size and pixels.dtype.kind == "f":
-        pixels = _bytes_of(pixels, _bytes_from_floats)
-    elif pixels.size and pixels.dtype == np.uint16:
-        pixels = _bytes_of(pixels, _bytes_from_integers)
+    kinds: dict[str, Kind] = {"f": "decimals", "u": "integers"}
+    kind = kinds.get(pixels.dtype.kind)
+    if pixels.size and kind is not None and pixels.dtype in (np.uint16, np.float16, np.float32, np.float64):
+        plain = kind == "decimals" and not str(depth).startswith("float")
+        try:
+            pixels = to_bytes(pixels, kind, "float" if plain else depth)
+        except DoesNotFit as error:
+            raise SIVTError(f"The array cannot be taken for an image: {error}.") from error
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
@@ -85,14 +120,24 @@ def array_to_rgb(pixels: np.ndarray) -> Image.Image:
     return to_rgb(Image.fromarray(pixels))
 
 
-def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """The ground-truth mask, upright: True where anomalous, that is where any stored value is positive.
+def look(path: Path) -> Opened:
+    """Size, kind of values and pages, from the header alone; the file is closed again.
 
-    A palette image's stored values are its indices. The alpha channel is ignored; a JPEG, which cannot store exact
-    values, is cut at half its range.
     Raises SIVTError naming the file when it cannot be read.
     """
-    return _decode(path, _to_mask)
+    return decode(path, lambda opened: opened)
+
+
+def deep_values(path: Path) -> Seen | None:
+    """What an image of more than 8 bits holds; None for others, of which the header alone is read.
+
+    Raises SIVTError naming the file when it cannot be read.
+    """
+
+    def seen(opened: Opened) -> Seen | None:
+        return None if opened.kind == "bytes" else Seen(opened.kind, float(stored_values(opened).max()))
+
+    return decode(path, seen)
 
 
 def to_tensor(image: Image.Image, size: int) -> Float[Tensor, "3 {size} {size}"]:
@@ -101,38 +146,85 @@ def to_tensor(image: Image.Image, size: int) -> Float[Tensor, "3 {size} {size}"]
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
 
-def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Tensor, "{size} {size}"]:
-    """A mask squeezed to `size` x `size` pixels, each taking its nearest neighbour's value."""
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized) > 0)
-
-
-def _decode(path: Path, convert: Callable[[Image.Image], Decoded]) -> Decoded:
+def decode(path: Path, convert: Callable[[Opened], Decoded]) -> Decoded:
     """Open, decode fully, turn upright and convert; every fault of the file becomes a SIVTError."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise _NoFile  # to open a pipe would wait for whoever writes into it
         # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
-        with path.open("rb") as file:
-            return _decode_file(file, convert)
+        with path.open("rb") as file, _opened(file) as opened:
+            return convert(opened)
     except Exception as error:  # a damaged file makes decoders raise nearly anything, from struct.error to EOFError
         reason, remedy = _explain(error, path)
         raise SIVTError(f"{path} cannot be read: {reason}. {remedy}") from error
 
 
-def _decode_file(
-    file: io.BytesIO | io.BufferedReader, convert: Callable[[Image.Image], Decoded], most_pixels: int | None = None
-) -> Decoded:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large images and odd metadata: nothing the user must act on
-        with Image.open(file, formats=FORMATS) as image:
-            # By default Pillow's own limit, which it holds images against, but not tiles.
-            most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf) if most_pixels is None else most_pixels
-            if _decoded_pixels(image) > most:
-                raise Image.DecompressionBombError
-            image.load()
-            _turn_upright(image)
-            return convert(image)
+@contextmanager
+def _opened(file: File, most_pixels: int | None = None) -> Iterator[Opened]:
+    _silence_pillow()
+    with Image.open(file, formats=FORMATS) as image:
+        # By default Pillow's own limit, which it holds images against, but not tiles.
+        most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf) if most_pixels is None else most_pixels
+        if _decoded_pixels(image) > most:
+            raise Image.DecompressionBombError
+        pages = getattr(image, "n_frames", 1) if image.format in PAGED else 1
+        yield Opened(file, image, _kind_of(file, image), pages)
+
+
+def _silence_pillow() -> None:
+    """It warns of large images and odd metadata: nothing that the user must act on.
+
+    Set and left: filters that each decoding sets and takes back get mixed up where threads decode.
+    """
+    if warnings.filters[:1] != [QUIET]:
+        warnings.filterwarnings("ignore", module=QUIET[3].pattern)
+
+
+def _kind_of(file: File, image: Image.Image) -> Kind:
+    if image.mode == "F":
+        return "decimals"
+    deepest = 8
+    if image.format == "PNG":  # IHDR is the first chunk of every PNG, and says the bits after width and height
+        place = file.tell()
+        file.seek(24)
+        deepest = file.read(1)[0]
+        file.seek(place)
+    elif image.format == "TIFF":
+        deepest = max(getattr(image, "tag_v2", {}).get(BITS, (1,)))
+    return "integers" if deepest > 8 or image.mode.startswith("I") else "bytes"
+
+
+def stored_values(opened: Opened) -> np.ndarray:
+    """The upright values of an image of more than 8 bits as they are in the file, height x width or x channels."""
+    image = opened.image
+    if not opened.is_deep_colour:
+        image.load()
+        turn_upright(image)
+        return np.asarray(image)
+    import imagecodecs  # only for such photos, which few have
+
+    opened.file.seek(0)
+    content = opened.file.read()
+    if image.format == "PNG":
+        values = imagecodecs.png_decode(content)
+    else:
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(COLOURS) != RGB_TIFF:
+            raise _UnsupportedPixels("its colours of more than 8 bits are not RGB")
+        values = imagecodecs.tiff_decode(content, index=0)
+        if tags.get(PLANES) == 2:
+            values = np.moveaxis(values, 0, -1)
+    if values.shape[:2] != (image.height, image.width) or values.dtype != np.uint16:
+        raise _UnsupportedPixels("its colours are not stored as 16-bit integers")
+    return _upright(values, image.getexif().get(0x0112, 1))
+
+
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """The array turned as EXIF's orientation says."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    down, right = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(values[:: -1 if down else 1, :: -1 if right else 1])
 
 
 def _decoded_pixels(image: Image.Image) -> int:
@@ -142,7 +234,7 @@ def _decoded_pixels(image: Image.Image) -> int:
     return max(image.width * image.height, tile)
 
 
-def _turn_upright(image: Image.Image) -> None:
+def turn_upright(image: Image.Image) -> None:
     # A damaged EXIF block tells no orientation and says nothing against the pixels.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)  # a copy would forget `format`
@@ -150,6 +242,10 @@ def _turn_upright(image: Image.Image) -> None:
 
 def _explain(error: Exception, path: Path) -> tuple[str, str]:
     """(reason, remedy) for the user."""
+    if isinstance(error, DoesNotFit):
+        return str(error), (
+            "If the photo is right, give its depth (8, 10, 12, 14, 16 or float) with --data.depth, or --depth of serve."
+        )
     if isinstance(error, _UnsupportedPixels):
         return str(error), "Convert it to an 8-bit or 16-bit image."
     if isinstance(error, _NoFile):
@@ -171,44 +267,23 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
     return "it is cut off or damaged", "Replace or remove it."
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_photo(opened: Opened, depth: Depth | None) -> Photo:
+    note = "" if opened.pages == 1 else f"It has {opened.pages} pages, of which only the first was read."
+    if opened.is_deep_colour:
+        levels = to_bytes(stored_values(opened), "integers", depth)
+        mode = {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]]
+        return Photo(_to_rgb(Image.frombytes(mode, levels.shape[1::-1], levels.tobytes()), depth), note)
+    opened.image.load()
+    turn_upright(opened.image)
+    return Photo(_to_rgb(opened.image, depth), note)
+
+
+def _to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
     if image.mode.startswith("I"):  # I and the I;16 family; convert("RGB") would clip them at 255
-        return Image.fromarray(_bytes_from_integers(np.asarray(image))).convert("RGB")
+        return Image.fromarray(to_bytes(np.asarray(image), "integers", depth)).convert("RGB")
     if image.mode == "F":
-        return Image.fromarray(_bytes_from_floats(np.asarray(image))).convert("RGB")
+        return Image.fromarray(to_bytes(np.asarray(image), "decimals", depth)).convert("RGB")
     if image.has_transparency_data:
         pixels = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
     return image.convert("RGB")
-
-
-def _bytes_of(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    try:
-        return convert(values)
-    except _UnsupportedPixels as error:
-        raise SIVTError(f"The array cannot be taken for an image: {error}.") from error
-
-
-def _bytes_from_integers(values: np.ndarray) -> np.ndarray:
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise _UnsupportedPixels(f"its values run from {low} to {high}, but only 0 to 65535 are accepted")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # the nearest of 65535 / 255 = 257 wide steps
-
-
-def _bytes_from_floats(values: np.ndarray) -> np.ndarray:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 1):  # said this way round, NaN fails too
-        raise _UnsupportedPixels(f"its decimal values run from {low:g} to {high:g}, but only 0 to 1 are accepted")
-    return np.rint(values * 255).astype(np.uint8)
-
-
-def _to_mask(image: Image.Image) -> Bool[np.ndarray, "height width"]:
-    threshold = JPEG_MASK_THRESHOLD if image.format == "JPEG" else 0
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):  # channels in which black is not all zeros
-        image = _to_rgb(image)
-    values = np.asarray(image)
-    channels = values.reshape(image.height, image.width, -1)
-    if image.mode[-1] in "Aa":  # LA, PA, RGBA and their premultiplied kin
-        channels = channels[..., :-1]
-    return np.any(channels > threshold, axis=2)

@@ -14,7 +14,8 @@ from PIL import Image as Photo
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, grid_sample, interpolate
 
-from sivt_lightning.data.images import mask_to_tensor, to_tensor
+from sivt_lightning.data.images import to_tensor
+from sivt_lightning.data.masks import mask_to_tensor
 
 VISIBLE = 0.02  # mean change over the channels, in [0, 1], from which a pixel counts as defective
 LEAST_PIXELS = 6  # of 256 x 256; with fewer nobody could see a defect

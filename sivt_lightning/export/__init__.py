@@ -14,6 +14,7 @@ from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
 from sivt_lightning.model.detector import Detector
@@ -58,7 +59,8 @@ def export(args: Sequence[str]) -> int:
         raise SIVTError(f"{path} exists: add --overwrite to replace it, or name another file with --output.")
     images = _calibration_images(checkpoint, settings.calibration) if precision == "int8" else []
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
-    write_model(path, kind, precision, restore_detector(source, checkpoint), checkpoint["thresholds"], images)
+    depth = checkpoint["datamodule_hyper_parameters"].get("depth")
+    write_model(path, kind, precision, restore_detector(source, checkpoint), checkpoint["thresholds"], images, depth)
     print(f"Written: {path} {side_car_path(path)}")
     if kind != "torch":
         print(f'In Python: Predictor("{path}")')
@@ -66,7 +68,13 @@ def export(args: Sequence[str]) -> int:
 
 
 def write_model(
-    path: Path, kind: Format, precision: Precision, detector: Detector, thresholds: dict[str, Any], images: Images
+    path: Path,
+    kind: Format,
+    precision: Precision,
+    detector: Detector,
+    thresholds: dict[str, Any],
+    images: Images,
+    depth: Depth | None = None,
 ) -> None:
     """The model's files and their side-car, moved into place together. `images` scale int8.
 
@@ -83,6 +91,7 @@ def write_model(
         side_car = SideCar(
             kind,
             precision,
+            depth,
             backbone.image_size,
             backbone.mean.flatten().tolist(),
             backbone.std.flatten().tolist(),

@@ -41,6 +41,7 @@ class Results(TypedDict):
     pooled: Figures
     error_bounds: dict[str, Any]  # the same three: how far each figure is at most from the exact one
     operating_points: dict[str, Any]  # the same three, each with the keys of OPERATING
+    notes: dict[str, str]  # by path, what to know of how a photo or its mask was read
     settings: dict[str, Any]  # of model, data, training and test
 
 

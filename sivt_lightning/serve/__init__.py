@@ -15,6 +15,7 @@ import torch
 
 from sivt_lightning.allocator import share_heap
 from sivt_lightning.arguments import parse, verb_parser
+from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.predictor import Predictor
 
@@ -33,6 +34,7 @@ def serve(args: Sequence[str]) -> int:
     parser.add_argument("--token_file", type=str | None, help=told)
     parser.add_argument("--threshold", type=float | None, help="Score above which an image is anomalous.")
     parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+    parser.add_argument("--depth", type=Depth | None, help="Of photos of more than 8 bits. Default: the training's.")
     parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
     parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")
     parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")
@@ -58,7 +60,9 @@ def serve(args: Sequence[str]) -> int:
     place = listening(settings.host, settings.port)
     share_heap()
     with place:
-        predictor = Predictor(settings.model, settings.device, settings.threshold, settings.category)
+        predictor = Predictor(
+            settings.model, settings.device, settings.threshold, settings.category, depth=settings.depth
+        )
         warm_up(predictor, settings.model)
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch)
         app = build_app(predictor, limits, token)

@@ -21,7 +21,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sivt_lightning.data.datamodule import cpus
-from sivt_lightning.data.images import read_image_bytes
 from sivt_lightning.drift import DriftMonitor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
@@ -87,6 +86,7 @@ class Verdict(BaseModel):
     width: int
     height: int
     regions: list[RegionFound]
+    note: str | None = Field(None, description="what to know of how the photo was read, if anything")
     map: MapFound | None = Field(None, description="only where it was asked for")
 
 
@@ -203,10 +203,9 @@ class Service:
 
     def _prepare(self, content: bytes) -> Prepared:
         try:
-            photo = read_image_bytes(content, self.limits.pixels)
+            return self.predictor.prepare(content, self.limits.pixels)
         except SIVTError as error:
             raise Refusal(400, str(error)) from error
-        return self.predictor.prepare(photo)
 
 
 def described(found: Prediction, with_map: bool) -> Verdict:
@@ -220,6 +219,7 @@ def described(found: Prediction, with_map: bool) -> Verdict:
         width=found.size[0],
         height=found.size[1],
         regions=regions,
+        note=found.note or None,
         map=_picture(found.anomaly_map) if with_map else None,
     )
 

@@ -1,0 +1,93 @@
+"""One ground-truth mask file to pixels, and what looks wrong with it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Shaped
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from sivt_lightning.data.images import Opened, decode, stored_values, to_rgb, turn_upright
+
+JPEG_THRESHOLD = 127  # JPEG smears faint values around every edge, so there "positive" means the upper half
+LARGE = 0.5  # share of an image that a defect seldom has
+SOFT_EDGE = 2  # pixels over which a drawn shape may fade
+FAINT_VALUES = 4
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+class Mask(NamedTuple):
+    """A decoded mask."""
+
+    pixels: Bool[np.ndarray, "height width"]  # True where anomalous
+    doubt: str  # what looks wrong with it, or ""
+
+
+def read_mask(path: Path) -> Mask:
+    """The ground-truth mask, upright: anomalous is where any stored value is positive.
+
+    A palette image's stored values are its indices. A JPEG, which cannot store exact values, is cut at half its range.
+    Where transparency varies, only what is visible is anomalous: all of it, if its colours show no shape of their own.
+    Raises SIVTError naming the file when it cannot be read.
+    """
+    return decode(path, _to_mask)
+
+
+def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Tensor, "{size} {size}"]:
+    """A mask squeezed to `size` x `size` pixels, each taking its nearest neighbour's value."""
+    resized = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized) > 0)
+
+
+def _to_mask(opened: Opened) -> Mask:
+    threshold = JPEG_THRESHOLD if opened.image.format == "JPEG" else 0
+    channels, with_alpha = _channels(opened)
+    colours = channels[..., :-1] if with_alpha else channels
+    values = colours.max(axis=2)
+    anomalous = values > threshold
+    if with_alpha:
+        anomalous = _within(anomalous, channels[..., -1] > 0)
+    return Mask(anomalous, _doubt(anomalous, values * anomalous))
+
+
+def _channels(opened: Opened) -> tuple[Shaped[np.ndarray, "height width channels"], bool]:
+    """The values as they are stored, and whether the last channel is opacity."""
+    if opened.is_deep_colour:
+        values = stored_values(opened)
+        return values, values.shape[2] in (2, 4)
+    image = opened.image
+    image.load()
+    turn_upright(image)
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):  # channels in which black is not all zeros
+        image = to_rgb(image)
+    # LA, PA, RGBA and their premultiplied kin
+    return np.asarray(image).reshape(image.height, image.width, -1), image.mode[-1] in "Aa"
+
+
+def _within(
+    positive: Bool[np.ndarray, "height width"], visible: Bool[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """What is anomalous of a picture of which not all is visible."""
+    shown = positive[visible]
+    if visible.all() or not visible.any():
+        return positive
+    return visible if shown.all() or not shown.any() else positive & visible
+
+
+def _doubt(anomalous: Bool[np.ndarray, "height width"], values: np.ndarray) -> str:
+    share = anomalous.mean()
+    if not share:
+        return "Its mask is empty."
+    if share > LARGE:
+        return f"Its mask covers {share:.0%} of it."
+    strong = values > values.max() / 2
+    faint = values[anomalous & ~ndimage.binary_dilation(strong, EIGHT_NEIGHBOURS, iterations=SOFT_EDGE)]
+    if len(np.unique(faint)) >= FAINT_VALUES:  # a few values are the numbers of several kinds of defect
+        return (
+            f"Its mask is speckled as by JPEG: {len(faint)} pixels away from its shapes have faint values "
+            f"({faint.min():g} to {faint.max():g}), which count as anomalous."
+        )
+    return ""
