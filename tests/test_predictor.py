@@ -1,5 +1,6 @@
 """The Python API: what `sivt predict` says, for whatever a caller holds in hand, without Lightning."""
 
+import io
 import os
 import pickle
 import subprocess
@@ -42,18 +43,22 @@ def test_it_says_what_predict_says(predictor: Predictor, checkpoint: Path, tiny_
         np.testing.assert_allclose(one.anomaly_map, np.asarray(Image.open(tmp_path / row["map"])), rtol=1e-3, atol=1e-3)
 
 
-def test_an_image_may_come_in_any_form(predictor: Predictor, photo: Path) -> None:
+def test_an_image_may_come_in_any_form(predictor: Predictor, checkpoint: Path, photo: Path) -> None:
     image = Image.open(photo)
     grey = np.asarray(image)
     coloured = np.repeat(grey[..., None], 3, 2)
     opaque = np.concatenate([coloured, np.full_like(grey, 255)[..., None]], 2)
     forms = [photo, str(photo), image, grey, grey[..., None], coloured, opaque]
-    forms += [coloured / np.float32(255), grey.astype(np.uint16) * 257]
+    content = photo.read_bytes()
+    forms += [coloured / np.float32(255), content, bytearray(content), io.BytesIO(content)]
+    forms += [torch.from_numpy(coloured).permute(2, 0, 1), torch.from_numpy(grey)[None] / 255]
     scores = [found.score for found in predictor(forms)]
     assert scores == pytest.approx([scores[0]] * len(forms), rel=1e-5)
     assert isinstance(predictor(image), Prediction)
     assert predictor([]) == []
     assert image.size == (40, 40)  # and as it was
+    deep = Predictor(checkpoint, device="cpu", depth=16)(grey.astype(np.uint16) * 257)
+    assert deep.score == pytest.approx(scores[0], rel=1e-5)
 
 
 def test_what_is_no_image_is_refused_with_a_sentence(predictor: Predictor, tmp_path: Path) -> None:
@@ -68,6 +73,17 @@ def test_what_is_no_image_is_refused_with_a_sentence(predictor: Predictor, tmp_p
         predictor([tmp_path / "notes.png"])
     with pytest.raises(SIVTError, match="it is a folder"):
         predictor(tmp_path)
+    for content in (b"", b"no image"):
+        with pytest.raises(SIVTError, match="The image cannot be read"):
+            predictor(content)
+
+
+def test_random_numbers_are_left_to_the_caller(checkpoint: Path, photo: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    Predictor(checkpoint, device="cpu")(photo)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_thresholds_can_be_chosen(checkpoint: Path, photo: Path) -> None:
@@ -112,11 +128,21 @@ def test_a_malicious_checkpoint_is_refused_without_being_run(tmp_path: Path, mon
     assert not Path("owned").exists()
 
 
-def test_it_needs_no_lightning(checkpoint: Path, photo: Path) -> None:
-    code = (
-        "import sys; from sivt_lightning import Predictor; "
-        f"Predictor({str(checkpoint)!r})({str(photo)!r}).regions; assert 'lightning' not in sys.modules"
-    )
+def test_it_needs_no_lightning_and_says_what_it_takes(checkpoint: Path, photo: Path) -> None:
+    code = f"""
+import sys
+from sivt_lightning import Predictor, SIVTError
+predictor = Predictor({str(checkpoint)!r})
+predictor({str(photo)!r}).regions
+assert 'lightning' not in sys.modules
+for other in (None, 3, [3], {{"a": 1}}, [None]):  # here, for pytest's own checks of types would come first
+    try:
+        predictor(other)
+    except SIVTError as error:
+        assert 'is no image: give' in str(error), error
+    else:
+        raise AssertionError(other)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
