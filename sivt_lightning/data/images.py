@@ -21,7 +21,6 @@ from sivt_lightning.errors import SIVTError
 
 # Pillow's other decoders are left out: some run external programs (EPS), and a camera delivers none of them.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-PAGED = ("PNG", "TIFF", "WEBP")  # whose further images are photos; those of a JPEG are previews of its own
 RGB_TIFF, BITS, PLANES, COLOURS = 2, 258, 284, 262  # of TIFF 6.0
 
 Decoded = TypeVar("Decoded")
@@ -43,7 +42,7 @@ class Opened(NamedTuple):
     file: File
     image: Image.Image
     kind: Kind
-    pages: int
+    has_more_pages: bool
 
     @property
     def is_deep_colour(self) -> bool:
@@ -167,8 +166,7 @@ def _opened(file: File, most_pixels: int | None = None) -> Iterator[Opened]:
         most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf) if most_pixels is None else most_pixels
         if _decoded_pixels(image) > most:
             raise Image.DecompressionBombError
-        pages = getattr(image, "n_frames", 1) if image.format in PAGED else 1
-        yield Opened(file, image, _kind_of(file, image), pages)
+        yield Opened(file, image, _kind_of(file, image), _has_more_pages(image))
 
 
 def _silence_pillow() -> None:
@@ -178,6 +176,13 @@ def _silence_pillow() -> None:
     """
     if warnings.filters[:1] != [QUIET]:
         warnings.filterwarnings("ignore", module=QUIET[3].pattern)
+
+
+def _has_more_pages(image: Image.Image) -> bool:
+    """Without looking for all of them, of which a file may have a million. Those of a JPEG are previews of its own."""
+    if image.format == "TIFF":
+        return bool(getattr(getattr(image, "tag_v2", None), "next", 0))  # where the second page begins; Pillow 13
+    return image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1
 
 
 def _kind_of(file: File, image: Image.Image) -> Kind:
@@ -216,7 +221,10 @@ def stored_values(opened: Opened) -> np.ndarray:
             values = np.moveaxis(values, 0, -1)
     if values.shape[:2] != (image.height, image.width) or values.dtype != np.uint16:
         raise _UnsupportedPixels("its colours are not stored as 16-bit integers")
-    return _upright(values, image.getexif().get(0x0112, 1))
+    orientation = 1
+    with contextlib.suppress(Exception):  # as in turn_upright
+        orientation = image.getexif().get(0x0112, 1)
+    return _upright(values, orientation)
 
 
 def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -268,7 +276,7 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
 
 
 def _to_photo(opened: Opened, depth: Depth | None) -> Photo:
-    note = "" if opened.pages == 1 else f"It has {opened.pages} pages, of which only the first was read."
+    note = "It has several pages, of which only the first was read." if opened.has_more_pages else ""
     if opened.is_deep_colour:
         levels = to_bytes(stored_values(opened), "integers", depth)
         mode = {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]]
