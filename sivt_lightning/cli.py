@@ -26,7 +26,6 @@ from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.arguments import SETTINGS, UsageError, explained, help_settings, options_of, parse, verb_parser
 from sivt_lightning.benchmark import benchmark
 from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
-from sivt_lightning.callbacks.common import DISK_FULL, writable_folder
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
 from sivt_lightning.callbacks.evaluation import Evaluation
 from sivt_lightning.callbacks.interruption import Interruption
@@ -44,6 +43,7 @@ from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.errors import SIVTError, Stopped, did_you_mean
 from sivt_lightning.experiment import experiment
 from sivt_lightning.export import export
+from sivt_lightning.files import DISK_FULL, writable_folder
 from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from sivt_lightning.arguments import parse, verb_parser
-from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, csv_rows, markdown_notes, markdown_table
+from sivt_lightning.files import csv_text, writable_folder, write_whole
+from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, markdown_notes, markdown_table
 
 GROUPS = ("categories", "mean", "pooled")
 # Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
@@ -68,7 +68,7 @@ def compare(args: Sequence[str]) -> int:
     if output is not None:
         writable_folder(output.parent)
         lines = markdown_table(heading, cells) + markdown_notes(notes)
-        write_whole(output, csv_rows([heading, *cells]) if output.suffix == ".csv" else "\n".join(lines) + "\n")
+        write_whole(output, csv_text([heading, *cells]) if output.suffix == ".csv" else "\n".join(lines) + "\n")
         print(f"Written: {output}")
     return 0
 

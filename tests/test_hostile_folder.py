@@ -16,6 +16,7 @@ from sivt_lightning.callbacks import PredictionWriter, prediction
 from sivt_lightning.callbacks import pictures as pictures_module
 from sivt_lightning.data.layouts import predict_samples, train_samples
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import read_csv
 
 GREY = Image.fromarray(np.full((20, 30), 90, np.uint8))
 
@@ -110,7 +111,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PredictionW
 
 
 def test_every_image_has_one_row(results: tuple[Path, PredictionWriter]) -> None:
-    rows = rows_of(results[0] / "predictions.csv")
+    rows = read_csv(results[0] / "predictions.csv")
     assert sorted(row["path"] for row in rows) == sorted([*IMAGES, "itself.png"])
     assert results[1].failed == sum(bool(told) for _, told in FILES.values()) + 1
 
@@ -118,7 +119,7 @@ def test_every_image_has_one_row(results: tuple[Path, PredictionWriter]) -> None
 @pytest.mark.parametrize("name", IMAGES, ids=lambda name: name[:20].encode("ascii", "replace").decode())
 def test_an_image_is_read_or_its_row_says_why_not(name: str, results: tuple[Path, PredictionWriter]) -> None:
     out, told = results[0], FILES[name][1]
-    (row,) = [row for row in rows_of(out / "predictions.csv") if row["path"] == name]
+    (row,) = [row for row in read_csv(out / "predictions.csv") if row["path"] == name]
     if told:
         assert told in row["error"]
         assert "\n" not in row["error"]

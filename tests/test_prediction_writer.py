@@ -20,6 +20,7 @@ from sivt_lightning.callbacks import PredictionWriter
 from sivt_lightning.callbacks.progress import PredictionProgress
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import read_csv
 from sivt_lightning.model.detector import Detection
 from sivt_lightning.report.names import picture_names
 from sivt_lightning.thresholds import Threshold, Thresholds
@@ -70,7 +71,7 @@ def predict(
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 
@@ -396,22 +397,46 @@ def test_progress_is_told_on_a_terminal_only(
     assert "left: 2 anomalous, 1 without a result" in last[1]
 
 
-def test_odd_names_come_out_as_they_went_in(tmp_path: Path) -> None:
-    names = [
-        "=1+1.png",
-        "a,b.png",
-        'q"uote.png',
-        "ネジ.png",
-        "two\nlines.png",
-        "not-utf8-\udcff.png",
-        "x" * 250 + ".png",
-    ]
-    for name in names:
-        paint(tmp_path / "photos" / name, 255)
-    predict(tmp_path / "photos", PredictionWriter(str(tmp_path / "out"), maps=True), batch_size=8)
-    rows = rows_of(tmp_path / "out" / "predictions.csv")
-    assert sorted(row["path"] for row in rows) == sorted(names)
-    assert all((tmp_path / "out" / row[column]).is_file() for row in rows for column in ("mask", "overlay", "map"))
+ODD_NAMES = {  # as the table says them
+    "=1+1.png": "'=1+1.png",
+    "-1.png": "'-1.png",
+    "a,b.png": "a,b.png",
+    'q"uote.png': 'q"uote.png',
+    "ネジ.png": "ネジ.png",
+    "two\nlines.png": "two\nlines.png",
+    "not-utf8-\udcff.png": r"not-utf8-\xff.png",
+    r"not-utf8-\xff.png": r"not-utf8-\x5cxff.png",
+    "x" * 250 + ".png": "x" * 250 + ".png",
+}
+
+
+def test_odd_names_are_told_apart_and_found_again(tmp_path: Path) -> None:
+    photos, out, model = tmp_path / "photos", tmp_path / "out", Counting()
+    for name in ODD_NAMES:
+        paint(photos / name, 255)
+    (photos / "=bad\udcff.png").write_bytes(b"no image")
+    predict(photos, PredictionWriter(str(out), maps=True), batch_size=8)
+    rows = {row["path"]: row for row in rows_of(out / "predictions.csv")}
+    assert rows.keys() == {*ODD_NAMES.values(), r"'=bad\xff.png"}
+    assert r"=bad\xff.png cannot be read" in rows[r"'=bad\xff.png"]["error"]
+    files = [row[column] for row in read_csv(out / "predictions.csv") for column in ("mask", "overlay", "map")]
+    assert all((out / file).is_file() for file in files if file)
+    assert r"not-utf8-\\xff.png" in (out / "report.html").read_bytes().decode()
+    predict(photos, PredictionWriter(str(out), maps=True, resume=True), model)
+    assert model.seen == 1  # the bad one
+
+
+@pytest.mark.parametrize("again", ["resume", "overwrite"])
+def test_a_row_of_many_regions_is_read_again(again: str, photos: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "out", Counting()
+    predict(photos, PredictionWriter(str(out)))
+    table = out / "predictions.csv"
+    region = '{""box"": [0, 0, 8, 8], ""area"": 64, ""peak"": 1.0}'
+    table.write_text(table.read_text().replace(region, ", ".join([region] * 3000)))
+    predict(photos, PredictionWriter(str(out), **{again: True}), model)  # type: ignore[arg-type]
+    assert model.seen == (1 if again == "resume" else 4)
+    (regions,) = [row["regions"] for row in read_csv(table) if row["path"] == "b.png"]
+    assert len(json.loads(regions)) == (3000 if again == "resume" else 1)
 
 
 @pytest.mark.parametrize(

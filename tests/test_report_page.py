@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from sivt_lightning.callbacks.pictures import save_whole
+from sivt_lightning.files import read_csv, write_whole
 from sivt_lightning.report.overlay import levels
 from sivt_lightning.report.page import Shown, address, html_table, report_page
 
@@ -148,6 +149,21 @@ def test_the_list_as_csv(page: Page, predicted: Path, tmp_path: Path) -> None:
         (NAMES[0], "4", "2.5", "true"),
         (NAMES[1], "3", "2.5", "true"),
     ]
+
+
+def test_the_list_runs_nothing_in_a_spreadsheet(page: Page, tmp_path: Path) -> None:
+    names = ["=1+1.png", "'@a.png", "a;-b.png", "\udcff.png", "plain.png"]
+    shown = [Shown(name, 2.0 - i / 10, 1.5, defect="-crack") for i, name in enumerate(names)]
+    write_whole(tmp_path / "report.html", report_page("Test", "", shown, labelled=True))
+    page.goto((tmp_path / "report.html").as_uri())
+    with page.expect_download() as download:
+        page.locator("#export").click()
+    download.value.save_as(tmp_path / "list.csv")
+    with (tmp_path / "list.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["'=1+1.png", "''@a.png", "a;'-b.png", r"\xff.png", "plain.png"]
+    assert {(row["threshold"], row["label"]) for row in rows} == {("1.5", "'-crack")}
+    assert [row["path"] for row in read_csv(tmp_path / "list.csv")] == names
 
 
 def colour(page: Page, x: float, y: float) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """A CSV log that a continued training goes on writing."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from sivt_lightning.callbacks.common import csv_text, write_whole
+from sivt_lightning.files import csv_text, read_csv, write_whole
 
 
 class AppendingCSVLogger(CSVLogger):
@@ -40,20 +39,16 @@ class _Writer(ExperimentWriter):
         log = Path(self.metrics_file_path)
         if not log.is_file():
             return
-        text = log.read_text(encoding="utf-8")
-        lines = text[: text.rfind("\n") + 1].splitlines()  # a kill may have cut the last one short
-        reader = csv.DictReader(lines)
-        rows = [row for row in reader if first_step is None or int(row["step"]) < first_step]
-        self.metrics_keys = list(reader.fieldnames or [])
-        self._write(rows)
+        rows = read_csv(log)
+        self.metrics_keys = list(rows[0]) if rows else []
+        self._write([row for row in rows if first_step is None or int(row["step"]) < first_step])
 
     def _check_log_dir_exists(self) -> None:
         """Lightning's deletes the log."""
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        with Path(self.metrics_file_path).open(newline="", encoding="utf-8") as file:
-            self._write(list(csv.DictReader(file)))
+        self._write(read_csv(Path(self.metrics_file_path)))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        heading = dict(zip(self.metrics_keys, self.metrics_keys, strict=True))
-        write_whole(Path(self.metrics_file_path), csv_text([heading, *rows], self.metrics_keys))
+        cells = [[row.get(key, "") for key in self.metrics_keys] for row in rows]
+        write_whole(Path(self.metrics_file_path), csv_text([self.metrics_keys, *cells]))

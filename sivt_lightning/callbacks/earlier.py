@@ -1,15 +1,13 @@
 """What an earlier prediction left in a folder: to go on with, or to be replaced."""
 
-import csv
-import io
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sivt_lightning.callbacks.common import write_whole
 from sivt_lightning.data.layouts import RESULTS
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import read_csv, write_whole
 
 TABLE, SETTINGS, REPORT, DRIFT = "predictions.csv", RESULTS, "report.html", "drift.json"
 PICTURES = ("mask", "overlay", "map", "photo", "heat")  # columns that name files
@@ -73,9 +71,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 def _rows_of(table: Path) -> list[Row]:
     """All whole rows: the last one of a run that was killed may be cut off."""
     try:
-        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
-    except (OSError, csv.Error) as error:
+        rows = read_csv(table)
+    except OSError as error:
         raise SIVTError(f"{table} cannot be read ({error}). Name another folder with --output.") from error
-    return [row for row in rows if None not in row.values() and None not in row and {"path", "error"} <= row.keys()]
+    return [row for row in rows if {"path", "error"} <= row.keys()]

@@ -10,12 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
-from sivt_lightning.callbacks.common import NOT_FINITE, gather, writable_folder, write_whole
+from sivt_lightning.callbacks.common import NOT_FINITE, gather
 from sivt_lightning.callbacks.gallery import write_gallery
 from sivt_lightning.callbacks.labelled_report import LabelledReport, write_report
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import writable_folder, write_whole
 from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
 from sivt_lightning.report.page import Shown

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from sivt_lightning.callbacks.common import write_whole
 from sivt_lightning.callbacks.pictures import Pictures, Queue, save_whole
 from sivt_lightning.data.dataset import LONGEST_VIEW, Batch, View
 from sivt_lightning.data.layouts import Sample
+from sivt_lightning.files import write_whole
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.report.names import picture_names
 from sivt_lightning.report.overlay import scale_of

@@ -13,15 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sivt_lightning.callbacks.common import (
-    DISK_FULL,
-    NOT_FINITE,
-    csv_text,
-    gather,
-    spare,
-    writable_folder,
-    write_whole,
-)
+from sivt_lightning.callbacks.common import NOT_FINITE, gather, spare
 from sivt_lightning.callbacks.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.callbacks.pictures import Kind, Pictures, Queue
 from sivt_lightning.checkpoint import fingerprint
@@ -29,6 +21,7 @@ from sivt_lightning.data.dataset import View
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.drift import DriftMonitor, Window, drift_report
 from sivt_lightning.errors import SIVTError, listing
+from sivt_lightning.files import DISK_FULL, csv_text, writable_folder, write_whole
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.report.names import picture_names
 from sivt_lightning.report.overlay import ColourScale, scale_of
@@ -131,7 +124,7 @@ class PredictionWriter(Callback):
         with self._writing():
             self._prepare(trainer, pl_module)
             part = self._part(trainer.global_rank)
-            self.part = part.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+            self.part = part.open("a", encoding="utf-8", newline="")
         self.queue = Queue(pl_module.device)
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,8 +142,8 @@ class PredictionWriter(Callback):
             self.earlier.check(settings)
         writable_folder(self.folder)
         # What is done, in the part of the first process: a run that is interrupted again loses nothing of it.
-        kept = csv_text(list(self.rows.values()), self.columns) if trainer.is_global_zero else ""
-        write_whole(self._part(trainer.global_rank), ",".join(self.columns) + "\n" + kept)
+        kept = self.rows.values() if trainer.is_global_zero else ()
+        write_whole(self._part(trainer.global_rank), csv_text([self.columns, *self._cells(kept)]))
         self.ready = True
         if trainer.is_global_zero:
             running = {self._part(rank) for rank in range(trainer.world_size)}
@@ -194,10 +187,13 @@ class PredictionWriter(Callback):
 
     def _note(self, done: Sequence[tuple[int, Row]]) -> None:
         assert self.part is not None  # opened in on_predict_start
-        self.part.write(csv_text([row for _, row in done], self.columns))
+        self.part.write(csv_text(self._cells(row for _, row in done)))
         self.part.flush()
         self.rows |= dict(done)  # now they are done: a full disk takes none of them
         self._count(row for _, row in done)
+
+    def _cells(self, rows: Iterable[Row]) -> list[list[str]]:
+        return [[row.get(column, "") for column in self.columns] for row in rows]
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -235,9 +231,8 @@ class PredictionWriter(Callback):
         self.anomalous, self.failed = 0, 0
         self._count(rows)
         if trainer.is_global_zero:
-            header = ",".join(self.columns) + "\n"
             with self._writing():
-                write_whole(self.folder / TABLE, header + csv_text(rows, self.columns))
+                write_whole(self.folder / TABLE, csv_text([self.columns, *self._cells(rows)]))
                 if self.report:
                     self._write_report(merged)
                 moved = self._write_drift(merged) if self.drift else ""

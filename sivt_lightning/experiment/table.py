@@ -1,6 +1,5 @@
 """What trainings came to: a row for each in CSV, a row for each setting in Markdown."""
 
-import csv
 import json
 import math
 import statistics
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sivt_lightning.experiment.plan import Experiment, Run
+from sivt_lightning.files import csv_text, read_csv
 from sivt_lightning.report import tables
 
 TESTED = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
@@ -38,8 +38,7 @@ class Outcome(NamedTuple):
         if tested.is_file():
             mean = json.loads(tested.read_text(encoding="utf-8"))["mean"]
             figures = {name: mean[name] for name in TESTED if mean[name] is not None}
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+        rows = [row for row in read_csv(folder / "metrics.csv") if row["val/loss"]]
         if rows:  # those of best.ckpt, which is what is tested
             best = min(rows, key=lambda row: float(row["val/loss"]))
             figures |= {name: float(best[name]) for name in VALIDATED if best.get(name)}
@@ -64,7 +63,7 @@ def csv_table(outcomes: Sequence[Outcome]) -> str:
                 json.dumps(run.arguments),
             ]
         )
-    return tables.csv_rows(rows)
+    return csv_text(rows)
 
 
 def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome], categories: int = 1) -> str:

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.arguments import parse, verb_parser
-from sivt_lightning.callbacks.common import writable_folder, write_whole
 from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
+from sivt_lightning.files import writable_folder, write_whole
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.runtimes import restore_detector
 from sivt_lightning.sidecar import SideCar, sha256_of, side_car_path

@@ -11,6 +11,7 @@ from importlib.resources import files
 from string import Template
 from urllib.parse import quote
 
+from sivt_lightning.files import visible
 from sivt_lightning.report.overlay import INFERNO, LEVEL
 
 # Nothing from anywhere but this folder, and no script or style but the page's own: whatever a name holds, it is text.
@@ -65,7 +66,7 @@ def report_page(
         (here / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", "script.js")
     )
     data = {
-        "images": [asdict(image) for image in images],
+        "images": [{key: visible(v) if isinstance(v, str) else v for key, v in asdict(i).items()} for i in images],
         "labelled": labelled,
         "level": LEVEL,
         "colours": INFERNO.round().astype(int).tolist(),

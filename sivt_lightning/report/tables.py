@@ -1,13 +1,13 @@
 """The figures of an evaluation as CSV, Markdown and tables for the console. Names are data: they are escaped."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
+
+from sivt_lightning.files import csv_text
 
 HEADINGS = {
     "image_auroc": "image AUROC",
@@ -77,14 +77,7 @@ def csv_table(results: Results) -> str:
     """Comma-separated rows; an undefined figure is an empty cell."""
     both = zip(figure_rows(results), operating_rows(results), strict=True)
     rows = [[*figures, *operating[1:-1]] for figures, operating in both]
-    return csv_rows([["category", *FIGURES, *OPERATING], *rows])
-
-
-def csv_rows(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of which may be a heading."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_text([["category", *FIGURES, *OPERATING], *rows])
 
 
 def markdown_tables(results: Results, notes: Sequence[str] = ()) -> str:

@@ -256,8 +256,10 @@ function csv() {
     const cells = [image.path, known ? image.score : "", limit(image), known ? verdict(image) === "anomalous" : ""];
     return [...cells, image.error, ...(data.labelled ? [image.defect === null ? "good" : image.defect] : [])];
   });
-  const quoted = (cell) => (/[",\n\r]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : cell);
-  return [heading, ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
+  // As in predictions.csv: what a spreadsheet would take for a formula gets an apostrophe before it.
+  const guarded = (cell) => (typeof cell === "string" ? cell.replace(/(^|[;\r\n])(?=["']*[=+\-@\t\r\n＝＋－＠])/g, "$1'") : cell);
+  const quoted = (cell) => (/[",;\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+  return [heading, ...rows].map((row) => row.map(guarded).map(quoted).join(",") + "\n").join("");
 }
 
 function save() {

@@ -1,0 +1,92 @@
+"""Files that appear whole, and CSV that any program can take in: names of files are data, whatever they are made of."""
+
+import errno
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sivt_lightning.errors import SIVTError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Where a spreadsheet, which may take a semicolon for the comma, would see a formula's beginning.
+_FORMULA = r"[\"']*[=+\-@\t\r\n＝＋－＠]"
+_UNGUARDED = re.compile(rf"(^|[;\r\n])(?={_FORMULA})")
+_GUARDED = re.compile(rf"(^|[;\r\n])'(?={_FORMULA})")
+_HARMLESS = re.compile(r"[+-]?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf|nan)|-")  # a number, or the dash that stands for none
+_BYTE = re.compile(r"\\x([0-9a-f]{2})")
+# Quoted, cut off within quotes, or plain; then what ends it. Any text is a row of these.
+_CELL = re.compile(r'(?:"((?:[^"]|"")*+)(?:"([^,\r\n]*)|\Z)|([^,\r\n]*))(,|\r\n|\r|\n|\Z)')
+
+
+def writable_folder(folder: Path, option: str = "--output") -> Path:
+    """The folder, made where it is missing; refused before the work starts rather than after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SIVTError(f"Cannot write into {folder}: {error.strerror}. Name another folder with {option}.") from error
+    return folder
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write the file under another name and move it into place, so that it is there whole or not at all."""
+    part = path.with_name(path.name + ".tmp")
+    part.write_bytes(visible(text).encode())
+    part.replace(path)
+
+
+def visible(text: str) -> str:
+    r"""Text that is UTF-8 always: a byte of a file name that is not is shown as \xff.
+
+    >>> print(visible("Gr\udcf6\udcdfe"))
+    Gr\xf6\xdfe
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    r"""Rows of cells as CSV that no spreadsheet runs and that is UTF-8 always; `read_csv` gives the cells back.
+
+    What a spreadsheet would take for a formula, and is no number, gets an apostrophe before it; a byte that is
+    no UTF-8 is \xff, and a backslash before an x, that no name looks like one, \x5c.
+
+    >>> print(csv_text([["=1+1.png", "-1.5", "-"], ["a, b", "\udcff", r"\xff"]]), end="")
+    '=1+1.png,-1.5,-
+    "a, b",\xff,\x5cxff
+    """
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+
+
+def _cell(text: str) -> str:
+    text = visible(text.replace("\\x", "\\x5cx"))
+    if not _HARMLESS.fullmatch(text):
+        text = _UNGUARDED.sub(r"\1'", text)
+    return '"' + text.replace('"', '""') + '"' if re.search('[",;\r\n]', text) else text
+
+
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """The rows of a file that `csv_text` made, by the names in its first; but those that a kill has cut short.
+
+    Python's own reader stops at cells of 131,072 characters, a limit that can be moved only for all of a process.
+    """
+    # A table of an earlier version may be no UTF-8; one that a spreadsheet has saved may begin with a mark.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        rows = _rows(stream.read())
+    heading = rows[0] if rows else []
+    return [dict(zip(heading, row, strict=True)) for row in rows[1:] if len(row) == len(heading)]
+
+
+def _rows(text: str) -> list[list[str]]:
+    rows, row, position = [], list[str](), 0
+    while (match := _CELL.match(text, position)) and match[4]:  # the end of the file ends no row
+        quoted, rest, plain, end = match.groups()
+        row.append(_original(plain if quoted is None else quoted.replace('""', '"') + rest))
+        if end != ",":
+            rows.append(row)
+            row = []
+        position = match.end()
+    return rows
+
+
+def _original(cell: str) -> str:
+    cell = cell if _HARMLESS.fullmatch(cell) else _GUARDED.sub(r"\1", cell)
+    return _BYTE.sub(lambda found: bytes.fromhex(found[1]).decode("utf-8", "surrogateescape"), cell)
