@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import inspect
+import io
 import logging
 import os
 import re
@@ -374,6 +375,8 @@ def main(args: Sequence[str] | None = None) -> int:
     comes from, --quiet leaves errors alone to be said.
     """
     args = sys.argv[1:] if args is None else list(args)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a file name need be no UTF-8
     quiet_lightning()
     keep_freed_memory()
     debug, quiet = "--debug" in args, "--quiet" in args

@@ -43,6 +43,7 @@ os.setsid()
 for number, target in zip((os.open(os.devnull, os.O_RDONLY), *given), (0, 1, 2)):
     os.dup2(number, target)
     os.close(number)
+sys.stdout = open(1, "w", closefd=False)  # the old one still believes that it writes to the server's
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.chdir(ask["cwd"])
 os.environ.clear()

@@ -1,5 +1,6 @@
 """The command line as its user meets it."""
 
+import io
 import json
 import os
 import shutil
@@ -186,6 +187,18 @@ def test_unreadable_images_are_reported_and_give_exit_code_3(trained: Path, tiny
     assert rows["broken.png"]["score"] == ""
     assert "broken.png" in rows["broken.png"]["error"]
     assert float(rows["000.png"]["score"]) > 0
+
+
+def test_a_folder_whose_name_is_no_utf8_can_be_told(
+    trained: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_data / "down" / "test" / "good", "Gr\udcf6\udcdfe")
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", screen)
+    model = str(trained / "checkpoints" / "best.ckpt")
+    assert main(["predict", "--ckpt_path", model, "--data.predict_path", "Gr\udcf6\udcdfe"]) == 0
+    screen.flush()
+    assert r"Look at: predictions/Gr\udcf6\udcdfe/report.html" in screen.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
