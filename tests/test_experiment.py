@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from conftest import rows_of
 
 from sivt_lightning import experiment as verb
+from sivt_lightning.checkpoint import CONTENTS
 from sivt_lightning.cli import main
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
@@ -227,8 +229,10 @@ def test_a_seed_counts_when_all_its_models_are_there(tmp_path: Path) -> None:
 
 
 def test_the_passes_it_took_and_the_spread_over_seeds(tmp_path: Path) -> None:
-    log = "epoch,val/loss,val/synthetic_auroc,train/images\n,,,\n0,9.0,0.6,10\n1,8.0,0.8,20\n2,7.0,0.75,30\n"
+    log = "step,val/loss,val/synthetic_auroc,train/images\n3,,,\n3,9.0,0.6,10\n7,8.0,0.8,20\n11,7.0,0.75,30\n"
     (tmp_path / "metrics.csv").write_text(log)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(dict.fromkeys(CONTENTS) | {"global_step": 12}, tmp_path / "checkpoints" / "best.ckpt")
     record = {"error": "", "seconds": 60, "commit": "abc", "date": "2026-01-01", "machine": "m", "arguments": []}
     outcomes = [
         Outcome.read(Run("a", 0, None, []), record, tmp_path, reach=0.7),
@@ -239,6 +243,21 @@ def test_the_passes_it_took_and_the_spread_over_seeds(tmp_path: Path) -> None:
     one = Experiment("e", "Title", tmp_path, {"a": {}})
     assert "| a | 7.00 ± 0.00 | 0.7500 ± 0.0000 | 20 (1 of 2) | 2.0 | 2 |" in markdown_table(one, outcomes)
     assert csv_table(outcomes).splitlines()[2].startswith("a,1,,7.0,0.75,nan,180,abc")
+
+
+@pytest.mark.parametrize("often", ["--trainer.val_check_interval=1.0", "--trainer.val_check_interval=2"])
+def test_the_figures_are_those_of_the_checkpoint_that_is_tested(
+    often: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--monitor=val/synthetic_auroc", "--model.learning_rate=1e-2", "--trainer.max_epochs=4", often]
+    assert main(["fit", "--config", str(tiny_config), "--name=run", *chosen]) == 0
+    record = {"error": "", "seconds": 60, "commit": "", "date": "2026-01-01", "machine": "m", "arguments": []}
+    figures = Outcome.read(Run("a", 0, None, []), record, Path("runs/run/version_0"), reach=None).figures
+    validations = [row for row in rows_of(Path("runs/run/version_0/metrics.csv")) if row["val/loss"]]
+    first = max(validations, key=lambda row: float(row["val/synthetic_auroc"]))  # among equal ones
+    assert figures["val/loss"] == float(first["val/loss"]) > min(float(row["val/loss"]) for row in validations)
+    assert figures["val/synthetic_auroc"] == float(first["val/synthetic_auroc"])
 
 
 @pytest.mark.parametrize(

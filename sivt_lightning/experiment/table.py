@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.experiment.plan import Experiment, Run
 from sivt_lightning.files import csv_text, read_csv
 from sivt_lightning.report import tables
@@ -30,7 +31,7 @@ class Outcome(NamedTuple):
 
     @classmethod
     def read(cls, run: Run, record: dict[str, Any], folder: Path, reach: float | None) -> "Outcome":
-        """From the logs and tables in a run's folder: means over the categories, of the epoch with the lowest loss."""
+        """From the logs and tables in a run's folder: means over the categories, all of what best.ckpt holds."""
         figures: dict[str, float] = {}
         if record["error"]:
             return cls(run, record, figures)
@@ -39,9 +40,10 @@ class Outcome(NamedTuple):
             mean = json.loads(tested.read_text(encoding="utf-8"))["mean"]
             figures = {name: mean[name] for name in TESTED if mean[name] is not None}
         rows = [row for row in read_csv(folder / "metrics.csv") if row["val/loss"]]
-        if rows:  # those of best.ckpt, which is what is tested
-            best = min(rows, key=lambda row: float(row["val/loss"]))
-            figures |= {name: float(best[name]) for name in VALIDATED if best.get(name)}
+        saved = read_checkpoint(str(folder / "checkpoints" / "best.ckpt"))["global_step"]
+        for row in rows:
+            if int(row["step"]) + 1 == saved:  # Lightning logs after so many steps, counted from 0
+                figures |= {name: float(row[name]) for name in VALIDATED if row.get(name)}
         if reach is not None:
             scored = [row for row in rows if row.get("val/synthetic_auroc")]
             passes = (float(row["train/images"]) for row in scored if float(row["val/synthetic_auroc"]) >= reach)
