@@ -16,6 +16,7 @@ from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, markd
 
 GROUPS = ("categories", "mean", "pooled")
 # Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
+# So may the places of data and weights, see `_experiment`.
 FREE = {"seed", "num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
 
 
@@ -121,8 +122,7 @@ def group_seeds(tests: Sequence[Tested]) -> list[Column]:
     groups: dict[str, list[Tested]] = {}
     for number, test in enumerate(tests):
         settings = test.results["settings"]
-        same = json.dumps(_without(settings, FREE), sort_keys=True)
-        groups.setdefault(same if settings else str(number), []).append(test)
+        groups.setdefault(_experiment(settings) if settings else str(number), []).append(test)
     columns = []
     for group in groups.values():
         if len({_seed(test) for test in group}) == len(group) > 1:
@@ -136,10 +136,17 @@ def _seed(test: Tested) -> Any:
     return test.results["settings"].get("model", {}).get("seed")
 
 
-def _without(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    return {
-        part: {key: value for key, value in values.items() if key not in names} for part, values in settings.items()
-    }
+def _experiment(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the tests of one experiment have in common: data and weights themselves where known, not where they lay."""
+    kept = {part: {key: value for key, value in values.items() if key not in FREE} for part, values in settings.items()}
+    model, data, training, test = (kept.setdefault(part, {}) for part in ("model", "data", "training", "test"))
+    if training.get("images") and test.get("images"):
+        data.pop("root", None)
+    if model.get("weights") == "random":  # drawn from the seed
+        training.pop("backbone", None)
+    elif training.get("backbone"):
+        model.pop("weights", None)
+    return json.dumps(kept, sort_keys=True)
 
 
 def comparison_rows(columns: Sequence[Column], figures: Sequence[str], categories: bool) -> list[list[str]]:
@@ -185,6 +192,9 @@ def comparison_notes(tests: Sequence[Tested], columns: Sequence[Column]) -> list
         for points in counted
         if points
     }
+    digests = {test.results["settings"].get("test", {}).get("images") for test in tests}
+    if len(images) <= 1 and len(digests - {None}) > 1:
+        notes.append("The tests are of different images, so they are not of the same data.")
     if len(images) > 1:
         notes.append("The tests are of different numbers of images, so they are not of the same data.")
     if len({test.results["settings"].get("test", {}).get("full_resolution") for test in tests}) > 1:

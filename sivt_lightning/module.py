@@ -236,7 +236,7 @@ class SIVT(LightningModule):
         checkpoint["training"] = self._training()
 
     def _training(self) -> dict[str, Any]:
-        """The Trainer's settings that change what is learned or saved."""
+        """The Trainer's settings that change what is learned or saved, and the images learned from."""
         trainer = self.trainer
         best: Any = trainer.checkpoint_callback
         stopping: Any = trainer.early_stopping_callback
@@ -248,6 +248,7 @@ class SIVT(LightningModule):
             "gradient_clip_val": trainer.gradient_clip_val,
             "monitor": best and best.monitor,
             "patience": stopping and stopping.patience,
+            "images": trainer.datamodule.training_images if trainer.is_global_zero else None,  # type: ignore[attr-defined]
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -259,7 +260,9 @@ class SIVT(LightningModule):
                 "The checkpoint holds a model of another shape than the settings given: leave out the --model options "
                 "and the config, which the checkpoint brings along, or train a new model."
             )
+        backbone = {name: value for name, value in stored_weights.items() if name.startswith("detector.backbone.")}
         known = {name: checkpoint.get(name) for name in ("precision", "epoch")}
+        known["backbone"] = fingerprint(backbone).hex()[:16]
         self.training_settings = checkpoint.get("training", {}) | known
         stored = checkpoint.get("thresholds")
         self.thresholds = Thresholds.from_plain(stored) if stored else None

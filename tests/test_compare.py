@@ -1,6 +1,7 @@
 """Several tests side by side: the best marked, seeds put together, nothing compared that does not compare unsaid."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ def write(name: str, value: float | None, seed: int = 0, width: int = 16, catego
     """A run's metrics.json in which every figure is `value`."""
     figures = dict.fromkeys(FIGURES, value)
     counts = {"normal_images": test.pop("normal", 5), "anomalous_images": 5}
+    model = {name: test.pop(name) for name in ("weights", "init_from") if name in test}
+    training = {name: test.pop(f"training_{name}") for name in ("images", "backbone") if f"training_{name}" in test}
     settings = {
-        "model": {"width": width, "seed": seed},
-        "data": {"root": "data", "seed": seed, "num_workers": seed},
+        "model": {"width": width, "seed": seed} | model,
+        "data": {"root": test.pop("root", "data"), "seed": seed, "num_workers": seed},
+        "training": training,
         "test": {"full_resolution": False} | test,
     }
     results = {
@@ -81,6 +85,50 @@ def test_what_was_trained_otherwise_is_no_other_seed(capsys: pytest.CaptureFixtu
     assert "a (2 seeds)" in shown(capsys, *runs)  # a and c
 
 
+HERE = {"root": "/here", "weights": "/here/b4.pth", "images": "a", "training_images": "b", "training_backbone": "c"}
+THERE = HERE | {"root": "/there", "weights": "/there/b4.pth"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        (HERE, THERE, True),
+        (HERE, THERE | {"weights": "imagenet"}, True),
+        (HERE, THERE | {"images": "x"}, False),
+        (HERE, THERE | {"training_images": "x"}, False),
+        (HERE, THERE | {"training_backbone": "x"}, False),
+        (HERE | {"weights": "random"}, THERE | {"weights": "random", "training_backbone": "x"}, True),
+        (HERE, THERE | {"weights": "random"}, False),
+        (HERE | {"images": None}, THERE | {"images": None}, False),  # of an earlier version: who knows
+        (HERE | {"training_backbone": None}, THERE | {"training_backbone": None}, False),
+        (HERE | {"init_from": "/here/a.ckpt"}, THERE | {"init_from": "/here/b.ckpt"}, False),
+    ],
+)
+def test_the_data_and_not_its_place_make_an_experiment(
+    one: dict[str, Any], other: dict[str, Any], together: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = shown(capsys, write("a", 0.5, **one), write("b", 0.7, seed=1, **other))
+    assert ("a (2 seeds)" in told) == together
+
+
+def test_seeds_trained_on_a_copy_of_the_data_share_a_column(
+    tiny_config: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And one whose copy differs in a photo does not."""
+    shutil.copytree(tiny_data, "copy")
+    shutil.copytree(tiny_data, "other")
+    shutil.copy("other/down/train/good/000.png", "other/down/train/good/001.png")
+    common = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1", "--synthetic.per_image", "0"]
+    for seed, root in enumerate((str(tiny_data), "copy", "other")):
+        run = ["--data.root", root, "--seed_everything", str(seed), "--name", f"run{seed}"]
+        assert main([*common, *run, "--trainer.logger", "false"]) == 0
+        best = f"runs/run{seed}/version_0/checkpoints/best.ckpt"
+        assert main(["test", "--ckpt_path", best, "--eval.curves", "false", "--eval.gallery", "false"]) == 0
+    told = shown(capsys, *(f"runs/run{seed}/version_0" for seed in range(3)))
+    assert "run0/version_0 (2 seeds): run0/version_0, run1/version_0." in told
+    assert "different images" not in told  # the tests are of the same ones
+
+
 def test_a_repeat_of_a_seed_is_none_of_another(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write("a", 0.5, seed=0), write("b", 0.7, seed=1), write("c", 0.9, seed=1)]
     assert "seeds)" not in shown(capsys, *runs)
@@ -112,11 +160,12 @@ def test_rows_for_categories_and_files(capsys: pytest.CaptureFixture[str]) -> No
     [
         ({"category": "nut"}, "different categories"),
         ({"normal": 6}, "different numbers of images"),
+        ({"images": "other"}, "of different images"),
         ({"full_resolution": True}, "at full resolution"),
     ],
 )
 def test_what_does_not_compare_is_told(other: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert told in shown(capsys, write("a", 0.5), write("b", 0.6, **other))
+    assert told in shown(capsys, write("a", 0.5, images="some"), write("b", 0.6, **{"images": "some"} | other))
 
 
 def test_a_table_without_settings_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:

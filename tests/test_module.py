@@ -44,6 +44,7 @@ def module(**changes: Any) -> SIVT:
         gradient_clip_val=1.0,
         checkpoint_callback=None,
         early_stopping_callback=None,
+        is_global_zero=False,
     )
     made.log = lambda *_, **__: None  # type: ignore[method-assign]
     return made

@@ -15,6 +15,7 @@ from sivt_lightning.callbacks.gallery import write_gallery
 from sivt_lightning.callbacks.labelled_report import LabelledReport, write_report
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.data.dataset import Batch
+from sivt_lightning.data.identity import digest
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import writable_folder, write_whole
 from sivt_lightning.metrics.figures import FPR_LIMIT
@@ -144,6 +145,7 @@ class Evaluation(Callback):
                 "full_resolution": self.full_resolution,
                 "threshold": self.threshold,
                 "threshold_by": self.threshold_by,
+                "images": digest(data.test_set.samples) if trainer.is_global_zero else None,
             },
         }
         return {

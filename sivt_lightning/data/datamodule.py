@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from sivt_lightning.data.augment import Augmentation, Flip
 from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, MemoryStore, check_room, collate_features
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
 from sivt_lightning.data.depth import Depth, Seen, decide, white_of
+from sivt_lightning.data.identity import digest
 from sivt_lightning.data.images import deep_values
 from sivt_lightning.data.layouts import Sample, hold_out, predict_samples, test_samples, train_samples
 from sivt_lightning.errors import SIVTError
@@ -146,6 +148,11 @@ class SIVTDataModule(LightningDataModule):
                 "Another one is given with --data.depth.",
                 flush=True,
             )
+
+    @cached_property
+    def training_images(self) -> str:
+        """Names the images of the training, held-out ones among them, by what they are."""
+        return digest([*self.train_set.samples, *self.val_set.samples])
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order drawn from (seed, epoch)."""
