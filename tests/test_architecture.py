@@ -1,62 +1,198 @@
-"""The rules of who may import whom, and that importing the package stays light."""
+"""Who may import whom: every edge between two parts of the package is on a list, and a breach in any form is caught."""
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sivt_lightning"
-FILES = sorted(PACKAGE.rglob("*.py"))
-PARTS = {"model", "loss", "scoring", "metrics", "data", "report"}
-LIGHTNING = {"module", "data.datamodule", "callbacks", "cli"}
-WIRING = {
-    "cli",
-    "module",
-    "callbacks",
-    "predictor",
-    "export",
-    "benchmark",
-    "compare",
-    "experiment",
-    "serve",
-    "__main__",
+NAME = PACKAGE.name
+
+# What a part, or one module of it, may import: other parts, "lightning", and "?" for names known only as it runs.
+ALLOWED = {
+    "__init__": "errors prediction predictor ?",  # loads what it is asked for
+    "__main__": "cli",
+    "arguments": "errors help",
+    "benchmark": "allocator arguments checkpoint data errors files model module optimizer precision recording report "
+    "seeding",
+    "callbacks": "checkpoint data drift errors files lightning metrics prediction report seeding thresholds",
+    "checkpoint": "errors",
+    "cli": "allocator arguments benchmark callbacks checkpoint compare data errors experiment export files help "
+    "lightning module precision serve thresholds",
+    "compare": "arguments errors files report",
+    "data": "errors seeding",
+    "data.datamodule": "lightning",
+    "drift": "errors thresholds",
+    "experiment": "arguments checkpoint data errors files module report",
+    "export": "arguments checkpoint data errors files model runtimes sidecar thresholds ?",  # ? packages of a format
+    "files": "errors",
+    "loss": "distance",
+    "model": "errors seeding",
+    "model.detector": "scoring",
+    "module": "checkpoint data errors lightning loss model optimizer recording seeding thresholds",
+    "optimizer": "errors model",
+    "precision": "errors",
+    "prediction": "thresholds",
+    "predictor": "data errors prediction runtimes thresholds",
+    "recording": "loss model",
+    "report": "files",
+    "runtimes": "checkpoint errors model precision sidecar thresholds ?",  # ? the runtime of a format
+    "scoring": "distance errors",
+    "serve": "allocator arguments data drift errors prediction predictor",
+    "sidecar": "errors thresholds",
+    "thresholds": "errors",
 }
-LEAVES = {"errors", "distance", "seeding", "allocator", "precision"}
+APART = {"model", "metrics", "data", "report"}  # import none of one another
+WITHOUT_LIGHTNING = "compare data.dataset drift files metrics.ranking model.detector predictor report.page serve"
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+def module_of(path: Path, package: Path) -> str:
+    """Its name within the package; "__init__" for the package itself."""
+    return ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(path: Path, package: Path) -> Iterator[str]:
+    """Full names of all that a file imports, however it does; "?" for a name that is not known before it runs."""
+    here = (NAME, *path.relative_to(package).parent.parts)
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    aliases = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    loaders = {"__import__", "import_module", *(a.asname for a in aliases if a.name == "import_module")}
+    for node in nodes:
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute("." * node.level + (node.module or ""), here)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _name(node.func) in loaders:
+            given = [*node.args[:1], *(word.value for word in node.keywords if word.arg == "name")]
+            known = [part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            yield _absolute(known[0], here) if known else "?"
+        elif isinstance(node, ast.Constant) and re.fullmatch(rf"{NAME}(\.\w+)+", str(node.value)):
+            yield str(node.value)  # for whatever takes a module by its name
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_layers(path: Path) -> None:
-    name = module_name(path)
-    part = name.split(".")[0]
-    for imported in imports(path):
-        if imported.split(".")[0] in {"lightning", "pytorch_lightning"}:
-            assert any(name == allowed or name.startswith(f"{allowed}.") for allowed in LIGHTNING), name
-        if not imported.startswith("sivt_lightning."):
-            continue
-        other = imported.removeprefix("sivt_lightning.").split(".")[0]
-        if other == part or other in LEAVES or part in WIRING:
-            continue
-        assert part not in LEAVES, f"{name} imports {imported}: it is below everything"
-        allowed = name == "model.detector" and other == "scoring"
-        assert allowed or not (part in PARTS and other in PARTS), f"{name} imports {imported}"
+def _absolute(name: str, here: tuple[str, ...]) -> str:
+    """The full name of a module that may be named relative to a folder."""
+    inner = name.lstrip(".")
+    up = len(name) - len(inner)
+    return ".".join([*here[: len(here) - up + 1], *([inner] if inner else [])]) if up else name
+
+
+def _name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def edges(package: Path) -> set[tuple[str, str]]:
+    """(module, part of the package that it imports), and (module, "lightning")."""
+    found = set()
+    for path in package.rglob("*.py"):
+        module = module_of(path, package)
+        for name in imported(path, package):
+            first, _, rest = name.partition(".")
+            if first == NAME:
+                part = rest.split(".")[0] or "__init__"
+                if part != module.split(".")[0]:
+                    found.add((module, part))
+            elif first in ("lightning", "pytorch_lightning", "lightning_fabric"):
+                found.add((module, "lightning"))
+            elif first == "?":
+                found.add((module, "?"))
+    return found
+
+
+def allowances() -> set[tuple[str, str]]:
+    return {(importer, part) for importer, parts in ALLOWED.items() for part in parts.split()}
+
+
+def covers(allowance: tuple[str, str], edge: tuple[str, str]) -> bool:
+    importer, module = allowance[0], edge[0]
+    return allowance[1] == edge[1] and (module == importer or module.startswith(f"{importer}."))
+
+
+def breaches(package: Path) -> list[tuple[str, str]]:
+    """Edges that are not on the list, and entries of the list that no edge needs."""
+    drawn, listed = edges(package), allowances()
+    unlisted = [edge for edge in drawn if not any(covers(entry, edge) for entry in listed)]
+    unneeded = [entry for entry in listed if not any(covers(entry, edge) for edge in drawn)]
+    return sorted(unlisted + unneeded)
+
+
+def test_every_import_is_on_the_list_and_every_entry_is_needed() -> None:
+    assert breaches(PACKAGE) == []
+
+
+def test_the_list_keeps_the_rules() -> None:
+    for importer, part in allowances():
+        assert not {importer.split(".")[0], part} <= APART, f"{importer} imports {part}"
+        assert part != "scoring" or importer == "model.detector", f"{importer} imports {part}"
+        assert importer != "errors"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PACKAGE, tmp_path / NAME, ignore=shutil.ignore_patterns("__pycache__", "page")))
+
+
+@pytest.mark.parametrize(
+    ("planted", "part"),
+    [
+        ("from sivt_lightning.report.tables import FIGURES", "report"),
+        ("from sivt_lightning.report import tables", "report"),
+        ("from sivt_lightning import report", "report"),
+        ("from sivt_lightning import *", "*"),
+        ("import sivt_lightning", "__init__"),
+        ("import sivt_lightning.report.tables as tables", "report"),
+        ("import math, sivt_lightning.report", "report"),
+        ("from ..report import tables", "report"),
+        ("from ..report.tables import FIGURES as names", "report"),
+        ("from .. import report", "report"),
+        ("def late():\n    from sivt_lightning import report", "report"),
+        ("try:\n    from ..report import tables\nexcept ImportError:\n    pass", "report"),
+        ("import importlib\nimportlib.import_module('sivt_lightning.report')", "report"),
+        ("from importlib import import_module\nimport_module('..report', __package__)", "report"),
+        ("from importlib import import_module as load\nload(name='..report', package=__package__)", "report"),
+        ("__import__('sivt_lightning.report')", "report"),
+        ("import pkgutil\npkgutil.resolve_name('sivt_lightning.report')", "report"),
+        ("import importlib\nimportlib.import_module('sivt_' + 'lightning.report')", "?"),
+        ("from sivt_lightning.scoring import anomaly_map", "scoring"),
+        ("import lightning", "lightning"),
+        ("from lightning.pytorch import Trainer", "lightning"),
+        ("import pytorch_lightning as pl", "lightning"),
+    ],
+)
+def test_a_breach_is_caught(planted: str, part: str, copy: Path) -> None:
+    file = copy / "model" / "partition.py"
+    file.write_text(f"{file.read_text()}\n\n{planted}\n")
+    assert breaches(copy) == [("model.partition", part)]
+
+
+def test_a_new_module_has_to_be_listed(copy: Path) -> None:
+    (copy / "extra").mkdir()
+    (copy / "extra" / "deep.py").write_text("from ..errors import SIVTError\n")
+    assert breaches(copy) == [("extra.deep", "errors")]
+
+
+def test_an_entry_that_nothing_needs_any_more_is_caught(copy: Path) -> None:
+    file = copy / "loss.py"
+    file.write_text(re.sub(r"from sivt_lightning\.distance .*", "", file.read_text()))
+    assert breaches(copy) == [("loss", "distance")]
 
 
 def test_importing_the_package_does_not_import_lightning_or_torch() -> None:
     code = "import sys, sivt_lightning; assert not {'lightning', 'torch'} & set(sys.modules), 'heavy'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_works_without_training_does_not_import_lightning() -> None:
+    code = f"""
+import importlib, sys
+for name in {WITHOUT_LIGHTNING.split()}:
+    importlib.import_module("sivt_lightning." + name)
+    assert "lightning" not in sys.modules, name
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
