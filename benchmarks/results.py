@@ -1,0 +1,127 @@
+"""Writes the tables of README.md and docs/results.md from the records in docs/results.csv, and checks the prose.
+
+    python benchmarks/results.py
+
+A comment `<!-- table: NAME -->` stands before each table; a comment `<!-- figures: TABLE | ROW | FIGURE; ... -->` ends
+each paragraph that tells figures and names their records, in order: parts that are left out are those of the record
+before, and of a row its beginning is enough. Figures are all decimal numbers but settings in `code`, versions, and
+those with a unit.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).parents[1]
+RECORDS = REPOSITORY / "docs" / "results.csv"
+# Where in a document all figures are those of records: from one heading to another.
+DOCUMENTS = {"docs/results.md": ("# Results", None), "README.md": ("## A new product", "## What it costs")}
+TABLE = re.compile(r"(<!-- table: (.+) -->\n\|)([^|]*)(\|.*\n(?:\|.*\n)*)")
+REFERENCES = re.compile(r"<!-- figures:(.*?)-->", re.DOTALL)
+NO_FIGURE = re.compile(r"`[^`]*`|<!--.*?-->|\b(?:Python|torch) [\d.]+|\b\d+\.\d+ (?:ms|M|points?|minutes)\b", re.DOTALL)
+FIGURE = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.]*\d)")
+
+Records = dict[str, dict[str, dict[str, str]]]  # table -> row -> figure -> "value" or "value ± deviation"
+
+
+class Reference(NamedTuple):
+    """One record."""
+
+    table: str
+    row: str
+    figure: str
+
+
+def read_records() -> Records:
+    """In the order of the file."""
+    tables: Records = {}
+    with RECORDS.open(newline="", encoding="utf-8") as file:
+        for record in csv.DictReader(file):
+            row = tables.setdefault(record["table"], {}).setdefault(record["row"], {})
+            if record["figure"] in row:
+                raise ValueError(f"{record['table']} | {record['row']} | {record['figure']} is recorded twice")
+            row[record["figure"]] = " ± ".join(filter(None, (record["value"], record["deviation"])))
+    return tables
+
+
+def with_tables(text: str, records: Records) -> str:
+    """The document with each table as the records have it; only the name of its first column is its own."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = records[match[2]]
+        figures = list(dict.fromkeys(figure for row in rows.values() for figure in row))
+        lines = [f"| {' | '.join(figures)} |", "|---" + "|---:" * len(figures) + "|"]
+        for name, row in rows.items():
+            lines.append(f"| {name} | {' | '.join(row.get(figure, '-') for figure in figures)} |")
+        return match[1] + match[3] + "\n".join(lines) + "\n"
+
+    return TABLE.sub(table, text)
+
+
+def faults(text: str, records: Records) -> Iterator[str]:
+    """What is wrong with the figures of a document's prose, and which of its tables are not written from records."""
+    for block in re.split(r"\n\s*\n", text):
+        if re.search(r"^\|", block, re.MULTILINE):
+            if not TABLE.fullmatch(block.strip() + "\n"):
+                yield f"a table without a comment that names its records: {block.splitlines()[0]}"
+            continue
+        figures = FIGURE.findall(NO_FIGURE.sub("", block))
+        try:
+            references = list(_references("; ".join(REFERENCES.findall(block)), records))
+        except ValueError as error:
+            yield str(error)
+            continue
+        if len(figures) != len(references):
+            yield f"{len(figures)} figures ({', '.join(figures)}), but {len(references)} records named: {block}"
+            continue
+        for figure, reference in zip(figures, references, strict=True):
+            value = records[reference.table][reference.row][reference.figure].split()[0]
+            step = Decimal(1).scaleb(Decimal(figure).as_tuple().exponent)  # type: ignore[arg-type]
+            if abs(Decimal(figure) - Decimal(value)) > step / 2:
+                yield f"{figure} is {value} in the records ({' | '.join(reference)})"
+
+
+def _references(text: str, records: Records) -> Iterator[Reference]:
+    table, row = "", ""
+    for item in filter(None, (" ".join(item.split()) for item in text.split(";"))):
+        *place, figure = item.split(" | ")
+        if len(place) == 2:
+            table = place[0]
+        if table not in records:
+            raise ValueError(f"{item}: there is no table {table!r}")
+        if place:
+            rows = [name for name in records[table] if name == place[-1]]
+            rows = rows or [name for name in records[table] if name.strip("*").startswith(place[-1])]
+            if len(rows) != 1:
+                raise ValueError(f"{item}: {len(rows)} rows of {table} begin so")
+            row = rows[0]
+        if figure not in records[table][row]:
+            raise ValueError(f"{item}: {table} | {row} has {', '.join(records[table][row])} only")
+        yield Reference(table, row, figure)
+
+
+def part_of(document: str, text: str) -> str:
+    """That in which all figures are those of records."""
+    start, end = DOCUMENTS[document]
+    return text[text.index(f"{start}\n") : None if end is None else text.index(f"{end}\n")]
+
+
+def main() -> int:
+    """Writes the tables; 1 where the prose says something else."""
+    records, wrong = read_records(), list[str]()
+    for document in DOCUMENTS:
+        file = REPOSITORY / document
+        text = with_tables(file.read_text(encoding="utf-8"), records)
+        file.write_text(text, encoding="utf-8")
+        wrong += [f"{document}: {fault}" for fault in faults(part_of(document, text), records)]
+    for fault in wrong:
+        print(fault, file=sys.stderr)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The figures in README.md and docs/results.md are those of the records, in tables and in text."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("results", REPOSITORY / "benchmarks" / "results.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+results = script()
+RECORDS = results.read_records()
+documents = pytest.mark.parametrize("document", results.DOCUMENTS)
+
+
+def text_of(document: str) -> str:
+    return (REPOSITORY / document).read_text()
+
+
+@documents
+def test_the_tables_are_written_from_the_records(document: str) -> None:
+    assert results.with_tables(text_of(document), RECORDS) == text_of(document)
+
+
+@documents
+def test_the_text_tells_the_figures_of_the_records(document: str) -> None:
+    assert list(results.faults(results.part_of(document, text_of(document)), RECORDS)) == []
+
+
+def test_every_record_is_shown() -> None:
+    whole = "".join(map(text_of, results.DOCUMENTS))
+    shown = set(re.findall(r"<!-- table: (.+) -->", whole))
+    assert shown | {"noted"} == RECORDS.keys()
+    told = {
+        reference
+        for block in re.split(r"\n\s*\n", whole)
+        for reference in results._references("; ".join(results.REFERENCES.findall(block)), RECORDS)
+    }
+    noted = {("noted", row, figure) for row, figures in RECORDS["noted"].items() for figure in figures}
+    assert noted <= told
+
+
+@documents
+def test_each_figure_of_the_text_that_is_altered_is_noticed(document: str) -> None:
+    part = results.part_of(document, text_of(document))
+    blocks = [block for block in re.split(r"\n\s*\n", part) if results.REFERENCES.search(block)]
+    altered = 0
+    for block in blocks:
+        hidden = results.NO_FIGURE.sub(lambda match: "x" * len(match[0]), block)  # in place
+        for figure in results.FIGURE.finditer(hidden):
+            last = figure.end() - 1
+            other = block[:last] + str((int(block[last]) + 5) % 10) + block[last + 1 :]
+            assert list(results.faults(other, RECORDS)), figure[0]
+            altered += 1
+    assert altered > 10
+
+
+@documents
+def test_each_cell_that_is_altered_is_noticed(document: str) -> None:
+    text = text_of(document)
+    for table in results.TABLE.finditer(text):
+        cells = list(re.finditer(r"\| -?\d[\d.]*", table[0]))
+        assert cells
+        for cell in (cells[0], cells[len(cells) // 2], cells[-1]):
+            last = table.start() + cell.end() - 1
+            other = text[:last] + str((int(text[last]) + 1) % 10) + text[last + 1 :]
+            assert results.with_tables(other, RECORDS) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("It has image AUROC 0.655.", "but 0 records named"),
+        ("It has 0.655. <!-- figures: sivt_plus | tire | pixel AUROC -->", "0.655 is 0.9887 in the records"),
+        ("It has 0.655. <!-- figures: sivt_plus | tire | image AUROC; pixel AUROC -->", "but 2 records named"),
+        ("It has 0.655. <!-- figures: sivt_plus | wheel | image AUROC -->", "0 rows of sivt_plus"),
+        ("It has 0.655. <!-- figures: elsewhere | tire | image AUROC -->", "no table 'elsewhere'"),
+        ("It has 0.655. <!-- figures: sivt_plus | tire | colour -->", "has image AUROC, "),
+        ("| | AUROC |\n|---|---:|\n| tire | 0.6546 |", "a table without a comment"),
+    ],
+)
+def test_what_names_no_record_is_noticed(text: str, told: str) -> None:
+    (fault,) = results.faults(text, RECORDS)
+    assert told in fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Of 0.655 and 0.65. <!-- figures: sivt_plus | tire | image AUROC; image AUROC -->",
+        "A power of `0.25` with torch 2.11 and Python 3.12.3 takes 0.4 ms.",
+    ],
+)
+def test_what_is_right_is_left_alone(text: str) -> None:
+    assert list(results.faults(text, RECORDS)) == []
