@@ -41,10 +41,10 @@ ALLOWED = {
     "predictor": "data errors prediction runtimes thresholds",
     "recording": "loss model",
     "report": "files",
-    "runtimes": "checkpoint errors model precision sidecar thresholds ?",  # ? the runtime of a format
+    "runtimes": "checkpoint data errors model precision sidecar thresholds ?",  # ? the runtime of a format
     "scoring": "distance errors",
     "serve": "allocator arguments data drift errors prediction predictor",
-    "sidecar": "errors thresholds",
+    "sidecar": "data errors thresholds",
     "thresholds": "errors",
 }
 APART = {"model", "metrics", "data", "report"}  # import none of one another
@@ -133,6 +133,11 @@ def test_the_list_keeps_the_rules() -> None:
         assert importer != "errors"
 
 
+def planted_in(copy: Path) -> set[tuple[str, str]]:
+    """Breaches of a copy that the package itself, where it has any, does not have."""
+    return {*breaches(copy)} - {*breaches(PACKAGE)}
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PACKAGE, tmp_path / NAME, ignore=shutil.ignore_patterns("__pycache__", "page")))
@@ -168,19 +173,19 @@ def copy(tmp_path: Path) -> Path:
 def test_a_breach_is_caught(planted: str, part: str, copy: Path) -> None:
     file = copy / "model" / "partition.py"
     file.write_text(f"{file.read_text()}\n\n{planted}\n")
-    assert breaches(copy) == [("model.partition", part)]
+    assert planted_in(copy) == {("model.partition", part)}
 
 
 def test_a_new_module_has_to_be_listed(copy: Path) -> None:
     (copy / "extra").mkdir()
     (copy / "extra" / "deep.py").write_text("from ..errors import SIVTError\n")
-    assert breaches(copy) == [("extra.deep", "errors")]
+    assert planted_in(copy) == {("extra.deep", "errors")}
 
 
 def test_an_entry_that_nothing_needs_any_more_is_caught(copy: Path) -> None:
     file = copy / "loss.py"
     file.write_text(re.sub(r"from sivt_lightning\.distance .*", "", file.read_text()))
-    assert breaches(copy) == [("loss", "distance")]
+    assert planted_in(copy) == {("loss", "distance")}
 
 
 def test_importing_the_package_does_not_import_lightning_or_torch() -> None:
