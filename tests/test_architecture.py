@@ -1,6 +1,7 @@
 """Who may import whom: every edge between two parts of the package is on a list, and a breach in any form is caught."""
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
@@ -56,10 +57,14 @@ def module_of(path: Path, package: Path) -> str:
     return ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(path: Path, package: Path) -> Iterator[str]:
-    """Full names of all that a file imports, however it does; "?" for a name that is not known before it runs."""
-    here = (NAME, *path.relative_to(package).parent.parts)
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+@functools.cache
+def imported(code: str, here: tuple[str, ...]) -> set[str]:
+    """Full names of all that code in a folder imports, however it does; "?" for one not known before it runs."""
+    return set(_imported(code, here))
+
+
+def _imported(code: str, here: tuple[str, ...]) -> Iterator[str]:
+    nodes = list(ast.walk(ast.parse(code)))
     aliases = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
     loaders = {"__import__", "import_module", *(a.asname for a in aliases if a.name == "import_module")}
     for node in nodes:
@@ -92,7 +97,8 @@ def edges(package: Path) -> set[tuple[str, str]]:
     found = set()
     for path in package.rglob("*.py"):
         module = module_of(path, package)
-        for name in imported(path, package):
+        here = (NAME, *path.relative_to(package).parent.parts)
+        for name in imported(path.read_text(encoding="utf-8"), here):
             first, _, rest = name.partition(".")
             if first == NAME:
                 part = rest.split(".")[0] or "__init__"
