@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, what was perhaps meant, and names in a sentence."""
+"""The one exception for a user's mistake, and words for its sentence: what was meant, what others say, lists of names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +10,16 @@ class SIVTError(ValueError):
 
 class Stopped(SIVTError):
     """The user stopped the work; the message says how to go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of somebody else's says, for within a sentence: its first line, or its kind where it is mute.
+
+    >>> first_line(RuntimeError("No kernel found.\\nStack: 0x1")), first_line(AssertionError())
+    ('No kernel found', 'AssertionError')
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(" .:")
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int, cutoff: float = 0.6) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sivt_lightning.checkpoint import read_checkpoint, require_settings
 from sivt_lightning.data.depth import Depth
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.model.detector import SETTINGS, Detection, Detector, build_detector
 from sivt_lightning.precision import autocast, check_precision
 from sivt_lightning.sidecar import SideCar, read_side_car
@@ -121,7 +121,7 @@ def _opened(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except Exception as error:  # runtimes raise what they like at a damaged or foreign file
-        raise SIVTError(f"Model {path} cannot be opened: {str(error).splitlines()[0]}. Export it again.") from error
+        raise SIVTError(f"Model {path} cannot be opened: {first_line(error)}. Export it again.") from error
 
 
 def torch_device(name: str | None) -> torch.device:

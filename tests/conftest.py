@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is loaded, and for every process that a test starts: what is computed here is so small that a second
@@ -94,3 +96,21 @@ def checkpoint(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with contextlib.chdir(folder):
         assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
     return folder / "runs/tiny/version_0/checkpoints/best.ckpt"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever asks for another machine gets none, and fails the test even if it copes with that."""
+    asked, find = [], socket.getaddrinfo
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("there is no network")
+
+    def look_up(host: object, *rest: object, **settings: object) -> object:
+        return find(host, *rest, **settings) if host == "127.0.0.1" else refuse(host)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield
+    assert asked == []

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.backbone import Backbone, Resize, Standardize
+from sivt_lightning.model.backbone import Backbone, Resize, Standardize, check_known
 from sivt_lightning.model.weights import load_weights
 
 ASSETS = os.environ.get("SIVT_ASSETS")
@@ -97,6 +97,31 @@ def test_frozen_and_in_eval_mode_whatever_is_asked() -> None:
 def test_impossible_backbones(arguments: tuple[str, list[int], int], named: str) -> None:
     with pytest.raises(SIVTError, match=named):
         Backbone(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("hf-hub:somebody/model", "not known to timm"),
+        ("hf_hub:timm/resnet18.a1_in1k", "not known to timm"),
+        ("HF-HUB:somebody/model", "not known to timm"),
+        ("local-dir:/tmp", "not known to timm"),
+        ("https://example.org/resnet18", "not known to timm"),
+        ("timm/resnet18.a1_in1k", "not known to timm"),
+        ("", "not known to timm"),
+        ("resnet18.hf-hub:somebody/model", "timm knows no weights hf-hub:somebody/model of resnet18"),
+        ("resnet18.a1_in2k", r"Choose one of .*resnet18\.a1_in1k"),
+    ],
+)
+@pytest.mark.usefixtures("no_network")
+def test_only_networks_of_timms_own(name: str, named: str) -> None:
+    with pytest.raises(SIVTError, match=named):
+        Backbone(name, [4], 32)
+
+
+def test_every_network_that_timm_lists_is_known_to_it() -> None:
+    for name in timm.list_models() + timm.list_models(include_tags=True):
+        check_known(name)
 
 
 def test_standardize_measures_mean_and_deviation() -> None:
@@ -233,6 +258,7 @@ def test_unreadable_weights(tmp_path: Path) -> None:
     torch.save({"conv1.weight": Hostile(tmp_path / "was_here")}, tmp_path / "hostile.pth")
     for name, message in {
         "absent.pth": "no such file",
+        "": "it is a folder",
         "damaged.safetensors": "damaged",
         "text.txt": "not a .safetensors",
         "numbers.pth": "state_dict",
@@ -252,6 +278,17 @@ def test_imagenet_weights_out_of_reach_name_the_two_other_ways(monkeypatch: pyte
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(SIVTError, match=r"weights: PATH.*weights: random"):
         load_weights(Backbone("resnet18", [4], 32), "imagenet", seed=0)
+
+
+def test_a_loader_that_fails_without_a_word_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = Backbone("resnet18", [4], 32)
+
+    def create_model(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    with pytest.raises(SIVTError, match=r"could not be loaded \(TimeoutError\)"):
+        load_weights(backbone, "imagenet", seed=0)
 
 
 def test_imagenet_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch) -> None:

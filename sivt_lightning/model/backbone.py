@@ -8,11 +8,11 @@ import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import FeatureInfo
+from timm.models import FeatureInfo, get_arch_pretrained_cfgs
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_unshuffle
 
-from sivt_lightning.errors import SIVTError, did_you_mean
+from sivt_lightning.errors import SIVTError, did_you_mean, first_line
 
 PIXELS = "pixels"
 SHRINKAGE = 0.3  # of whitening; chosen on synthetic defects
@@ -69,7 +69,8 @@ class Backbone(nn.Module):
             self(torch.zeros(1, 3, image_size, image_size))
         except Exception as error:  # networks refuse sizes with whatever exception comes their way
             raise SIVTError(
-                f"backbone {name} takes no images of {image_size} x {image_size} ({error}): choose another image_size."
+                f"backbone {name} takes no images of {image_size} x {image_size} ({first_line(error)}): "
+                "choose another image_size."
             ) from error
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -188,8 +189,9 @@ def build_network(
     """A timm feature network, untrained or with timm's own weights, cut after its last output."""
     if name == PIXELS:
         return Pixels(range(5) if out_indices is None else out_indices)
+    check_known(name)
     kwargs: dict = {} if out_indices is None else {"out_indices": tuple(out_indices)}
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         kwargs["img_size"] = image_size  # vision transformers are built for one size
     try:
@@ -197,8 +199,27 @@ def build_network(
     except Exception as error:  # timm raises what it likes here: assertion, runtime, type and value errors
         if pretrained:
             raise
-        raise SIVTError(_explain(name, error)) from error
+        raise SIVTError(
+            f"backbone {name} cannot give feature maps ({first_line(error)}): choose another timm network, such as "
+            "resnet18."
+        ) from error
     return _cut(net)
+
+
+def check_known(name: str) -> None:
+    """Raises SIVTError unless the network is one of timm's own, with or without the name of its weights.
+
+    timm itself would also take names of other people's models (`hf-hub:`) and of folders, and so would a checkpoint
+    that somebody sends ask the internet for them.
+    """
+    architecture, _, weights = name.partition(".")
+    if not timm.is_model(architecture):
+        hint = did_you_mean(name, timm.list_models(), 3, cutoff=0.5) or "timm.list_models() lists those there are."
+        raise SIVTError(f"backbone {name} is not known to timm: {hint}")
+    known = get_arch_pretrained_cfgs(architecture)
+    if weights and name not in known:
+        named = ", ".join(sorted(known)) or architecture
+        raise SIVTError(f"backbone {name}: timm knows no weights {weights} of {architecture}. Choose one of {named}.")
 
 
 def stride_indices(name: str, strides: Sequence[int], image_size: int) -> list[int]:
@@ -220,10 +241,3 @@ def _cut(net: Any) -> Any:
     if isinstance(getattr(net, "blocks", None), nn.Sequential) and modules[-1].startswith("blocks."):
         net.blocks = net.blocks[: int(modules[-1].split(".")[1]) + 1]
     return net
-
-
-def _explain(name: str, error: Exception) -> str:
-    if timm.is_model(name):
-        return f"backbone {name} cannot give feature maps ({error}): choose another timm network, such as resnet18."
-    hint = did_you_mean(name, timm.list_models(), 3, cutoff=0.5) or "timm.list_models() lists those there are."
-    return f"backbone {name} is not known to timm: {hint}"

@@ -8,7 +8,7 @@ import torch
 from timm.models import load_state_dict as read_state_dict
 from torch import Tensor, nn
 
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.model.backbone import PIXELS, Backbone, build_network
 
 OTHER_WAYS = (
@@ -41,16 +41,16 @@ def _download(backbone: Backbone) -> dict[str, Tensor]:
     try:
         network = build_network(backbone.name, backbone.image_size, backbone.out_indices, pretrained=True)
     except Exception as error:  # network, hub, cache and timm errors share no base class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SIVTError(f"ImageNet weights of {backbone.name} could not be loaded ({reason}). {OTHER_WAYS}") from error
+        reason = f"ImageNet weights of {backbone.name} could not be loaded ({first_line(error)})."
+        raise SIVTError(f"{reason} {OTHER_WAYS}") from error
     return network.state_dict()
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
+        fault = "it is a folder" if path.is_dir() else "there is no such file"
         raise SIVTError(
-            f"weights {path}: there is no such file. "
-            "Give the path of a .safetensors or .pth file, 'imagenet' or 'random'."
+            f"weights {path}: {fault}. Give the path of a .safetensors or .pth file, 'imagenet' or 'random'."
         )
     if path.suffix.lower() not in {".safetensors", ".pth", ".pt", ".bin"}:
         raise SIVTError(f"weights {path}: not a .safetensors, .pth, .pt or .bin file.")

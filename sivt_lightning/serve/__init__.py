@@ -16,7 +16,7 @@ import torch
 from sivt_lightning.allocator import share_heap
 from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.data.depth import Depth
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.predictor import Predictor
 
 TOKEN = "SIVT_TOKEN"
@@ -95,9 +95,8 @@ def warm_up(predictor: Predictor, path: str) -> None:
     except SIVTError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         remedy = "Try another --device, or export the model again."
-        raise SIVTError(f"Model {path} cannot be run on this machine: {reason}. {remedy}") from error
+        raise SIVTError(f"Model {path} cannot be run on this machine: {first_line(error)}. {remedy}") from error
 
 
 async def run(server: Any, place: socket.socket, service: Any) -> int:
