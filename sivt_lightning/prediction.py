@@ -80,14 +80,20 @@ def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: 
     [Region(box=(0, 30, 2, 40), area=20, peak=9.0), Region(box=(2, 10, 6, 20), area=40, peak=7.0)]
     """
     labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
-    across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
-    regions = []
+    (height, width), regions = anomaly_map.shape, []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
-        # Outwards, so that the box holds every pixel that a map's pixel stands for.
-        left, right = int(columns.start * across), int(np.ceil(columns.stop * across))
-        top, bottom = int(rows.start * down), int(np.ceil(rows.stop * down))
-        area = max(1, round(int(inside.sum()) * across * down))
+        left, right = _outwards(columns, size[0], width)
+        top, bottom = _outwards(rows, size[1], height)
+        area = max(1, round(int(inside.sum()) * size[0] * size[1] / (width * height)))
         peak = float(anomaly_map[rows, columns][inside].max())
         regions.append(Region((left, top, right, bottom), area, peak))
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def _outwards(part: slice, photo: int, network: int) -> tuple[int, int]:
+    """First pixel of the photo's side that these of the map's side stand for, and the first one behind them.
+
+    In whole numbers: 7 / 100 * 100 is above 7, and the box would leave the photo.
+    """
+    return part.start * photo // network, -(-part.stop * photo // network)
