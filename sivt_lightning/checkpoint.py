@@ -21,10 +21,13 @@ def same_setting(one: Any, other: Any) -> bool:
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The contents of a checkpoint written by `sivt fit`.
 
-    Raises SIVTError for a URL, a missing or damaged file, one that holds more than plain data, or a foreign one.
+    Raises SIVTError for a URL, a folder, a missing or damaged file, one that holds more than plain data, or a foreign
+    one.
     """
     if "://" in path:
         raise SIVTError(f"Checkpoint {path}: checkpoints are read from local files only. Download it first.")
+    if Path(path).is_dir():
+        raise SIVTError(f"Checkpoint {path}: it is a folder. Give the file: {_file_inside(Path(path))}.")
     if not Path(path).is_file():
         raise SIVTError(f"Checkpoint {path}: there is no such file. `sivt fit` prints the path of the one it writes.")
     try:
@@ -42,6 +45,17 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
         )
     return checkpoint
+
+
+def _file_inside(folder: Path) -> str:
+    """Checkpoints of the run that this folder is, or that lies in it; where there are several runs, the last."""
+    for place in (".", "checkpoints", "version_*/checkpoints", "*/version_*/checkpoints"):
+        files = [file for name in ("best", "last") for file in folder.glob(f"{place}/{name}.ckpt")]
+        files = [file for file in files if file.is_file()]
+        if files:
+            run = max(files, key=lambda file: file.stat().st_mtime).parent
+            return " or ".join(str(file) for file in files if file.parent == run)
+    return "best.ckpt in the checkpoints folder of a run"
 
 
 def fingerprint(state: Mapping[str, torch.Tensor]) -> bytes:

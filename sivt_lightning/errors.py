@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and words for its sentence: what was meant, what others say, lists of names."""
+"""The one exception for a user's mistake, and words for its sentence."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -128,6 +128,82 @@ def test_a_malicious_checkpoint_is_refused_without_being_run(tmp_path: Path, mon
     assert not Path("owned").exists()
 
 
+@pytest.fixture(scope="module")
+def of_a_stranger(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose backbone lies on the internet."""
+    contents = torch.load(checkpoint, weights_only=True)
+    contents["hyper_parameters"]["backbone"] = "hf-hub:somebody/model"
+    path = tmp_path_factory.mktemp("stranger") / "best.ckpt"
+    torch.save(contents, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "test --ckpt_path MODEL",
+        "predict --ckpt_path MODEL --data.predict_path DATA",
+        "export --ckpt_path MODEL --format torch",
+        "serve --model MODEL --port 0",
+        "benchmark --ckpt_path MODEL",
+        "fit --model.init_from MODEL --data.root DATA",
+        "fit --model.backbone hf-hub:somebody/model --data.root DATA",
+    ],
+)
+@pytest.mark.usefixtures("no_network")
+def test_no_command_asks_the_internet_for_a_backbone(
+    command: str,
+    of_a_stranger: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command.replace("MODEL", str(of_a_stranger)).replace("DATA", str(tiny_data)).split()) == 1
+    assert "backbone hf-hub:somebody/model is not known to timm" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_network")
+def test_nor_does_a_predictor(of_a_stranger: Path) -> None:
+    with pytest.raises(SIVTError, match="not known to timm"):
+        Predictor(of_a_stranger)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "test --ckpt_path MODEL",
+        "predict --ckpt_path MODEL --data.predict_path .",
+        "export --ckpt_path MODEL --format torch",
+        "fit --ckpt_path MODEL",
+        "fit --model.init_from MODEL",
+        "serve --model MODEL --port 0",
+    ],
+)
+def test_a_folder_given_as_checkpoint_is_called_one(
+    command: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = checkpoint.parents[1]
+    for folder in (run / "checkpoints", run, run.parent, run.parents[1]):
+        assert main(command.replace("MODEL", str(folder)).split()) == 1
+        told = capsys.readouterr().err
+        assert f"{folder}: it is a folder. Give the file: {checkpoint} or {checkpoint.with_name('last.ckpt')}." in told
+    assert main(command.replace("MODEL", str(tmp_path)).split()) == 1
+    assert "it is a folder. Give the file: best.ckpt in the checkpoints folder of a run." in capsys.readouterr().err
+
+
+def test_of_several_runs_in_a_folder_the_last_is_named(tmp_path: Path) -> None:
+    for version, saved in ((0, 20), (1, 30), (2, 10)):
+        path = tmp_path / f"version_{version}/checkpoints/best.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (saved, saved))
+    with pytest.raises(SIVTError, match=r"Give the file: \S+version_1/checkpoints/best\.ckpt\.$"):
+        Predictor(tmp_path)
+
+
 def test_it_needs_no_lightning_and_says_what_it_takes(checkpoint: Path, photo: Path) -> None:
     code = f"""
 import sys
@@ -154,3 +230,20 @@ def test_regions_are_in_the_photos_own_pixels() -> None:
     assert find_regions(found, 9.0, (16, 8)) == []
     (tiny,) = find_regions(found * (found > 4), 1.0, (3, 3))  # a photo smaller than the map
     assert tiny == Region((1, 2, 3, 3), 1, 5.0)
+
+
+@pytest.mark.parametrize("side", [1, 3, 32, 100, 224, 384])
+def test_a_box_holds_what_the_maps_pixels_stand_for_and_lies_in_the_photo(side: int) -> None:
+    generator = np.random.default_rng(side)
+    for width in [*range(1, 400), *generator.integers(400, 6000, 100).tolist()]:
+        size = (width, int(generator.integers(1, 6000)))
+        starts = generator.integers(0, side, 2).tolist()
+        stops = [int(generator.choice([side, generator.integers(start + 1, side + 1)])) for start in starts]
+        found = np.zeros((side, side), np.float32)
+        found[starts[1] : stops[1], starts[0] : stops[0]] = 1
+        (region,) = find_regions(found, 0.5, size)
+        for near, far, start, stop, photo in zip(region.box[:2], region.box[2:], starts, stops, size, strict=True):
+            assert 0 <= near < far <= photo
+            # The map's pixel `start` begins at the photo's start * photo / side: within the box's first pixel.
+            assert near * side <= start * photo < (near + 1) * side
+            assert (far - 1) * side < stop * photo <= far * side
