@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.thresholds import Threshold
+from sivt_lightning.thresholds import ROUNDING, Threshold
 
 WINDOW = 100  # parts called normal that are compared at a time
 FEWEST = 20  # scores on either side, below which nothing is said
@@ -95,9 +95,11 @@ class DriftMonitor:
     """
 
     def __init__(self, threshold: Threshold, window: int = WINDOW) -> None:
-        self.above = sum(score >= threshold.image for score in threshold.normal) / (len(threshold.normal) + 1)
-        # The threshold is one of these scores. Those below it are distributed as production's at or below it are.
-        self.held = np.array([score for score in threshold.normal if score < threshold.image])
+        # The threshold is one of these scores, with room for rounding. Those below that one are distributed as
+        # production's at or below it are.
+        at = threshold.image * (1 - 2 * ROUNDING)
+        self.above = sum(score >= at for score in threshold.normal) / (len(threshold.normal) + 1)
+        self.held = np.array([score for score in threshold.normal if score < at])
         self.window = window
         self.parts, self.defects, self.windows, self.judged = 0, 0, 0, 0
         self.moved: Window | None = None  # the first that has; held, whatever comes after

@@ -1,17 +1,22 @@
 """From score to verdict: the thresholds of a model, and which of them an image is held against."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from sivt_lightning.errors import SIVTError
 
 By = Literal["pooled", "category"]
 MOST_KEPT = 512  # scores that a threshold remembers
+STRIDE = 4  # maps are smooth: every fourth pixel in both directions says the same of their values in 1/16 of the memory
+# A score's last digits depend on how many images are computed together, and on the processor: of float32 by up to 2e-7
+# of itself, a pixel's by 2e-6. Without room for them a part that looks like one held out could be called anomalous.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,45 @@ def threshold_of(
     """The quantile of the scores and of the maps' values over normal images; a value above it is anomalous.
 
     Method "higher" answers with a value that occurred, never with one interpolated below it: strictly above the
-    threshold is then at most the share 1 - quantile of the normal images.
+    threshold, that value with room for rounding, is then at most the share 1 - quantile of the normal images.
 
     >>> threshold_of(np.arange(10.0), np.arange(100.0), 0.9)
-    Threshold(image=9.0, pixel=90.0, images=10)
+    Threshold(image=9.00009, pixel=90.0009, images=10)
     """
-    image, pixel = (float(np.quantile(values, quantile, method="higher")) for values in (scores, pixels))
+    found = (float(np.quantile(values, quantile, method="higher")) for values in (scores, pixels))
+    image, pixel = (value * (1 + ROUNDING) for value in found)
     kept = np.linspace(0, len(scores) - 1, min(len(scores), MOST_KEPT)).round().astype(int)
     return Threshold(image, pixel, len(scores), np.sort(scores)[kept].tolist())
+
+
+class Held(NamedTuple):
+    """What a model says of a held-out normal image."""
+
+    category: str
+    score: float
+    pixels: Float[np.ndarray, " pixels"]  # of its thinned map
+
+
+def held_of(categories: Sequence[str], scores: Float[Tensor, " B"], maps: Float[Tensor, "B S S"]) -> list[Held]:
+    """A batch of them."""
+    pixels = maps[:, ::STRIDE, ::STRIDE].float().flatten(1).cpu().numpy()
+    return [Held(*image) for image in zip(categories, scores.float().tolist(), pixels, strict=True)]
+
+
+def thresholds_of(held: Sequence[Held], quantile: float) -> Thresholds:
+    """Of all images pooled, and of each category. Raises SIVTError where a score is no finite number."""
+    categories = {
+        name: _threshold([image for image in held if image.category == name], quantile)
+        for name in sorted({image.category for image in held})
+    }
+    return Thresholds(quantile, _threshold(held, quantile), categories)
+
+
+def _threshold(held: Sequence[Held], quantile: float) -> Threshold:
+    scores, pixels = np.array([image.score for image in held]), np.concatenate([image.pixels for image in held])
+    if not (np.isfinite(scores).all() and np.isfinite(pixels).all()):  # else nothing would ever be anomalous
+        raise SIVTError(
+            "No threshold can be set: an anomaly score of a held-out image is not a finite number: the model diverged "
+            "in training, or the precision is too narrow for it. Train with a lower learning rate, or in 32-true."
+        )
+    return threshold_of(scores, pixels, quantile)

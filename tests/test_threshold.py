@@ -16,7 +16,7 @@ from sivt_lightning.data.dataset import Item, collate
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
-from sivt_lightning.thresholds import Threshold, Thresholds, threshold_of
+from sivt_lightning.thresholds import ROUNDING, Threshold, Thresholds, threshold_of
 
 IMAGES, SIZE = 10, 16
 
@@ -76,14 +76,27 @@ def test_a_quantile_outside_0_and_1_is_refused(quantile: float) -> None:
 def test_a_threshold_is_a_value_that_occurred_and_few_normal_images_exceed_it() -> None:
     scores = np.random.default_rng(0).random(997).astype(np.float32)
     found = threshold_of(scores, scores * 3, 0.95)
-    assert found.image in scores.astype(float)
+    above = 1 + ROUNDING
+    assert found.image in scores.astype(float) * above
     assert 0.049 < (scores > found.image).mean() <= 0.05
-    assert found.pixel == (scores * 3).astype(float)[scores.astype(float) == found.image]
-    assert threshold_of(scores[:20], scores, 0.99).image == scores[:20].max(), "nobody among 20 may exceed it"
+    assert found.pixel == ((scores * 3).astype(float) * above)[scores.astype(float) * above == found.image]
+    assert threshold_of(scores[:20], scores, 0.99).image == scores[:20].max() * above, "nobody among 20 may exceed it"
+
+
+def test_last_digits_make_no_good_image_anomalous() -> None:
+    """A part that looks like one held out, computed in a batch of another size."""
+    score, pixels = np.float32(110.46836), np.linspace(0, 900, 64, dtype=np.float32)
+    found = threshold_of(score[None], pixels, 0.99)
+    for times in (1 + 2e-7, 1 - 2e-7, 1 + 2e-6):
+        assert not score * times > found.image
+        assert not (pixels * times > found.pixel).any()
+    assert score * 1.0001 > found.image
+    assert threshold_of(np.zeros(3), np.zeros(9), 0.99) == Threshold(0.0, 0.0, 3, [0.0, 0.0, 0.0])
 
 
 def test_each_checkpoint_holds_the_thresholds_of_its_own_weights(tmp_path: Path) -> None:
     every = ModelCheckpoint(dirpath=tmp_path, filename="{epoch}", save_top_k=-1)
+    above = 1 + ROUNDING
     # the checkpoint callback is named first, and still saves last
     fit(Probe(), tmp_path, every, ThresholdCalibration(0.5), epochs=3)
     for epoch in range(3):
@@ -91,7 +104,7 @@ def test_each_checkpoint_holds_the_thresholds_of_its_own_weights(tmp_path: Path)
         weight = saved["state_dict"]["weight"].item()
         assert weight == 2 + epoch
         every, bolts, nuts = (
-            Threshold(k * weight, 10 * k * weight, len(images), [i * weight for i in images])
+            Threshold(k * weight * above, 10 * k * weight * above, len(images), [i * weight for i in images])
             for k, images in ((5, range(10)), (3, range(7)), (8, range(7, 10)))
         )
         assert saved["thresholds"] == Thresholds(0.5, every, {"bolt": bolts, "nut": nuts})

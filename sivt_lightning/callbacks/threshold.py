@@ -1,20 +1,13 @@
 """Thresholds from the held-out normal images, so that a score can become a verdict."""
 
-from collections import defaultdict
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sivt_lightning.callbacks.common import NOT_FINITE, gather
+from sivt_lightning.callbacks.common import gather
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.thresholds import Threshold, Thresholds, threshold_of
-
-STRIDE = 4  # maps are smooth: every fourth pixel in both directions says the same of their values in 1/16 of the memory
-
-
-Held = dict[int, tuple[float, np.ndarray]]  # held-out image -> its score and thinned map
+from sivt_lightning.thresholds import Held, held_of, thresholds_of
 
 
 class ThresholdCalibration(Callback):
@@ -32,40 +25,29 @@ class ThresholdCalibration(Callback):
         if not 0 < quantile < 1:
             raise SIVTError(f"The quantile of the thresholds must lie between 0 and 1, both excluded; got {quantile}.")
         self.quantile = quantile
-        self.found: Held = {}
+        self.held: dict[int, Held] = {}  # by place among the held-out images
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation."""
-        self.found = {}
+        self.held = {}
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Keep scores and thinned maps; the data module has stopped at an image that cannot be read."""
+        """Keep what is said of each image; the data module has stopped at an image that cannot be read."""
         if _calibrates(trainer):
-            pixels = outputs.map[:, ::STRIDE, ::STRIDE].float().flatten(1).cpu().numpy()
-            scores = outputs.score.float().tolist()
-            self.found |= {i: (scores[k], pixels[k]) for k, i in enumerate(batch.index.tolist())}
+            samples, places = trainer.datamodule.val_set.samples, batch.index.tolist()  # type: ignore[attr-defined]
+            categories = [samples[place].category for place in places]
+            self.held |= dict(zip(places, held_of(categories, outputs.score, outputs.map), strict=True))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the same thresholds on every process."""
         if not _calibrates(trainer):
             return
-        held: Held = {i: values for part in gather(self.found) for i, values in part.items()}
-        self.found = {}
-        by_category: dict[str, Held] = defaultdict(dict)
-        for i, values in held.items():
-            by_category[trainer.datamodule.val_set.samples[i].category][i] = values  # type: ignore[attr-defined]
-        categories = {name: self._threshold(by_category[name]) for name in sorted(by_category)}
+        held = {place: image for part in gather(self.held) for place, image in part.items()}
+        self.held = {}
         module: Any = pl_module
-        module.thresholds = Thresholds(self.quantile, self._threshold(held), categories)
-
-    def _threshold(self, held: Held) -> Threshold:
-        scores = np.array([score for score, _ in held.values()])
-        pixels = np.concatenate([values for _, values in held.values()])
-        if not (np.isfinite(scores).all() and np.isfinite(pixels).all()):  # else nothing would ever be anomalous
-            raise SIVTError(f"No threshold can be set: an anomaly score of a held-out image is {NOT_FINITE}")
-        return threshold_of(scores, pixels, self.quantile)
+        module.thresholds = thresholds_of(list(held.values()), self.quantile)
 
 
 def _calibrates(trainer: Trainer) -> bool:
