@@ -107,7 +107,7 @@ HELP: dict[str, Help] = {
             ("--format", "onnx, openvino or torch"),
             ("--precision", "fp32; bf16 or int8 for speed, at scores that differ in the third digit"),
             ("--output", "file to write; default: beside the model"),
-            ("--calibration", "folder of the products, for int8; default: the one it was trained on"),
+            ("--calibration", "folder of the products, for thresholds and int8; default: the one it was trained on"),
         ),
         ("sivt export --ckpt_path runs/small/version_0/checkpoints/best.ckpt --format openvino --precision bf16",),
     ),

@@ -22,7 +22,8 @@ class SideCar:
         image_size: S of the model's input, float32 (batch, 3, S, S), RGB in [0, 1].
         mean: of each channel, which the graph subtracts.
         std: by which the graph then divides.
-        thresholds: found on held-out normal images by the checkpoint that was exported.
+        thresholds: scores above them are anomalous.
+        thresholds_from: on which images they were found, and by whose scores.
         calibration_images: training images by which int8 was scaled; 0 for other precisions.
         sha256: of each of the model's files, by name.
         versions: of the packages that made it.
@@ -35,6 +36,7 @@ class SideCar:
     mean: Sequence[float]
     std: Sequence[float]
     thresholds: Thresholds
+    thresholds_from: str
     calibration_images: int
     sha256: dict[str, str]
     versions: dict[str, str]
@@ -58,7 +60,7 @@ class SideCar:
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
             "outputs": {"score": ["batch"], "map": ["batch", size, size]},
             "categories": sorted(self.thresholds.categories),
-            "thresholds_from": "held-out normal images: scores above them are anomalous",
+            "thresholds_from": self.thresholds_from,
             "thresholds": asdict(self.thresholds),
             "calibration_images": self.calibration_images,
             "sha256": self.sha256,
@@ -73,12 +75,13 @@ def side_car_path(model: Path) -> Path:
 
 
 def read_side_car(model: Path) -> SideCar:
-    """That of a model, whose files are held against it.
+    """That of a model, whose files are held against it: they may be renamed together, but not changed.
 
     Raises SIVTError where it is missing or damaged, or the files are not those that it was written for.
     """
     if not model.is_file():
-        raise SIVTError(f"Model {model}: there is no such file. `sivt export` prints the path of the one it writes.")
+        fault = "it is a folder" if model.is_dir() else "there is no such file"
+        raise SIVTError(f"Model {model}: {fault}. `sivt export` prints the path of the file that it writes.")
     path = side_car_path(model)
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -90,6 +93,7 @@ def read_side_car(model: Path) -> SideCar:
             told["normalization"]["mean"],
             told["normalization"]["std"],
             Thresholds.from_plain(told["thresholds"]),
+            told["thresholds_from"],
             told["calibration_images"],
             dict(told["sha256"]),
             told["versions"],
@@ -98,13 +102,16 @@ def read_side_car(model: Path) -> SideCar:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SIVTError(f"Model {model}: {path.name} is damaged. Export the model again.") from error
-    if model.name not in found.sha256:
+    if model.suffix not in {Path(name).suffix for name in found.sha256}:
         raise SIVTError(f"Model {model}: {path.name} is of another model. Export the model again.")
     for name, expected in found.sha256.items():
-        if Path(name).name != name or not (model.parent / name).is_file():
-            raise SIVTError(f"Model {model}: its file {name} is missing. Export the model again.")
-        if sha256_of(model.parent / name) != expected:
-            raise SIVTError(f"Model {model}: {name} is not the file that {path.name} was written for. Export it again.")
+        file = model.with_name(model.stem + Path(name).suffix)  # whatever the model was called when it was exported
+        if not file.is_file():
+            raise SIVTError(f"Model {model}: its file {file.name} is missing. Put it there, or export the model again.")
+        if sha256_of(file) != expected:
+            raise SIVTError(
+                f"Model {model}: {file.name} is not the file that {path.name} was written for. Export it again."
+            )
     return found
 
 

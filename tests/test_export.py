@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,33 +22,60 @@ from PIL import Image
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.cli import main
+from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import read_image, to_tensor
+from sivt_lightning.export import graph
+from sivt_lightning.export.photos import Photos
 from sivt_lightning.model.detector import Detection
 from sivt_lightning.runtimes import restore_detector
+from sivt_lightning.thresholds import Thresholds
 
 MADE = {
     "onnx": ("fp32.onnx", "int8.onnx"),
     "openvino": ("fp32.xml", "bf16.xml", "int8.xml"),
     "torch": ("fp32.pt2", "bf16.pt2"),
 }
+RUNTIMES = {"onnx": "onnxruntime", "xml": "openvino", "pt2": "torch"}
 EXPORT = """
-import sys
+import socket
+from pathlib import Path
+def asked(*arguments, **_):
+    Path("asked.txt").write_text(repr(arguments))
+    raise OSError("there is no network")
+socket.getaddrinfo = asked
 from sivt_lightning.cli import main
 for kind, files in {made!r}.items():
     for name in files:
         told = ["--ckpt_path", "best.ckpt", "--format", kind, "--precision", name.split(".")[0], "--output", name]
         assert main(["export", *told]) == 0
+assert main(["export", *told[:4], "--keep_thresholds", "--output", "kept.pt2"]) == 0
 """
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def twins(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set, its six held-out photos all one."""
+    root = tmp_path_factory.mktemp("twins") / "data"
+    shutil.copytree(tiny_data, root)
+    data = SIVTDataModule(str(root), val_share=0.3)
+    data.setup("fit")
+    first, *others = (sample.path for sample in data.val_set.samples)
+    for path in others:
+        shutil.copy(first, path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(twins: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, and every export of it."""
     folder = tmp_path_factory.mktemp("exported")
-    shutil.copy(checkpoint, folder / "best.ckpt")
-    with contextlib.chdir(folder):  # without the checks of shapes, which are no numbers while torch traces
-        run(code=EXPORT.format(made=MADE))
+    told = ["--data.root", str(twins), "--data.val_share", "0.3", "--trainer.max_epochs", "1"]
+    with contextlib.chdir(folder):
+        assert main(["fit", "--config", str(tiny_config), *told]) == 0
+        shutil.copy("runs/tiny/version_0/checkpoints/best.ckpt", "best.ckpt")
+        shutil.rmtree("runs")
+        run(code=EXPORT.format(made=MADE))  # without the checks of shapes, which are no numbers while torch traces
     return folder
 
 
@@ -66,11 +95,26 @@ def in_torch(folder: Path, photos: list[Path], dtype: torch.dtype) -> Detection:
     return detector(pixels_of(photos).to(dtype))
 
 
-def as_exported(path: Path, photos: list[Path]) -> Detection:
-    if path.suffix == ".pt2":
+def opened(path: Path) -> Callable[[torch.Tensor], Detection]:
+    if path.suffix != ".pt2":
+        return Predictor(path, device="cpu" if path.suffix == ".ckpt" else None).model
+    program = torch.export.load(path).module()
+
+    def run(images: torch.Tensor) -> Detection:
         with torch.no_grad():
-            return Detection(*torch.export.load(path).module()(pixels_of(photos)))
-    return Predictor(path).model(pixels_of(photos))
+            return Detection(*program(images))
+
+    return run
+
+
+def as_exported(path: Path, photos: list[Path]) -> Detection:
+    return opened(path)(pixels_of(photos))
+
+
+def thresholds_of(path: Path) -> Thresholds:
+    if path.suffix == ".ckpt":
+        return Thresholds.from_plain(read_checkpoint(str(path))["thresholds"])
+    return Thresholds.from_plain(json.loads(Path(f"{path}.json").read_text())["thresholds"])
 
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "fp32.pt2"])
@@ -100,25 +144,51 @@ def test_int8_is_int8(folder: Path) -> None:
     nodes = openvino.Core().read_model(folder / "int8.xml").get_ops()
     types = [output.get_element_type() for node in nodes for output in node.outputs()]
     assert types.count(openvino.Type.i8) >= 8
-    assert json.loads((folder / "int8.xml.json").read_text())["calibration_images"] == 18  # all training images
+    assert json.loads((folder / "int8.xml.json").read_text())["calibration_images"] == 14  # all training images
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", *(name for names in MADE.values() for name in names)])
+def test_a_part_like_those_held_out_is_normal(name: str, folder: Path, twins: Path) -> None:
+    """However many images are computed with it: the thresholds are the highest of the file's own scores."""
+    data = SIVTDataModule(str(twins), val_share=0.3)
+    data.setup("fit")
+    part = pixels_of([data.val_set.samples[0].path])
+    model, thresholds = opened(folder / name), thresholds_of(folder / name)
+    for count in (1, 2, 5, 8):
+        scores = model(part.repeat(count, 1, 1, 1)).score
+        for threshold in (thresholds.pooled, *thresholds.categories.values()):
+            assert not (scores > threshold.image).any()
+            assert float(scores.max()) == pytest.approx(threshold.image, rel=3e-5)
+    assert {key: one.images for key, one in thresholds.categories.items()} == {"across": 3, "down": 3}
+
+
+def test_thresholds_are_kept_only_where_asked(folder: Path) -> None:
+    assert thresholds_of(folder / "kept.pt2") == thresholds_of(folder / "best.ckpt")
+    told = json.loads((folder / "kept.pt2.json").read_text())["thresholds_from"]
+    assert told == "6 held-out normal images, by the scores of the checkpoint, not of this file"
+
+
+def test_an_export_asks_no_other_machine(folder: Path) -> None:
+    assert not (folder / "asked.txt").exists()
 
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "bf16.xml", "int8.onnx"])
 def test_a_predictor_does_with_it_what_it_does_with_a_checkpoint(name: str, folder: Path, photos: list[Path]) -> None:
     right, found = (Predictor(folder / file, device="cpu")(photos) for file in ("best.ckpt", name))
     of_category = Predictor(folder / name, category="down", batch_size=3)
-    assert of_category.threshold == Predictor(folder / "best.ckpt", category="down").threshold
+    close = 1e-4 if name.startswith("fp32") else 0.1
+    wanted = Predictor(folder / "best.ckpt", category="down").threshold
+    assert of_category.threshold.image == pytest.approx(wanted.image, rel=close)
     for one, other in zip(found, right, strict=True):
-        close = 1e-4 if name.startswith("fp32") else 0.1
         assert one.score == pytest.approx(other.score, rel=close)
-        assert (one.threshold, one.pixel_threshold) == (other.threshold, other.pixel_threshold)
+        assert one.threshold == pytest.approx(other.threshold, rel=close)
+        assert one.pixel_threshold == pytest.approx(other.pixel_threshold, rel=close)
         assert one.size == other.size == (40, 40)
         if name.startswith("fp32"):
             assert [region.box for region in one.regions] == [region.box for region in other.regions]
 
 
 def test_the_side_car_says_what_is_needed(folder: Path) -> None:
-    checkpoint = read_checkpoint(str(folder / "best.ckpt"))
     for names in MADE.values():
         for name in names:
             told = json.loads((folder / f"{name}.json").read_text())
@@ -127,14 +197,15 @@ def test_the_side_car_says_what_is_needed(folder: Path) -> None:
             assert told["normalization"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
             assert told["normalization"]["std"] == pytest.approx([0.229, 0.224, 0.225])
             assert told["categories"] == ["across", "down"]
-            assert told["thresholds"] == json.loads(json.dumps(checkpoint["thresholds"]))
+            runtime = RUNTIMES[name.split(".")[1]]
+            by = f"by the scores of this file in {runtime} {importlib.metadata.version(runtime)}"
+            assert told["thresholds_from"] == f"6 held-out normal images, {by}"
             assert told["versions"]["torch"] == torch.__version__.split("+")[0]
             files = {name, f"{Path(name).stem}.bin"} if name.endswith("xml") else {name}
             assert set(told["sha256"]) == files
             for file, digest in told["sha256"].items():
                 assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == digest
-    thresholds = json.loads((folder / "fp32.onnx.json").read_text())["thresholds"]["pooled"]
-    held = str(thresholds["image"])[:8].encode()
+    held = str(thresholds_of(folder / "fp32.xml").pooled.image)[:8].encode()
     assert held not in (folder / "fp32.xml").read_bytes()  # none in the graph
 
 
@@ -179,6 +250,39 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
         Predictor(path)
 
 
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+def test_a_model_may_be_renamed_with_its_files(name: str, folder: Path, photos: list[Path], tmp_path: Path) -> None:
+    copied(folder, name, tmp_path)
+    for file in list(tmp_path.iterdir()):
+        file.rename(file.with_name(file.name.replace("fp32", "line 2.b")))
+    suffix = Path(name).suffix
+    renamed = Predictor(tmp_path / f"line 2.b{suffix}")(photos[0])
+    assert renamed.score == Predictor(folder / name)(photos[0]).score
+    foreign = tmp_path / f"line 2.b{suffix}.json"
+    foreign.write_bytes((folder / f"int8{suffix}.json").read_bytes())
+    with pytest.raises(SIVTError, match=r"line 2\.b\.(bin|onnx) is not the file"):
+        Predictor(tmp_path / f"line 2.b{suffix}")
+
+
+def test_a_model_renamed_alone_lacks_its_files(folder: Path, tmp_path: Path) -> None:
+    path = copied(folder, "fp32.xml", tmp_path)
+    (tmp_path / "fp32.xml.json").rename(tmp_path / "line.xml.json")
+    with pytest.raises(SIVTError, match=r"line\.bin is missing"):
+        Predictor(path.rename(tmp_path / "line.xml"))
+    (tmp_path / "none.onnx").mkdir()
+    with pytest.raises(SIVTError, match="it is a folder"):
+        Predictor(tmp_path / "none.onnx")
+
+
+def test_a_runtime_that_fails_without_a_word_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(pytest.importorskip("onnxruntime"), "InferenceSession", fail)
+    with pytest.raises(SIVTError, match=r"cannot be opened: RuntimeError\. Export"):
+        Predictor(folder / "fp32.onnx")
+
+
 def test_a_session_that_fell_back_to_the_cpu_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ONNX Runtime does, with a warning only, where its package knows CUDA and the machine has it not."""
     runtime = pytest.importorskip("onnxruntime")
@@ -210,6 +314,8 @@ def test_settings_that_a_file_has_not_are_refused(folder: Path) -> None:
         (["--format", "torch", "--precision", "int8"], "format torch has fp32, bf16"),
         (["--format", "onnx", "--output", "model.xml"], "ends in .onnx"),
         (["--format", "onnx", "--precision", "int8", "--calibration", "nowhere"], "nowhere is no folder"),
+        (["--format", "torch", "--calibration", "data", "--keep_thresholds"], "nothing is measured"),
+        (["--format", "torch", "--calibration", "."], "there are none"),
         (["--format", "onnx", "--output", "fp32.onnx"], "add --overwrite"),
         (["--format", "tflite"], "tflite"),
     ],
@@ -222,6 +328,58 @@ def test_what_cannot_be_exported(
     assert main(["export", "--ckpt_path", "best.ckpt", *given]) in (1, 2)
     assert sentence in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (shutil.rmtree, r"data is no folder\. Name .*--calibration, or, .*--keep_thresholds"),
+        (lambda root: shutil.rmtree(root / "down"), "has no photos of down"),
+        (lambda root: [(root / f"down/train/good/00{i}.png").unlink() for i in range(6)], "of down, 1 photos would"),
+        (lambda root: [path.write_text("") for path in root.glob("down/train/good/*")], "cannot be read"),
+    ],
+)
+def test_without_the_photos_of_the_training_nothing_is_exported(
+    change: Callable[[Path], object],
+    sentence: str,
+    folder: Path,
+    twins: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path: path.write_bytes(b""))
+    monkeypatch.setattr("sivt_lightning.export._opened", lambda _: opened(folder / "best.ckpt"))
+    root = tmp_path / "data"
+    shutil.copytree(twins, root)
+    contents = torch.load(folder / "best.ckpt", weights_only=True)
+    contents["datamodule_hyper_parameters"]["root"] = str(root)
+    torch.save(contents, tmp_path / "best.ckpt")
+    told = ["export", "--ckpt_path", str(tmp_path / "best.ckpt"), "--format", "torch"]
+    assert main([*told, "--output", str(tmp_path / "before.pt2")]) == 0
+    change(root)
+    capsys.readouterr()
+    assert main(told) == 1
+    assert re.search(sentence, capsys.readouterr().err)
+    assert not (tmp_path / "best.pt2").exists()
+    # Where the data set lies now; another one beside it does not matter.
+    shutil.copytree(twins, tmp_path / "moved")
+    shutil.copytree(twins / "down", tmp_path / "moved/third")
+    assert main([*told, "--calibration", str(tmp_path / "moved")]) == 0
+    assert f"The images are of {tmp_path / 'moved'}" in capsys.readouterr().out
+    assert thresholds_of(tmp_path / "best.pt2") == thresholds_of(tmp_path / "before.pt2")
+
+
+def test_thresholds_far_from_the_trainings_are_refused(folder: Path, twins: Path) -> None:
+    contents = read_checkpoint(str(folder / "best.ckpt"))
+    found = thresholds_of(folder / "best.ckpt")
+    other = replace(
+        found, categories=found.categories | {"down": replace(found.pooled, image=1.2 * found.pooled.image)}
+    )
+    Photos(contents, None).check(found)
+    Photos(contents, str(twins)).check(other)  # other photos, which somebody has chosen
+    with pytest.raises(SIVTError, match=r"The threshold of down is .* has changed since the training"):
+        Photos(contents, None).check(other)
 
 
 def test_a_package_that_is_missing_is_named(

@@ -2,23 +2,25 @@
 
 import importlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.checkpoint import read_checkpoint
-from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
+from sivt_lightning.export.photos import Photos, measured
 from sivt_lightning.files import writable_folder, write_whole
-from sivt_lightning.model.detector import Detector
-from sivt_lightning.runtimes import restore_detector
+from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.runtimes import open_model, restore_detector
 from sivt_lightning.sidecar import SideCar, sha256_of, side_car_path
 from sivt_lightning.thresholds import Thresholds
 
@@ -29,6 +31,7 @@ Images = list[Float[Tensor, "_ 3 S S"]]
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8"), "torch": ("fp32", "bf16")}
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
 def export(args: Sequence[str]) -> int:
@@ -40,8 +43,10 @@ def export(args: Sequence[str]) -> int:
     parser.add_argument("--precision", type=Precision, default="fp32", help=told)
     told = "File to write. Default: beside the checkpoint, named after it and the precision."
     parser.add_argument("--output", type=str | None, help=told)
-    told = "Folder of the products whose training images scale int8. Default: the one that the model was trained on."
+    told = "Data set, split as in training: held-out images set the thresholds, others scale int8. Default: training's."
     parser.add_argument("--calibration", type=str | None, help=told)
+    told = "Keep the thresholds found with the checkpoint's scores, from which those of the file differ slightly."
+    parser.add_argument("--keep_thresholds", action="store_true", help=told)
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier export.")
     settings = parse(parser, args)
     source, kind, precision = Path(settings.ckpt_path), settings.format, settings.precision
@@ -57,10 +62,22 @@ def export(args: Sequence[str]) -> int:
     writable_folder(path.parent)
     if path.exists() and not settings.overwrite:
         raise SIVTError(f"{path} exists: add --overwrite to replace it, or name another file with --output.")
-    images = _calibration_images(checkpoint, settings.calibration) if precision == "int8" else []
+    measures = not settings.keep_thresholds
+    if settings.calibration is not None and not measures and precision != "int8":
+        raise SIVTError(
+            f"calibration {settings.calibration}: nothing is measured with --keep_thresholds in {precision}."
+        )
+    photos = Photos(checkpoint, settings.calibration) if measures or precision == "int8" else None
+    images = photos.training() if photos and precision == "int8" else []
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
+    detector, thresholds = restore_detector(source, checkpoint), checkpoint["thresholds"]
     depth = checkpoint["datamodule_hyper_parameters"].get("depth")
-    write_model(path, kind, precision, restore_detector(source, checkpoint), checkpoint["thresholds"], images, depth)
+    held_out = photos if measures else None
+    side_car = write_model(path, kind, precision, detector, thresholds, images, depth, held_out)
+    found, kept = side_car.thresholds.pooled.image, thresholds["pooled"]["image"]
+    print(f"Threshold: {found:.6g} (of the checkpoint: {kept:.6g}), from {side_car.thresholds_from}")
+    if photos and measures:
+        print(" ".join([f"The images are of {photos.root}.", side_car.thresholds.doubt([None])]).strip())
     print(f"Written: {path} {side_car_path(path)}")
     if kind != "torch":
         print(f'In Python: Predictor("{path}")')
@@ -75,8 +92,11 @@ def write_model(
     thresholds: dict[str, Any],
     images: Images,
     depth: Depth | None = None,
-) -> None:
-    """The model's files and their side-car, moved into place together. `images` scale int8.
+    held_out: Photos | None = None,
+) -> SideCar:
+    """The model's files and their side-car, moved into place together.
+
+    `images` scale int8. The thresholds are measured on the file with `held_out`, or else those of the checkpoint.
 
     Raises SIVTError where the format has no such precision.
     """
@@ -87,7 +107,7 @@ def write_model(
         made.parent.mkdir()
         _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"))
         files = sorted(made.parent.iterdir())
-        backbone = detector.backbone
+        backbone, kept = detector.backbone, Thresholds.from_plain(thresholds)
         side_car = SideCar(
             kind,
             precision,
@@ -95,14 +115,42 @@ def write_model(
             backbone.image_size,
             backbone.mean.flatten().tolist(),
             backbone.std.flatten().tolist(),
-            Thresholds.from_plain(thresholds),
+            kept,
+            f"{kept.pooled.images} held-out normal images, by the scores of the checkpoint, not of this file",
             sum(len(batch) for batch in images),
             {file.name: sha256_of(file) for file in files},
             {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
         )
+        if held_out is not None:
+            side_car = _measured(side_car, made, held_out)
         for file in files:
             file.replace(path.with_name(file.name))
     write_whole(side_car_path(path), side_car.text())
+    return side_car
+
+
+def _measured(side_car: SideCar, made: Path, held_out: Photos) -> SideCar:
+    """With the thresholds of the file's own scores: others than the checkpoint's, if only in their last digits."""
+    write_whole(side_car_path(made), side_car.text())  # without which the file would not be opened
+    found = measured(_opened(made), held_out.held_out(), side_car.thresholds.quantile)
+    held_out.check(found)
+    runtime = RUNTIMES[side_car.format]
+    told = f"{found.pooled.images} held-out normal images, by the scores of this file in {runtime} {version(runtime)}"
+    return replace(side_car, thresholds=found, thresholds_from=told)
+
+
+def _opened(path: Path) -> Callable[[Float[Tensor, "B 3 S S"]], Detection]:
+    """The model in a file that was just written, which torch.export may load for that."""
+    if path.suffix != ".pt2":
+        return open_model(path)
+    with graph.quiet():
+        program = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(images: Float[Tensor, "B 3 S S"]) -> Detection:
+        return Detection(*program(images))
+
+    return run
 
 
 def _write(made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path) -> None:
@@ -121,6 +169,7 @@ def _write(made: Path, kind: Format, precision: Precision, detector: Detector, i
 
 
 def _require_packages(kind: Format, precision: Precision) -> None:
+    graph.stay_silent()
     needed = [*PACKAGES[kind], *(["nncf"] if (kind, precision) == ("openvino", "int8") else [])]
     for name in needed:
         try:
@@ -130,17 +179,3 @@ def _require_packages(kind: Format, precision: Precision) -> None:
             raise SIVTError(
                 f"format {kind} needs the package {name}: pip install 'sivt-lightning[{kind}]' brings it."
             ) from error
-
-
-def _calibration_images(checkpoint: dict[str, Any], root: str | None) -> Images:
-    """Training images, as many as a new model's channels are measured on."""
-    settings = dict(checkpoint["datamodule_hyper_parameters"])
-    if root is not None:
-        settings |= {"root": root, "categories": None}
-    if settings["root"] is None or not Path(settings["root"]).is_dir():
-        raise SIVTError(
-            f"int8 is scaled by training images, but {settings['root']} is no folder: name one with --calibration."
-        )
-    data = SIVTDataModule(**{name: value for name, value in settings.items() if not name.startswith("_")})
-    data.setup("fit")
-    return list(data.calibration_batches())

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,6 +90,7 @@ def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], pa
 
 def save_openvino(source: Path, path: Path) -> None:
     """An fp32 ONNX file as .xml and .bin. bfloat16 is computed of the same file, where the processor has it."""
+    stay_silent()
     import openvino
 
     openvino.save_model(openvino.convert_model(source), path, compress_to_fp16=False)
@@ -96,6 +98,7 @@ def save_openvino(source: Path, path: Path) -> None:
 
 def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
     """The linear layers of an fp32 ONNX file in int8; convolutions and attention stay as they are."""
+    stay_silent()
     import nncf
     import openvino
 
@@ -115,6 +118,14 @@ def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]]
 
 def _single_images(batches: Sequence[Float[Tensor, "_ 3 S S"]]) -> Iterator[np.ndarray]:
     return (image[None].numpy() for batch in batches for image in batch)
+
+
+def stay_silent() -> None:
+    """OpenVINO and NNCF report each conversion to Google Analytics, unless this package is missing.
+
+    Seen in OpenVINO 2026.4 and NNCF 3.4. Before either is imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
