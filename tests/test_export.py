@@ -370,6 +370,14 @@ def test_without_the_photos_of_the_training_nothing_is_exported(
     assert thresholds_of(tmp_path / "best.pt2") == thresholds_of(tmp_path / "before.pt2")
 
 
+def test_photos_have_the_depth_that_the_model_knows_of(folder: Path) -> None:
+    contents = read_checkpoint(str(folder / "best.ckpt"))
+    settings = contents["datamodule_hyper_parameters"]
+    for depth in ("bytes", 12, None):
+        data = Photos(contents | {"datamodule_hyper_parameters": settings | {"depth": depth}}, None).data
+        assert (data.train_set.depth, data.val_set.depth) == (depth, depth)
+
+
 def test_thresholds_far_from_the_trainings_are_refused(folder: Path, twins: Path) -> None:
     contents = read_checkpoint(str(folder / "best.ckpt"))
     found = thresholds_of(folder / "best.ckpt")

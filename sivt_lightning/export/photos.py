@@ -35,6 +35,7 @@ class Photos:
         stored = checkpoint["datamodule_hyper_parameters"]
         settings = {name: value for name, value in stored.items() if not name.startswith("_")}
         settings |= {"cache": "off", "eval_batch_size": BATCH}
+        self.depth = settings.get("depth")
         self.trained, self.given = Thresholds.from_plain(checkpoint["thresholds"]), root is not None
         trained = self.trained.categories
         if self.given:
@@ -83,6 +84,8 @@ class Photos:
             self.data.setup("fit")
         except SIVTError as error:
             raise SIVTError(f"An export is measured with photos, and there are none: {error} {REMEDY}") from error
+        for images in (self.data.train_set, self.data.val_set):
+            images.depth = self.depth  # not one decided now, for a model that knows of none
         return Counter(sample.category for sample in self.data.val_set.samples)
 
 
