@@ -33,6 +33,7 @@ from sivt_lightning.callbacks.interruption import Interruption
 from sivt_lightning.callbacks.panel import Panel
 from sivt_lightning.callbacks.prediction import PredictionWriter
 from sivt_lightning.callbacks.progress import PredictionProgress, TrainingProgress
+from sivt_lightning.callbacks.survey import Survey
 from sivt_lightning.callbacks.synthetic import FIGURE as SYNTHETIC
 from sivt_lightning.callbacks.synthetic import SyntheticValidation
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
@@ -248,6 +249,7 @@ class SIVTCLI(LightningCLI):
             kwargs["enable_progress_bar"] = sys.stdout.isatty() and self.subcommand != "predict"
         if settings.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # TrainingProgress says what matters of it in a line
+        kwargs["callbacks"] = [*(settings.callbacks or []), Survey()]
         if self.subcommand == "fit":
             logs = settings.logger in (None, True)
             monitor = self._get(self.config_init, "monitor")
@@ -264,7 +266,7 @@ class SIVTCLI(LightningCLI):
                     AppendingCSVLogger(*place, first_step=self.first_step),
                     TensorBoardLogger(*place, purge_step=self.first_step),
                 ]
-            kwargs["callbacks"] = [*(settings.callbacks or []), TrainingWatch(), TrainingProgress()]
+            kwargs["callbacks"] += [TrainingWatch(), TrainingProgress()]
             if logs:
                 kwargs["callbacks"] += [LearningRateMonitor("step")]
             if (patience := self._get(self.config_init, "patience")) is not None:
@@ -282,10 +284,7 @@ class SIVTCLI(LightningCLI):
         elif settings.logger is None:
             kwargs["logger"] = False
         if self.subcommand == "predict" and settings.enable_progress_bar is not False:
-            kwargs["callbacks"] = [
-                *(settings.callbacks or []),
-                PredictionProgress(self._get(self.config_init, "writer")),
-            ]
+            kwargs["callbacks"] += [PredictionProgress(self._get(self.config_init, "writer"))]
         precision = check_precision(str(settings.precision), "")
         try:
             trainer = super().instantiate_trainer(**kwargs)

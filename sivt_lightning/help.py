@@ -29,7 +29,7 @@ HELP: dict[str, Help] = {
     "fit": Help(
         "Trains one model on photos of good parts.",
         "Give it a folder with one sub-folder of photos for each product.\n"
-        "It ends by saying where the model is and what to type next.",
+        "It starts with a table of what it found there, and ends by saying where the model is and what to type next.",
         "sivt fit --config FILE --data.root FOLDER [options]",
         (
             ("--config", "settings to start from; configs/small.yaml suits a machine without a GPU"),
@@ -45,8 +45,8 @@ HELP: dict[str, Help] = {
     ),
     "test": Help(
         "Measures a trained model on photos that are known to be good or defective.",
-        "They lie in PRODUCT/test/good and\nPRODUCT/test/DEFECT, masks of the defects, if there are any, in "
-        "PRODUCT/ground_truth/DEFECT.",
+        "They lie in PRODUCT/test/good (or ok,\nnormal, pass) and PRODUCT/test/DEFECT, masks of the defects, "
+        "if there are any, in PRODUCT/ground_truth/DEFECT.",
         "sivt test --ckpt_path FILE [options]",
         (
             ("--ckpt_path", "the model, such as runs/small/version_0/checkpoints/best.ckpt"),
@@ -63,7 +63,7 @@ HELP: dict[str, Help] = {
         "sivt predict --ckpt_path FILE --data.predict_path FOLDER_OR_PHOTO [options]",
         (
             ("--ckpt_path", "the model, such as runs/small/version_0/checkpoints/best.ckpt"),
-            ("--data.predict_path", "folder of photos, with its sub-folders, or one photo"),
+            ("--data.predict_path", "folder of photos, with its sub-folders, or one photo, or several of these"),
             ("--output", "folder of the results; default: predictions/ and the name of the photos' folder"),
             ("--threshold", "score above which a photo is called anomalous, instead of what training found"),
             ("--resume", "go on with a run into the same folder that was stopped"),

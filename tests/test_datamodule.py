@@ -137,7 +137,7 @@ def test_fit_holds_out_a_share_of_each_category(tmp_path: Path) -> None:
     data = ready(build(tmp_path), val_share=0.2)
     assert len(data.train_set) == 16
     assert [sample.category for sample in data.val_set.samples] == ["bolt", "bolt", "nut", "nut"]
-    everything = {sample.path for sample in train_samples(tmp_path, None)}
+    everything = {sample.path for sample in train_samples(tmp_path, None).samples}
     assert {sample.path for sample in data.train_set.samples + data.val_set.samples} == everything
     validated = ready(tmp_path, "validate", val_share=0.2)
     assert validated.val_set.samples == data.val_set.samples
@@ -174,6 +174,28 @@ def test_predict_needs_a_path_and_no_root(tmp_path: Path) -> None:
         ready(None, "predict")
     photo(tmp_path / "a.png")
     assert len(ready(None, "predict", predict_path=str(tmp_path)).predict_set) == 1
+
+
+def test_predict_takes_a_list_of_paths(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        photo(tmp_path / name / "0.png")
+    data = ready(None, "predict", predict_path=[str(tmp_path / "a"), str(tmp_path / "b/0.png")])
+    assert [sample.category for sample in data.predict_set.samples] == ["a", "b"]
+    for path in ([], [""], ["", str(tmp_path)]):
+        with pytest.raises(SIVTError, match=r"Set data.predict_path to a folder of images or to one image"):
+            ready(None, "predict", predict_path=path)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("02", ["02"]), ("[01, 02]", ["01", "02"]), ("['010',\"02\"]", ["010", "02"]), (["01"], ["01"]), (None, None)],
+)
+def test_categories_may_be_a_list_as_people_write_it(
+    tmp_path: Path, given: list[str] | str | None, taken: list[str] | None
+) -> None:
+    data = ready(build(tmp_path, ("01", "02", "010"), train=2), categories=given)
+    assert data.categories == data.hparams.categories == taken
+    assert sorted({sample.category for sample in data.val_set.samples}) == sorted(taken or ["01", "010", "02"])
 
 
 @pytest.mark.parametrize(

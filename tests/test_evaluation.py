@@ -296,7 +296,7 @@ def test_at_full_resolution_maps_are_compared_at_the_masks_own_size(root: Path) 
             return Detection(maps.amax((1, 2)), maps)
 
     scores, labels = [], []
-    for index, sample in enumerate(layouts.test_samples(root, None)):
+    for index, sample in enumerate(layouts.test_samples(root, None).samples):
         Image.open(sample.path).resize((48, 32)).save(sample.path)
         mask = np.zeros((32, 48), bool)
         if sample.mask_path is not None:

@@ -21,7 +21,7 @@ def test_the_worst_normal_image_and_the_spread_of_the_anomalous_ones() -> None:
 
 
 def test_the_sheet(tmp_path: Path) -> None:
-    data = ImageDataset(layouts.test_samples(write_tiny_data(tmp_path / "data", train=1), None), 64)
+    data = ImageDataset(layouts.test_samples(write_tiny_data(tmp_path / "data", train=1), None).samples, 64)
     scores = {i: float(i) for i in range(len(data))}
     batches: list[Batch] = []
 

@@ -14,7 +14,9 @@ from test_prediction_writer import SIZE, paint, predict, rows_of
 
 from sivt_lightning.callbacks import PredictionWriter, prediction
 from sivt_lightning.callbacks import pictures as pictures_module
-from sivt_lightning.data.layouts import predict_samples, train_samples
+from sivt_lightning.callbacks.survey import Survey
+from sivt_lightning.data.asked import predict_samples
+from sivt_lightning.data.layouts import train_samples
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import read_csv
 
@@ -153,7 +155,7 @@ def test_folders_that_link_to_one_another_are_searched_once(tmp_path: Path) -> N
             (folder / f"to {other.name}").symlink_to(other)
         (folder / "out of it").symlink_to(tmp_path)
     paint(tmp_path / "not asked for.png", 0)
-    found = predict_samples(tmp_path / "photos")
+    found = predict_samples([tmp_path / "photos"]).samples
     assert [sample.path for sample in found] == [folder / "a.png" for folder in sorted(folders)]
 
 
@@ -170,20 +172,22 @@ def test_an_empty_folder_and_one_without_images(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_read_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(tmp_path / "photos" / "a.png", 10)
     (tmp_path / "photos" / "locked").mkdir()
-    listed = Path.iterdir
+    listed = os.scandir
 
     def refuse(folder: Path) -> object:  # not by chmod, which root may override
         if folder.name == "locked":
             raise PermissionError(errno.EACCES, "Permission denied")
         return listed(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(SIVTError, match=r"locked cannot be read: Permission denied. Check its permissions"):
         predict(tmp_path / "photos", PredictionWriter(str(tmp_path / "out")))
 
 
 @pytest.mark.parametrize("output", ["photos", "photos/results"])
-def test_results_among_the_photos_are_no_photos(tmp_path: Path, output: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_results_among_the_photos_are_no_photos(
+    tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos, out = tmp_path / "photos", tmp_path / output
     paint(photos / "masks" / "a.png", 255)  # a folder of the user's own, whatever it is called
     paint(photos / "b.png", 10)
@@ -191,18 +195,22 @@ def test_results_among_the_photos_are_no_photos(tmp_path: Path, output: str, rec
     if output == "photos":  # now it looks like one of ours
         (photos / "masks" / "a.png").rename(photos / "a.png")
     first = rows_of(out / "predictions.csv")
-    predict(photos, PredictionWriter(str(out), maps=True, overwrite=True))
+    predict(photos, PredictionWriter(str(out), maps=True, overwrite=True), None, 2, Survey())
     names = {"photos": ["a.png", "b.png"], "photos/results": ["b.png", "masks/a.png"]}[output]
     assert [row["path"] for row in rows_of(out / "predictions.csv")] == names
     assert len(first) == 2
-    assert any("10 pictures in" in str(warning.message) for warning in recwarn)
+    assert (
+        f"10 pictures in {photos} are results of earlier predictions, so they are left out." in capsys.readouterr().out
+    )
 
 
 def test_results_beside_the_products_are_no_product(tmp_path: Path) -> None:
     for name in ("bolt/a.png", "bolt/b.png"):
         paint(tmp_path / name, 255)
     predict(tmp_path / "bolt", PredictionWriter(str(tmp_path)))
-    assert {sample.category for sample in train_samples(tmp_path, None)} == {"bolt"}
+    samples, left_out = train_samples(tmp_path, None)
+    assert {sample.category for sample in samples} == {"bolt"}
+    assert left_out == []
 
 
 def test_no_result_overwrites_a_photo(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sivt_lightning.data.layouts import RESULTS
+from sivt_lightning.data.folders import RESULTS
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import read_csv, write_whole
 

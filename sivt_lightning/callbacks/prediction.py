@@ -86,15 +86,12 @@ class PredictionWriter(Callback):
         if stage != "predict":
             return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        asked = Path(datamodule.hparams.predict_path).expanduser()
-        self.samples: list[Sample] = datamodule.predict_set.samples
-        base = asked.parent if asked.is_file() else asked
+        self.samples: list[Sample] = datamodule.asked.samples
+        base = datamodule.asked.base
         self.paths = [PurePosixPath(sample.path.relative_to(base).as_posix()) for sample in self.samples]
         self.names = picture_names(self.paths)
-        # resolved, for "." has no name; a relative path may stand anywhere, so no folder above the asked one counts
-        self.base_name = base.resolve().name
-        name = asked.stem if asked.is_file() else self.base_name
-        self.folder = Path(self.output) if self.output else Path("predictions") / name
+        self.base_name = base.resolve().name  # a relative path may stand anywhere: no folder above the asked one counts
+        self.folder = Path(self.output) if self.output else Path("predictions") / datamodule.asked.name
         self.pictures = Pictures(self.folder, self.kinds)
         photos, folder = base.resolve(), self.folder.resolve()
         files = (folder / file for name in self.names for file in self.pictures.paths(name).values())

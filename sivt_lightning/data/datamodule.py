@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,14 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from sivt_lightning.data.asked import Asked, predict_samples
 from sivt_lightning.data.augment import Augmentation, Flip
 from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, MemoryStore, check_room, collate_features
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
 from sivt_lightning.data.depth import Depth, Seen, decide, white_of
 from sivt_lightning.data.identity import digest
 from sivt_lightning.data.images import deep_values
-from sivt_lightning.data.layouts import Sample, hold_out, predict_samples, test_samples, train_samples
+from sivt_lightning.data.layouts import Sample, hold_out, test_samples, train_samples
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.seeding import generator_for
 
@@ -36,7 +38,7 @@ class SIVTDataModule(LightningDataModule):
 
     Args:
         root: folder of the categories, or one category's folder; needed to fit, validate and test.
-        categories: names of the categories to use; null for all.
+        categories: names of the categories to use, such as [bolt,nut], or one name; null for all.
         image_size: images are resized to this many pixels in height and width.
         batch_size: images per training step and device.
         eval_batch_size: images per step and device in validation, test and prediction.
@@ -50,24 +52,27 @@ class SIVTDataModule(LightningDataModule):
         shift: largest random shift of a training image, as a share of its side.
         flip: mirror half of the training images: "horizontal" (left and right), "vertical", "both" or "none".
         light: largest random change of brightness and contrast of a training image, as a share.
-        predict_path: folder of images (with sub-folders), or one image; needed to predict.
+        predict_path: folder of images (with sub-folders), or one image, or a list of these; needed to predict.
         depth: of photos of more than 8 bits, which do not say what white is: 8, 10, 12, 14 or 16 bits of their
             integers, "float" for decimals from 0 to 1, "float8" to "float16" for decimals that are such integers.
             "bytes" refuses them all. null decides by the training images, and a model keeps it.
         seed: decides which images are held out and the order of training.
 
-    After `setup`, `train_set` and `val_set` (fit, validate), `test_set` (test) or `predict_set` (predict) are there.
+    After `setup`, `train_set` and `val_set` (fit, validate), `test_set` (test) or `predict_set` and `asked` (predict)
+    are there, and in `left_out` sentences on what else lies in the folders.
     """
 
     train_set: ImageDataset
     val_set: ImageDataset
     test_set: ImageDataset
     predict_set: ImageDataset
+    asked: Asked
+    left_out: list[str]
 
     def __init__(
         self,
         root: str | None = None,
-        categories: list[str] | None = None,
+        categories: list[str] | str | None = None,
         image_size: int = 256,
         batch_size: int = 8,
         eval_batch_size: int = 16,
@@ -79,7 +84,7 @@ class SIVTDataModule(LightningDataModule):
         shift: float = 0.0,
         flip: Flip = "none",
         light: float = 0.0,
-        predict_path: str | None = None,
+        predict_path: list[str] | str | None = None,
         depth: Depth | None = None,
         seed: int = 0,
     ) -> None:
@@ -95,6 +100,7 @@ class SIVTDataModule(LightningDataModule):
                 raise SIVTError(f"data.{name} is {value}, but must be {low} or more.")
         # Absolute, so that a checkpoint finds its data again from any directory.
         root = None if root is None else str(Path(root).expanduser().resolve())
+        categories = listed(categories) if isinstance(categories, str) else categories
         self.root, self.categories, self.predict_path = root, categories, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers, self.val_share, self.depth, self.seed = num_workers, val_share, depth, seed
@@ -113,17 +119,22 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
-            train, validation = hold_out(train_samples(self._root(), self.categories), self.val_share, self.seed)
+            samples, self.left_out = train_samples(self._root(), self.categories)
+            train, validation = hold_out(samples, self.val_share, self.seed)
             if self.depth is None:
                 self._decide_depth([*train, *validation])
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.train_features, self.val_features = FeatureDataset(len(train)), FeatureDataset(len(validation))
         elif stage == "test":
-            self.test_set = self.images_of(test_samples(self._root(), self.categories))
+            samples, self.left_out = test_samples(self._root(), self.categories)
+            self.test_set = self.images_of(samples)
         elif stage == "predict":
-            if not self.predict_path:  # an empty one, of a shell's unset variable, is not the working directory
+            paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []
+            if not (paths and all(paths)):  # an empty one, of a shell's unset variable, is not the working directory
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
-            self.predict_set = self.images_of(predict_samples(Path(self.predict_path).expanduser()))
+            self.asked = predict_samples([Path(path).expanduser() for path in paths])
+            self.left_out = self.asked.left_out
+            self.predict_set = self.images_of(self.asked.samples)
 
     def images_of(self, samples: Sequence[Sample], views: bool = False) -> ImageDataset:
         """These samples as the model sees them."""
@@ -312,6 +323,16 @@ class _TrainLoader(DataLoader[Any]):
         sampler: Any = self.sampler
         sampler.skip = done * (self.batch_size or 1)
         yield from super().__iter__()
+
+
+def listed(text: str) -> list[str]:
+    """The names in a list as people write it; YAML would take `01` for a number, and `010` for 8.
+
+    >>> listed("[01, 'nut']"), listed("bolt")
+    (['01', 'nut'], ['bolt'])
+    """
+    inside = re.fullmatch(r"\s*\[(.*)\]\s*", text)
+    return [name.strip().strip("'\"") for name in inside[1].split(",") if name.strip()] if inside else [text]
 
 
 def _make_room(folder: Path, needed: int) -> None:

@@ -88,7 +88,7 @@ def read_experiment(file: Path) -> Experiment:
 
 def runs_of(experiment: Experiment, root: Path, seeds: Sequence[int] | None = None) -> Iterator[Run]:
     """The trainings of an experiment on the categories of `root`, row by row."""
-    alone = sorted({sample.category for sample in train_samples(root, None)}) if experiment.individual else []
+    alone = sorted({sample.category for sample in train_samples(root, None).samples}) if experiment.individual else []
     if len({slug(category) for category in alone}) < len(alone):
         raise SIVTError(f"{root}: the names of two categories give one folder. Let them differ in letters or digits.")
     base = yaml.safe_load(experiment.config.read_text(encoding="utf-8")) or {}

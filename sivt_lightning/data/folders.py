@@ -1,0 +1,154 @@
+"""What lies in a folder: photos, notes beside them, and what an earlier prediction has left there."""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from sivt_lightning.errors import SIVTError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # compared in lower case
+ACCEPTED = ", ".join(IMAGE_SUFFIXES)
+NOTE_SUFFIXES = ("", ".txt", ".md", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db")
+RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
+RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
+MOST_SHOWN = 5  # names in a sentence
+MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
+
+
+class Contents(NamedTuple):
+    """The files of a folder and its sub-folders."""
+
+    photos: list[Path]  # in the order of their paths
+    results: int  # pictures that earlier predictions have left, which are no photos
+    others: list[Path]  # neither photos nor notes
+
+
+def contents(folder: Path) -> Contents:
+    """What lies in a folder and below it."""
+    files = sorted(walk(folder), key=Path.as_posix)
+    written = {file.parent / name for file in files if file.name == RESULTS for name in RESULT_FOLDERS}
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    photos = [file for file in images if written.isdisjoint(file.parents)] if written else images
+    others = [file for file in files if file.suffix.lower() not in (*IMAGE_SUFFIXES, *NOTE_SUFFIXES)]
+    return Contents(photos, len(images) - len(photos), others)
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, without those that a prediction has written into it."""
+    written = RESULT_FOLDERS if (folder / RESULTS).is_file() else ()
+    return [entry for entry, is_folder in _listed(folder) if is_folder and entry.name not in written]
+
+
+def child(folder: Path, name: str) -> Path:
+    """The sub-folder of this name, written in whatever case; the path where it is missing."""
+    if (folder / name).is_dir():
+        return folder / name
+    return next((inner for inner in sub_folders(folder) if inner.name.casefold() == name), folder / name)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself, by name."""
+    return [entry for entry, is_folder in _listed(folder) if not is_folder and entry.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without hidden entries and those that macOS leaves in archives."""
+    return [entry for entry, _ in _listed(folder)]
+
+
+def _listed(folder: Path) -> list[tuple[Path, bool]]:
+    """With whether it is a folder, which needs no look at each of thousands of files."""
+    try:
+        with os.scandir(folder) as found:
+            inside = [(folder / entry.name, _is_folder(entry)) for entry in found if not _is_hidden(entry.name)]
+    except OSError as error:
+        raise SIVTError(f"The folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
+    return sorted(inside, key=lambda entry: entry[0].name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, each once.
+
+    Links to folders are followed, but not to where the search has been, nor to a folder above, which was not asked for.
+    """
+    seen = set(folder.resolve().parents)
+    folders, links = [folder], list[Path]()
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)  # a photo is found where it lies rather than by a link
+        if here.resolve() in seen:
+            continue
+        seen.add(here.resolve())
+        for entry, is_folder in _listed(here):
+            if not is_folder:
+                yield entry
+            elif entry.is_symlink():
+                links.append(entry)
+            else:
+                folders.append(entry)
+
+
+def is_image(path: Path) -> bool:
+    """By its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+
+
+def is_note(path: Path) -> bool:
+    """Whether a file need not be spoken of."""
+    return path.suffix.lower() in NOTE_SUFFIXES and not path.is_dir()
+
+
+def there(folder: Path) -> str:
+    """A sentence that says in which folders images lie, or what else there is."""
+    if counts := _counts(folder):
+        named = (
+            f"{inner.relative_to(folder.parent).as_posix()} has {images(n)}" for inner, n in sorted(counts.items())
+        )
+        return f"{listing(named)}."
+    return f"In {folder.name} there is {listing(entry.name for entry in entries(folder)) or 'nothing'}."
+
+
+def counted(root: Path, paths: Sequence[Path]) -> str:
+    """The first few paths as seen from `root`, those of folders with the number of images in them."""
+    shown = []
+    for path in paths[: MOST_SHOWN + 1]:
+        count = _counts(path).total() if path.is_dir() else 0
+        shown.append(f"{path.relative_to(root).as_posix()}{f' ({images(count)})' if count else ''}")
+    return listing([*shown, *map(str, paths[MOST_SHOWN + 1 :])])
+
+
+def _counts(folder: Path) -> Counter[Path]:
+    """How many images lie in each folder below."""
+    counts: Counter[Path] = Counter()
+    with contextlib.suppress(SIVTError):  # a folder that may not be read: the sentence is about something else
+        counts.update(file.parent for file in islice(walk(folder), MOST_LOOKED_AT) if is_image(file))
+    return counts
+
+
+def images(count: int) -> str:
+    """
+    >>> images(1), images(40)
+    ('1 image', '40 images')
+    """
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def listing(names: Iterable[str], limit: int = MOST_SHOWN) -> str:
+    """The first few names, and how many more there are."""
+    shown = list(names)
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(shown[:limit]) + more

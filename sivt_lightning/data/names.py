@@ -1,0 +1,114 @@
+"""What the names of folders and files say: good parts, defects, masks, or a product."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Kind = Literal["good", "defects", "masks", "labels", "split", ""]
+
+FAULT = "(?:defects?|defective|faults?|faulty|anomal(?:y|ies|ous)|damaged?|cracks?|scratch(?:es)?)"
+# In the order in which they are looked for: "not ok" holds "ok", and masks of defects are masks.
+KINDS: tuple[tuple[Kind, str], ...] = (
+    ("good", f"{FAULT} ?free|(?:non?|without) ?{FAULT}|fehlerfrei"),
+    ("masks", "masks?|gt|ground ?truths?|segmentations?|annotations?"),
+    ("defects", f"{FAULT}|(?:not?|non|n) ?(?:good|ok|okay|normal|pass)|n ?i ?o|bad|ng|ko|fail(?:ed|ures?)?"),
+    ("defects", "reject(?:s|ed)?|abnormals?|broken|cracked|scratched|dent(?:s|ed)?|flaw(?:s|ed)?"),
+    ("defects", "schlecht|schlechtteile?|fehler|fehlerhaft|ausschuss|defekte?|不良品?|不合格|异常|異常|缺陷"),
+    ("good", "goods?|ok|okay|normals?|pass(?:ed)?|gut|gutteile?|i ?o|良品|正常|合格"),
+    ("labels", "labels?"),  # masks, or products that are stuck on others
+    ("split", "train|training|test|testing|val|valid|validation"),
+)
+PATTERNS = tuple((kind, re.compile(rf"(?<!\S)(?:{words})(?!\S)")) for kind, words in KINDS)
+# Words that tell no product from another.
+FILLING = {"dir", "folder", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"}
+FILLING |= {"data", "sample", "samples", "part", "parts", "piece", "pieces", "product", "products", "set", "raw"}
+MASK_WORDS = r"(?:masks?|labels?|gt|ground[ _-]?truth|seg|segmentation|annotation)"
+MASK_STEM = re.compile(rf"(.+?)[ _.-]+{MASK_WORDS}|{MASK_WORDS}[ _.-]+(.+)", re.IGNORECASE)
+
+
+class Meaning(NamedTuple):
+    """What a folder's name says of the photos in it."""
+
+    kind: Kind
+    product: str  # the words that are left: "" where the name speaks of nothing else
+
+
+def meaning(name: str) -> Meaning:
+    """
+    >>> [meaning(name).kind for name in ("Good", "0.normal", "n.i.O.", "abnormal_dir", "anomaly masks", "bolt")]
+    ['good', 'good', 'defects', 'defects', 'masks', '']
+    >>> meaning("boltNotOK images")
+    Meaning(kind='defects', product='bolt')
+    """
+    text = " ".join(_words(name))
+    kind: Kind = next((kind for kind, pattern in PATTERNS if pattern.search(text)), "")
+    for of, pattern in PATTERNS:
+        text = text if of == "labels" != kind else pattern.sub("", text)
+    return Meaning(kind, " ".join(word for word in text.split() if word not in FILLING))
+
+
+def is_good(name: str) -> bool:
+    """Whether a folder of this name holds good parts, of whichever product."""
+    return meaning(name) == ("good", "")
+
+
+def no_product(names: Sequence[str], beside: Sequence[str], by_hand: bool) -> tuple[str, str] | None:
+    """The first of `names` that is no product's, and the one beside it that shows it ("": its own is enough).
+
+    Args:
+        names: of folders of photos.
+        beside: of all products' folders.
+        by_hand: they were chosen one by one, so that one called `mask` is of masks for faces, say.
+
+    >>> no_product(["bolt_ok", "bolt_ng"], ["bolt_ok", "bolt_ng"], by_hand=True)
+    ('bolt_ng', 'bolt_ok')
+    >>> no_product(["bolt", "label"], ["bolt", "label"], by_hand=False)
+    """
+    suspects = {name: said for name in names if (said := meaning(name)).kind not in ("", "good")}
+    for name, (kind, product) in suspects.items():
+        sure = kind != "labels" and not by_hand
+        for other in beside:
+            other_kind, other_product = meaning(other)
+            same = product == other_product != ""
+            if (other_kind == "good" and (same or sure)) or (other_kind == "" and same and sure):
+                return name, other
+            if not (product or by_hand) and FILLING.issuperset(_words(other, digits=True)):
+                return name, other
+        if sure and not product:
+            return name, ""
+    return None
+
+
+def mask_among(photos: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The first file that by its name is the mask of a photo among the others, and that photo.
+
+    Where most files share folder and stem with another, one of each two is taken for a mask.
+    """
+    stems = {photo.stem.casefold(): photo for photo in photos}
+    for photo in photos:
+        named = MASK_STEM.fullmatch(photo.stem)
+        if named and (of := stems.get((named[1] or named[2]).casefold())):
+            return photo, of
+    files: dict[tuple[Path, str], list[Path]] = {}
+    for photo in photos:
+        files.setdefault((photo.parent, photo.stem), []).append(photo)
+    pairs = [named for named in files.values() if len(named) > 1]
+    return (pairs[0][1], pairs[0][0]) if pairs and 2 * len(pairs) >= len(files) else None
+
+
+def product_of(folder: Path) -> str:
+    """The name of a product's folder, or of the one around it where that is called good.
+
+    >>> product_of(Path("/photos/bolt/train/good")), product_of(Path("/photos/bolt"))
+    ('bolt', 'bolt')
+    """
+    folder = folder.resolve()
+    named = (part.name for part in (folder, *folder.parents) if not (is_good(part.name) or part.name == "train"))
+    return next(named, "") or folder.name
+
+
+def _words(name: str, digits: bool = False) -> list[str]:
+    """In lower case, parted where signs, capitals or digits part them."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
+    return re.findall(r"[^\W\d_]+|\d+" if digits else r"[^\W\d_]+", name)

@@ -1,0 +1,65 @@
+"""A look at the headers of photos, before any is decoded: for whoever starts a training or a test."""
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from sivt_lightning.data.images import FORMATS
+
+THREADS = 8  # most of the time is spent waiting, above all for disks of other machines
+ORIENTATION, TURNED = 0x0112, range(5, 9)  # EXIF: the values with which width and height change places
+
+
+class Header(NamedTuple):
+    """What a photo's file says of it."""
+
+    width: int  # of the upright photo
+    height: int
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header | None]:
+    """Those of all photos; None for one that cannot be opened, which is told by whoever decodes it."""
+    # Outside the threads, where it would not be safe. Large images and odd metadata are nothing to act on here.
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as threads:
+        warnings.simplefilter("ignore")
+        return list(threads.map(_read, paths))
+
+
+def sizes(headers: Iterable[Header | None]) -> str:
+    """
+    >>> sizes([Header(700, 700), None, Header(700, 700)]), sizes([Header(500, 1280), Header(500, 1240)]), sizes([None])
+    ('700 x 700', '500 x 1240 to 500 x 1280', '-')
+    """
+    known = {(header.width, header.height) for header in headers if header is not None}
+    if not known:
+        return "-"
+    ends = [min(known, key=_area), max(known, key=_area)]
+    return " to ".join(f"{width} x {height}" for width, height in dict.fromkeys(ends))
+
+
+def _area(size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] * size[1], size[0]
+
+
+def _read(path: Path) -> Header | None:
+    try:
+        if not path.is_file():  # to open a pipe would wait for whoever writes into it
+            return None
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            return _header(image)
+    except Exception:  # a damaged file makes decoders raise nearly anything
+        return None
+
+
+def _header(image: Image.Image) -> Header:
+    """Of an opened image, none of whose pixels is decoded."""
+    turned = False  # as is that of a TIFF, which Pillow opens as upright
+    with contextlib.suppress(Exception):  # a damaged EXIF block tells no orientation
+        # By the base class: that of PNG would decode the pixels for what may stand behind them.
+        turned = image.format != "TIFF" and Image.Image.getexif(image).get(ORIENTATION) in TURNED
+    return Header(*(image.size[::-1] if turned else image.size))
