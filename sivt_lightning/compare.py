@@ -12,9 +12,17 @@ from rich.console import Console
 from sivt_lightning.arguments import parse, verb_parser
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import csv_text, writable_folder, write_whole
-from sivt_lightning.report.tables import FIGURES, HEADINGS, console_table, markdown_notes, markdown_table
+from sivt_lightning.report.tables import (
+    FIGURES,
+    HEADINGS,
+    SUMMARIES,
+    console_table,
+    markdown_notes,
+    markdown_table,
+    row_name,
+)
 
-GROUPS = ("categories", "mean", "pooled")
+GROUPS = ("categories", *SUMMARIES)
 # Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
 # So may the places of data and weights, see `_experiment`.
 FREE = {"seed", "num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
@@ -152,15 +160,13 @@ def _experiment(settings: Mapping[str, Mapping[str, Any]]) -> str:
 def comparison_rows(columns: Sequence[Column], figures: Sequence[str], categories: bool) -> list[list[str]]:
     """A row for the mean and the pooled value of each figure, and where asked for one for each category."""
     names = list(dict.fromkeys(name for c in columns for test in c.tests for name in test.results["categories"]))
-    rows = []
-    for figure in figures:
-        for group, category in [*([("categories", name) for name in names] if categories else []), *_BOTH]:
-            label = f"{HEADINGS[figure]}, {category or group}"
-            rows.append([label, *_cells([column.values(group, category, figure) for column in columns])])
-    return rows
-
-
-_BOTH = [("mean", ""), ("pooled", "")]
+    shown = [("categories", name, row_name(name)) for name in names if categories]
+    shown += [(group, "", group) for group in SUMMARIES]
+    return [
+        [f"{HEADINGS[figure]}, {row}", *_cells([column.values(group, category, figure) for column in columns])]
+        for figure in figures
+        for group, category, row in shown
+    ]
 
 
 def _cells(values: Sequence[Sequence[float]]) -> list[str]:

@@ -155,6 +155,14 @@ def test_rows_for_categories_and_files(capsys: pytest.CaptureFixture[str]) -> No
     assert Path("out/table.csv").read_text().splitlines()[1] == '"image AUROC, mean",0.5000,-'
 
 
+def test_a_category_called_mean_has_a_row_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, write("a", 0.5, category="mean"), "--categories", "true", "--figures", "[image_ap]").split(
+        "\n"
+    )
+    rows = [line.split(",")[1].split("  ")[0].strip() for line in lines if "image AP," in line]
+    assert rows == ["mean (category)", "mean", "pooled"]
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [

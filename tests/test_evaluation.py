@@ -209,8 +209,16 @@ def test_categories_may_be_called_mean_and_pooled() -> None:
     outcome = Drawn(samples("mean", 8, 8) + samples("pooled", 8, 8)).outcome()
     found = values(outcome)
     assert found["categories"]["pooled"] != found["pooled"]
-    rows = list(csv.reader(io.StringIO(csv_table(results_of(found["categories"])))))
-    assert [row[0] for row in rows[1:]] == ["mean", "pooled", "mean", "pooled"]
+    results = results_of(found["categories"])
+    rows = list(csv.reader(io.StringIO(csv_table(results))))
+    assert [row[0] for row in rows[1:]] == ["mean (category)", "pooled (category)", "mean", "pooled"]
+    firsts = [line.split(" | ")[0] for line in markdown_tables(results).splitlines()]
+    assert firsts.count("| mean") == firsts.count("| mean (category)") == firsts.count("| pooled (category)") == 2
+
+
+def test_a_note_on_a_category_called_mean_is_none_on_the_mean() -> None:
+    notes = Drawn(samples("mean", 8, 8, mask=None)).outcome().notes
+    assert [note.split(":")[0] for note in notes] == ["mean", "mean (category)"]
 
 
 # ------------------------------------------------------------ the whole callback

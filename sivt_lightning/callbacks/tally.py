@@ -15,7 +15,7 @@ from sivt_lightning.data.layouts import Sample
 from sivt_lightning.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Curve, Ranking
 from sivt_lightning.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.metrics.ranking import ImageRanking, PixelRanking
-from sivt_lightning.report.tables import FIGURES, SHARES, Figures
+from sivt_lightning.report.tables import FIGURES, SHARES, Figures, row_name
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -102,19 +102,18 @@ class Tally:
         notes = ["mean: over the categories, each counting alike. pooled: all images, or pixels, as one set."]
         vanished = sum(gather(self.vanished), Counter())
         for name in self.categories:
+            row = row_name(name)
             normal, anomalous = counts(found.scores[name])
             if not (normal and anomalous):
                 only = "no" if not normal + anomalous else "only normal" if normal else "only anomalous"
-                notes.append(f"{name}: {only} test images, so its image figures are undefined and not in the mean.")
+                notes.append(f"{row}: {only} test images, so its image figures are undefined and not in the mean.")
             if name in self.without_masks:
-                notes.append(f"{name}: no masks, so its pixel figures are undefined and in neither mean nor pooled.")
+                notes.append(f"{row}: no masks, so its pixel figures are undefined and in neither mean nor pooled.")
             elif math.isnan(found.categories[name]["pixel_auroc"].value):
-                notes.append(
-                    f"{name}: pixels of one kind only, so its pixel figures are undefined and not in the mean."
-                )
+                notes.append(f"{row}: pixels of one kind only, so its pixel figures are undefined and not in the mean.")
             if vanished[name]:
                 notes.append(
-                    f"{name}: {vanished[name]} of its masks have no pixel at the size they are compared at, so their "
+                    f"{row}: {vanished[name]} of its masks have no pixel at the size they are compared at, so their "
                     "defects are not in its pixel figures. --eval.full_resolution true keeps what shrinking has lost."
                 )
         return notes

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sivt_lightning.report.tables import row_name
+
 BLUE, ORANGE, INK = "#0072b2", "#d55e00", "#141414"  # Okabe and Ito's, told apart under every colour blindness
 STYLES = ("-", "--", ":", "-.")
 
@@ -85,7 +87,7 @@ def _draw(axis: Any, curves: Sequence[tuple[str, Any]], figures: Mapping[str, An
         if not figure.endswith("ap"):  # no threshold is high enough for the point where nothing is found
             x, y = np.append(0, x), np.append(0, y)
         look = {"color": INK, "linewidth": 2} if pooled else {"color": colours[i], "linestyle": STYLES[i % len(STYLES)]}
-        axis.plot(x, y, label=f"{_text(name)}  {value:.4f}", **look)
+        axis.plot(x, y, label=f"{_text(name if pooled else row_name(name))}  {value:.4f}", **look)
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:

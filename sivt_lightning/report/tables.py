@@ -27,6 +27,7 @@ OPERATING = {  # null where undefined
     "false_alarm_rate": "false alarms",  # share of the normal images that are called anomalous
     "f1": "F1",
 }
+SUMMARIES = ("mean", "pooled")  # rows below those of the categories
 SHARES = ("recall", "false_alarm_rate", "f1")
 ORACLE = "F1-max (oracle: uses test labels)"
 
@@ -60,7 +61,17 @@ def operating_rows(results: Results, undefined: str = "") -> list[list[str]]:
 
 
 def _named(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [*results["categories"].items(), ("mean", results["mean"]), ("pooled", results["pooled"])]
+    categories = [(row_name(category), figures) for category, figures in results["categories"].items()]
+    return [*categories, *((name, results[name]) for name in SUMMARIES)]
+
+
+def row_name(category: str) -> str:
+    """What a category is called in a table, where two rows have names of their own.
+
+    >>> row_name("bolt"), row_name("Mean")
+    ('bolt', 'Mean (category)')
+    """
+    return f"{category} (category)" if category.casefold() in SUMMARIES else category
 
 
 def _cell(value: float | int | None, undefined: str) -> str:
