@@ -1,9 +1,11 @@
 """What the parsers of all verbs have in common: wrong usage is one sentence, with the nearest name there is."""
 
+import json
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -35,6 +37,31 @@ def parse(parser: ArgumentParser, args: Sequence[str]) -> Any:
         return parser.parse_args(list(args))
 
 
+def joined(args: Sequence[str], option: str) -> list[str]:
+    """The arguments with all values of an option as one list, as for `--option *.png`, which a shell has written out.
+
+    >>> joined(["predict", "--photos", "a.png", "b.png", "--output", "there"], "--photos")
+    ['predict', '--photos=["a.png", "b.png"]', '--output', 'there']
+    >>> joined(["predict", "--photos", "a.png"], "--photos")
+    ['predict', '--photos', 'a.png']
+    """
+    values, rest, taking, place = list[str](), list[str](), False, 0
+    for argument in args:
+        name, equals, value = argument.partition("=")
+        if name == option:
+            taking, place = True, place or len(rest)
+            values += [value] if equals else []
+        elif taking and not argument.startswith("-"):
+            values.append(argument)
+        else:
+            taking = False
+            rest.append(argument)
+    bracketed = any(value.startswith("[") and Path(value).exists() for value in values)  # YAML would take it for a list
+    if len(values) < 2 and not bracketed:
+        return list(args)
+    return [*rest[:place], f"{option}={json.dumps(values)}", *rest[place:]]
+
+
 @contextmanager
 def explained(program: str, known: Iterable[str]) -> Iterator[None]:
     """Turns a parser's complaint into a UsageError; `known` are the words that might have been meant."""
@@ -58,6 +85,8 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
     'There is no option --data.rot: did you mean --data.root?'
     """
     complaint = " ".join(complaint.split()).rpartition(" failed: ")[2]  # a check of ours speaks for itself
+    if told := _of_list(complaint):
+        return told
     value = re.fullmatch(r"Parser key \"([\w.]+)\": Expected a <class '(\w+)'>\. Got value: (.*)", complaint)
     if value is not None:
         return f"{value[1]} is {value[3]}, but must be of type {value[2]}."
@@ -73,3 +102,25 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
     if not name.startswith("--"):  # it stands in a config file
         meant = meant.replace("--", "")
     return f"There is no option {name}" + (f": {meant}" if meant else ".")
+
+
+def _of_list(complaint: str) -> str:
+    """How to write the list that an option takes, or "".
+
+    >>> _of_list('''Parser key "batch_sizes": Expected a <class 'list'>. Got value: 8''')
+    'batch_sizes is 8, but must be a list: --batch_sizes [8].'
+    """
+    said = re.fullmatch(
+        r"Parser key \"([\w.]+)\": (?:Expected a <class '(?:list|collections\.abc\.Sequence)'>\. Got value: (.*)"
+        r"|Does not validate against any of the Union subtypes Subtypes: \[list\[str\].* Given value: (.*))",
+        complaint,
+    )
+    if said is None:
+        return ""
+    name, value = said[1], said[2] or said[3]
+    if value.startswith("["):  # 01 was read as the number 1
+        return (
+            f"{name} is {value}, but must be a list of names: put those that look like numbers in quotes, "
+            f'as in ["01", "02"]; as an option --{name} \'["01", "02"]\'.'
+        )
+    return f"{name} is {value}, but must be a list: --{name} [{value}]."

@@ -24,7 +24,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sivt_lightning.allocator import keep_freed_memory
-from sivt_lightning.arguments import SETTINGS, UsageError, explained, help_settings, options_of, parse, verb_parser
+from sivt_lightning.arguments import (
+    SETTINGS,
+    UsageError,
+    explained,
+    help_settings,
+    joined,
+    options_of,
+    parse,
+    verb_parser,
+)
 from sivt_lightning.benchmark import benchmark
 from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
@@ -73,7 +82,7 @@ class SIVTCLI(LightningCLI):
     exit_code = 0
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.given = list(args)
+        self.given = joined(args, "--data.predict_path")
         super().__init__(
             SIVT,
             SIVTDataModule,
