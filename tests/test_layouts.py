@@ -256,6 +256,14 @@ def test_a_category_needs_two_training_images(tmp_path: Path, images: int) -> No
     assert len(train_samples(tmp_path, ["cable"])) == 3
 
 
+@pytest.mark.parametrize("part", ["", "caf\udce9"])
+def test_a_category_that_is_no_utf_8_is_refused(tmp_path: Path, part: str) -> None:
+    touch(tmp_path / "caf\udce9/train/good", "0.png", "1.png")
+    for collect in (layouts.train_samples, layouts.test_samples):
+        with pytest.raises(SIVTError, match="caf\udce9 is no UTF-8, which tables need: rename it"):
+            collect(tmp_path / part, None)
+
+
 # --- what names say
 
 

@@ -33,7 +33,7 @@ class Survey(Callback):
             }
             _print_table("Test photos", kinds)
         for sentence in data.left_out:
-            print(_printable(sentence), flush=True)
+            print(sentence, flush=True)
 
 
 def _print_table(title: str, kinds: Mapping[str, Sequence[Sample]]) -> None:
@@ -42,12 +42,5 @@ def _print_table(title: str, kinds: Mapping[str, Sequence[Sample]]) -> None:
     cells = []
     for name in sorted({sample.category for sample in samples}):
         counts = [str(sum(sample.category == name for sample in of)) for of in kinds.values()]
-        cells.append(
-            [_printable(name), *counts, sizes(headers[sample] for sample in samples if sample.category == name)]
-        )
+        cells.append([name, *counts, sizes(headers[sample] for sample in samples if sample.category == name)])
     Console().print(console_table(title, ["category", *kinds, "pixels"], cells))
-
-
-def _printable(text: str) -> str:
-    """With escapes for the bytes of a file name that is no UTF-8, which a screen would refuse."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -100,6 +100,8 @@ def _choose(root: Path, known: Sequence[Category], names: Sequence[str] | None) 
             f"No category found in {root}: looked for CATEGORY/train/good and for images ({ACCEPTED}) in it and its "
             f"sub-folders; there is {listed}. {there(root)} Set data.root to the folder that holds the categories."
         )
+    if broken := [category for category in known if not _is_text(category.name)]:
+        raise SIVTError(f"The name of the folder {broken[0].folder} is no UTF-8, which tables need: rename it.")
     if names is None:
         return list(known)
     present = [category.name for category in known]
@@ -171,6 +173,14 @@ def _strays(root: Path, known: Sequence[Category]) -> list[str]:
             )
     strays = counted(root, [*photos, *folders])
     return [f"In {root}, not part of any category: {strays}."] if strays else []
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _option(names: Iterable[str]) -> str:
