@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_SHOWN = 5  # names in a sentence
+
 
 class SIVTError(ValueError):
     """One sentence for the user: the thing at fault, the reason, the remedy. The command line prints it and exits."""
@@ -32,7 +34,7 @@ def did_you_mean(word: str, known: Iterable[str], most: int, cutoff: float = 0.6
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 
-def listing(names: Iterable[str], limit: int = 5) -> str:
+def listing(names: Iterable[str], limit: int = MOST_SHOWN) -> str:
     """The first few names, and how many more there are.
 
     >>> listing("abc", limit=2)

@@ -107,3 +107,12 @@ def test_the_size_is_that_of_the_upright_photo(suffix: str) -> None:
     Image.new("RGB", (30, 20)).save(f"turned.{suffix}", exif=exif)
     Image.new("RGB", (30, 20)).save(f"plain.{suffix}")
     assert read_headers([Path(f"turned.{suffix}"), Path(f"plain.{suffix}")]) == [Header(20, 30), Header(30, 20)]
+
+
+@pytest.mark.usefixtures("data")
+def test_files_of_several_pages_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Image.new("L", (70, 70))
+    page.save("data/bolt/train/good/pages.tif", save_all=True, append_images=[page])
+    surveyed("fit")
+    path = Path("data/bolt/train/good/pages.tif").absolute()
+    assert f"Of files with several pages only the first is read: {path}.\n" in capsys.readouterr().out

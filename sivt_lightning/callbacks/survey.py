@@ -8,6 +8,7 @@ from rich.console import Console
 
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.data.survey import read_headers, sizes
+from sivt_lightning.errors import listing
 from sivt_lightning.report.tables import console_table
 
 
@@ -44,3 +45,5 @@ def _print_table(title: str, kinds: Mapping[str, Sequence[Sample]]) -> None:
         counts = [str(sum(sample.category == name for sample in of)) for of in kinds.values()]
         cells.append([name, *counts, sizes(headers[sample] for sample in samples if sample.category == name)])
     Console().print(console_table(title, ["category", *kinds, "pixels"], cells))
+    if paged := [sample.path for sample, header in headers.items() if header is not None and header.has_more_pages]:
+        print(f"Of files with several pages only the first is read: {listing(map(str, paged))}.", flush=True)

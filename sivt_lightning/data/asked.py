@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note, listing
+from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note
 from sivt_lightning.data.layouts import Sample
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 
 
 class Asked(NamedTuple):

@@ -16,12 +16,11 @@ from sivt_lightning.data.folders import (
     counted,
     entries,
     images_in,
-    listing,
     sub_folders,
     there,
 )
 from sivt_lightning.data.names import is_good, meaning, no_product, product_of
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 
 AS_MVTEC = "PRODUCT/train/good, PRODUCT/test/good and PRODUCT/test/DEFECT (masks: PRODUCT/ground_truth/DEFECT)"
 

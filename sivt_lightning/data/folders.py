@@ -3,19 +3,18 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import MOST_SHOWN, SIVTError, listing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # compared in lower case
 ACCEPTED = ", ".join(IMAGE_SUFFIXES)
 NOTE_SUFFIXES = ("", ".txt", ".md", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db")
 RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
 RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
-MOST_SHOWN = 5  # names in a sentence
 MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
 
 
@@ -145,10 +144,3 @@ def images(count: int) -> str:
     ('1 image', '40 images')
     """
     return f"{count} image{'' if count == 1 else 's'}"
-
-
-def listing(names: Iterable[str], limit: int = MOST_SHOWN) -> str:
-    """The first few names, and how many more there are."""
-    shown = list(names)
-    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
-    return ", ".join(shown[:limit]) + more

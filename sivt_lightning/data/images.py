@@ -119,14 +119,6 @@ def array_to_rgb(pixels: np.ndarray, depth: Depth | None = None) -> Image.Image:
     return to_rgb(Image.fromarray(pixels))
 
 
-def look(path: Path) -> Opened:
-    """Size, kind of values and pages, from the header alone; the file is closed again.
-
-    Raises SIVTError naming the file when it cannot be read.
-    """
-    return decode(path, lambda opened: opened)
-
-
 def deep_values(path: Path) -> Seen | None:
     """What an image of more than 8 bits holds; None for others, of which the header alone is read.
 

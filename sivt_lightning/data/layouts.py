@@ -27,13 +27,12 @@ from sivt_lightning.data.folders import (
     images_in,
     is_image,
     is_note,
-    listing,
     sub_folders,
     there,
     walk,
 )
 from sivt_lightning.data.names import mask_among, meaning
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 
 MIN_TRAIN_IMAGES = 2  # one to learn from, one to hold out
 

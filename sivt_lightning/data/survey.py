@@ -1,7 +1,6 @@
 """A look at the headers of photos, before any is decoded: for whoever starts a training or a test."""
 
 import contextlib
-import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from sivt_lightning.data.images import FORMATS
+from sivt_lightning.data.images import Opened, decode
+from sivt_lightning.errors import SIVTError
 
 THREADS = 8  # most of the time is spent waiting, above all for disks of other machines
 ORIENTATION, TURNED = 0x0112, range(5, 9)  # EXIF: the values with which width and height change places
@@ -20,13 +20,12 @@ class Header(NamedTuple):
 
     width: int  # of the upright photo
     height: int
+    has_more_pages: bool = False
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header | None]:
     """Those of all photos; None for one that cannot be opened, which is told by whoever decodes it."""
-    # Outside the threads, where it would not be safe. Large images and odd metadata are nothing to act on here.
-    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as threads:
-        warnings.simplefilter("ignore")
+    with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(_read, paths))
 
 
@@ -47,19 +46,15 @@ def _area(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _read(path: Path) -> Header | None:
-    try:
-        if not path.is_file():  # to open a pipe would wait for whoever writes into it
-            return None
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            return _header(image)
-    except Exception:  # a damaged file makes decoders raise nearly anything
-        return None
+    with contextlib.suppress(SIVTError):
+        return decode(path, _header)
+    return None
 
 
-def _header(image: Image.Image) -> Header:
+def _header(opened: Opened) -> Header:
     """Of an opened image, none of whose pixels is decoded."""
-    turned = False  # as is that of a TIFF, which Pillow opens as upright
+    image, turned = opened.image, False  # as is that of a TIFF, which Pillow opens as upright
     with contextlib.suppress(Exception):  # a damaged EXIF block tells no orientation
         # By the base class: that of PNG would decode the pixels for what may stand behind them.
         turned = image.format != "TIFF" and Image.Image.getexif(image).get(ORIENTATION) in TURNED
-    return Header(*(image.size[::-1] if turned else image.size))
+    return Header(*(image.size[::-1] if turned else image.size), opened.has_more_pages)
