@@ -52,7 +52,8 @@ def module(**changes: Any) -> SIVT:
 
 def batch(size: int = 3) -> Batch:
     images = torch.rand(size, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return Batch(images, [torch.zeros(32, 32, dtype=torch.bool)] * size, torch.arange(size), [""] * size, [None] * size)
+    masks, nothing = [torch.zeros(32, 32, dtype=torch.bool)] * size, [""] * size
+    return Batch(images, masks, torch.arange(size), nothing, [None] * size, nothing)
 
 
 @pytest.mark.parametrize("self_induction", [True, False])
