@@ -138,8 +138,13 @@ def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:
     """The detector in the contents of a checkpoint, in eval mode."""
     settings, own = checkpoint["hyper_parameters"], "detector."
     require_settings(str(path), settings, SETTINGS)
-    with torch.random.fork_rng(devices=[]):  # whose numbers are the caller's
-        detector = build_detector(**{name: settings[name] for name in SETTINGS})
+    try:
+        with torch.random.fork_rng(devices=[]):  # whose numbers are the caller's
+            detector = build_detector(**{name: settings[name] for name in SETTINGS})
+    except SIVTError:
+        raise
+    except Exception as error:  # a number where a name should stand fails anywhere
+        raise SIVTError(f"Checkpoint {path}: its settings are damaged ({first_line(error)}). Give another.") from error
     weights = {name.removeprefix(own): value for name, value in checkpoint["state_dict"].items()}
     try:
         detector.load_state_dict(weights)

@@ -247,3 +247,19 @@ def test_a_box_holds_what_the_maps_pixels_stand_for_and_lies_in_the_photo(side: 
             # The map's pixel `start` begins at the photo's start * photo / side: within the box's first pixel.
             assert near * side <= start * photo < (near + 1) * side
             assert (far - 1) * side < stop * photo <= far * side
+
+
+def test_settings_that_are_none_are_a_sentence(checkpoint: Path, tmp_path: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    for number, changed in enumerate(({"backbone": 5}, {"strides": "four"}, {"width": None}, {"heads": 0})):
+        torch.save(stored | {"hyper_parameters": stored["hyper_parameters"] | changed}, tmp_path / f"{number}.ckpt")
+    code = f"""
+from sivt_lightning import Predictor, SIVTError
+for number in range(4):  # in a process of their own, for pytest's checks of types would come first
+    try:
+        Predictor({str(tmp_path)!r} + f"/{{number}}.ckpt")
+    except SIVTError:
+        continue
+    raise AssertionError(number)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
