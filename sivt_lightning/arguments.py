@@ -33,6 +33,7 @@ def help_settings(verb: str) -> dict[str, Any]:
 
 def parse(parser: ArgumentParser, args: Sequence[str]) -> Any:
     """The settings. Raises UsageError."""
+    check_configs(args)
     with explained(parser.prog, options_of(parser)):
         return parser.parse_args(list(args))
 
@@ -60,6 +61,18 @@ def joined(args: Sequence[str], option: str) -> list[str]:
     if len(values) < 2 and not bracketed:
         return list(args)
     return [*rest[:place], f"{option}={json.dumps(values)}", *rest[place:]]
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Raises UsageError where a config file is no text in UTF-8, as some editors write it."""
+    for option, value in zip(args, [*args[1:], ""], strict=False):
+        name, _, inline = option.partition("=")
+        path = Path(inline or value)
+        if name in ("--config", "-c") and path.is_file():
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise UsageError(f"config {path} is no text in UTF-8: save it as UTF-8 in your editor.") from error
 
 
 @contextmanager

@@ -24,6 +24,14 @@ def first_line(error: BaseException) -> str:
     return lines[0].rstrip(" .:")
 
 
+class Agreed(SIVTError):
+    """An error that all processes have agreed on and raise at once: the first one says it for all."""
+
+
+class Finished(SIVTError):
+    """There is nothing to be done, and that is no fault; the message says why."""
+
+
 def did_you_mean(word: str, known: Iterable[str], most: int, cutoff: float = 0.6) -> str:
     """A question that names up to `most` known words like this one, or "".
 

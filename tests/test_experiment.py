@@ -49,7 +49,8 @@ def test_every_shipped_row_takes_a_step(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["--data.root", str(two_images), "--data.categories", "[down]", "--data.batch_size", "1"]
-    short = ["--trainer.fast_dev_run=true", "--synthetic.per_image=1", "--trainer.precision=32-true"]
+    short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    short += ["--trainer.check_val_every_n_epoch=1", "--synthetic.per_image=1", "--trainer.precision=32-true"]
     plain = ["--model.weights=random", "--data.num_workers=0", "--data.cache=off"]
     assert main(["fit", *arguments, *small, *short, *plain]) == 0
 

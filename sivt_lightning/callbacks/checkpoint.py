@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sivt_lightning.errors import SIVTError
@@ -65,3 +66,14 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 f"Cannot write the checkpoint {target} ({len(whole.getbuffer()) / 1e6:.0f} MB): {error.strerror}. "
                 f"{kept}. Make room, then go on with --ckpt_path and the run's last.ckpt."
             ) from error
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Lightning's, which takes a checkpoint's patience for that of the settings, and an earlier stop for one of now.
+
+    A checkpoint knows it by its name, so it has the same.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the best score so far, and how long ago it was."""
+        super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": 0})

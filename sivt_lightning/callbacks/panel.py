@@ -33,7 +33,8 @@ class Panel(Callback):
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         epoch = trainer.current_epoch + 1
         due = self.every_n_epochs and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs)
-        if not (boards and due and trainer.is_global_zero and trainer.state.fn == "fit"):
+        fits = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if not (boards and due and trainer.is_global_zero and fits):
             return
         data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
         held_out = data.val_set.samples

@@ -1,0 +1,54 @@
+"""How a command ends: a sentence and an exit code for what was raised, unless it is a fault of the program."""
+
+import errno
+import re
+
+import torch.distributed as dist
+
+from sivt_lightning.arguments import UsageError
+from sivt_lightning.callbacks.common import DISK_FULL
+from sivt_lightning.errors import Agreed, Finished, SIVTError, Stopped
+
+WRONG_USAGE = 2
+REFUSED = {  # by the system: no fault of the program's
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Give this user the right to it, or name another."),
+    **dict.fromkeys((errno.EROFS, errno.ENAMETOOLONG), "Name another."),
+}
+
+
+def ending(error: BaseException, first: bool) -> tuple[str, int] | None:
+    """What to say and the exit code; None for a fault of the program, which a traceback tells more of.
+
+    Args:
+        first: whether this process is the only one, or the first of several.
+    """
+    if isinstance(error, (Stopped, Agreed, Finished)) and not first:
+        # One process alone says so and fails: Lightning would take it for a crash of the others.
+        return "", 0
+    if isinstance(error, Finished):
+        return str(error), 0
+    if isinstance(error, (Stopped, KeyboardInterrupt)):
+        return f"sivt: {str(error) or 'Stopped.'}", 1
+    if isinstance(error, SIVTError):
+        return f"sivt: error: {error}", WRONG_USAGE if isinstance(error, UsageError) else 1
+    if isinstance(error, OSError):
+        remedy = "Make room." if error.errno in DISK_FULL else REFUSED.get(error.errno or 0)
+        return (f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. {remedy}", 1) if remedy else None
+    if isinstance(error, UnicodeError):
+        return f"sivt: error: {_no_utf8(error)}", 1
+    if _is_of_another(error):
+        return "sivt: error: Another process of this training has ended: what it said is the reason.", 1
+    return None
+
+
+def _no_utf8(error: UnicodeError) -> str:
+    if isinstance(error, UnicodeEncodeError):  # a byte of a file's name that is no UTF-8 travels as half a character
+        name = next((word for word in str(error.object).split() if re.search("[\udc80-\udcff]", word)), error.object)
+        return f"The name {name!a} is no UTF-8: rename the folder or file."
+    return f"A text file is no UTF-8 ({error}): save it as UTF-8."
+
+
+def _is_of_another(error: BaseException) -> bool:
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    # gloo raises plain RuntimeErrors, which name its source files
+    return several and (isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)))
