@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from sivt_lightning.checkpoint import fingerprint, read_checkpoint, same_setting
+from sivt_lightning.continuation import epoch_steps, seen_before, steps_done
 from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
@@ -25,7 +26,7 @@ from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import dropout_gain
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.optimizer import Name as OptimizerName
-from sivt_lightning.optimizer import build_optimizer
+from sivt_lightning.optimizer import Schedule, build_optimizer, rates_of, restore_rates
 from sivt_lightning.recording import BatchLoss, RecordedLoss
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.thresholds import Thresholds
@@ -114,6 +115,7 @@ class SIVT(LightningModule):
         self.detector = build_detector(**{name: self.hparams[name] for name in SETTINGS})
         self.batch_loss = BatchLoss(self.detector.reconstructor, cosine_weight)
         self.thresholds: Thresholds | None = None
+        self.thresholds_step: int | None = None  # at which they were found, on the weights of then
         self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
         for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
             if not 0 <= value < math.inf:
@@ -141,6 +143,13 @@ class SIVT(LightningModule):
                 (network.channels, network.grid, network.grid),
                 self._feature_key(),
             )
+
+    def on_train_start(self) -> None:
+        """A checkpoint is restored by now, with rates and counts of batches as they were before it."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        self.schedule.ahead = steps_done(self.trainer) - scheduler.last_epoch
+        restore_rates(optimizer, scheduler, self.rates)
 
     def on_fit_end(self) -> None:
         """Gives back the memory of a recorded step."""
@@ -178,8 +187,18 @@ class SIVT(LightningModule):
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         features = self.features(batch)
         loss = self.batch_loss(features, self.draw_partitions(batch.index), self.draw_gains(batch.index))
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(features))
+        self._log_loss(loss.detach(), len(features))
         return loss
+
+    def _log_loss(self, loss: Tensor, images: int) -> None:
+        """Over all processes. To exchange that of a step takes time, so only what is written down is exchanged."""
+        trainer: Any = self.trainer
+        settings: dict[str, Any] = {"batch_size": images, "prog_bar": True}
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, **settings)
+        if trainer.world_size == 1:
+            self.log("train/loss_step", loss, **settings)
+        elif trainer.log_every_n_steps and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            self.log("train/loss_step", trainer.strategy.reduce(loss.clone(), reduce_op="mean"), **settings)
 
     def features(self, batch: Batch | FeatureBatch) -> Tensor:
         """F of a batch, whether computed now or kept."""
@@ -216,22 +235,23 @@ class SIVT(LightningModule):
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
         optimizer = build_optimizer(self.detector.reconstructor, self.hparams["optimizer"], rate, decay)
-        total = self.trainer.estimated_stepping_batches
-        cosine = self.hparams["schedule"] == "cosine"
-        if math.isinf(total):
+        self.rates = rates_of(optimizer)
+        trainer = self.trainer
+        if math.isinf(trainer.estimated_stepping_batches):  # which also has the number of batches counted
             raise SIVTError("The learning-rate schedule needs an end of training: set trainer.max_epochs to 1 or more.")
-        warmup = round(total * self.hparams["warmup"])
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))) if cosine else 1.0
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        by_epochs = math.inf if trainer.max_epochs == -1 else epoch_steps(trainer) * max(trainer.max_epochs or 1, 1)
+        by_steps = math.inf if trainer.max_steps == -1 else max(trainer.max_steps, 1)
+        cosine = self.hparams["schedule"] == "cosine"
+        self.schedule = schedule = Schedule(by_epochs, by_steps, self.hparams["warmup"], cosine)
+        # A checkpoint would hold what is in an object, but nothing of a function.
+        scheduler = LambdaLR(optimizer, lambda step: schedule(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside the weights, what `test` and `predict` need and a state_dict does not hold."""
-        checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds else None
+        # The weights have moved since where validations are rarer than epochs, or a training was stopped within one.
+        own = self.thresholds_step == self.trainer.global_step
+        checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds and own else None
         checkpoint["precision"] = str(self.trainer.precision)
         checkpoint["training"] = self._training()
 
@@ -249,6 +269,7 @@ class SIVT(LightningModule):
             "monitor": best and best.monitor,
             "patience": stopping and stopping.patience,
             "images": trainer.datamodule.training_images if trainer.is_global_zero else None,  # type: ignore[attr-defined]
+            "limit_val_batches": str(trainer.limit_val_batches),  # 1 is a batch, 1.0 are all
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -264,5 +285,8 @@ class SIVT(LightningModule):
         known = {name: checkpoint.get(name) for name in ("precision", "epoch")}
         known["backbone"] = fingerprint(backbone).hex()[:16]
         self.training_settings = checkpoint.get("training", {}) | known
+        if self.trainer.state.fn == "fit" and "SIVTDataModule" not in checkpoint:  # of an earlier version
+            self.trainer.datamodule.seen = seen_before(checkpoint)  # type: ignore[attr-defined]
         stored = checkpoint.get("thresholds")
         self.thresholds = Thresholds.from_plain(stored) if stored else None
+        self.thresholds_step = checkpoint["global_step"]

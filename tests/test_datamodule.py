@@ -265,7 +265,6 @@ def test_evaluation_sees_each_sample_once(length: int, world_size: int) -> None:
 def test_loaders_take_rank_and_world_size_from_the_trainer(tmp_path: Path) -> None:
     root = build(tmp_path)
     trained, validated = [], []
-    progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0)))
     for rank in range(3):
         data = ready(root, val_share=0.2)
         data.trainer = SimpleNamespace(
@@ -273,7 +272,7 @@ def test_loaders_take_rank_and_world_size_from_the_trainer(tmp_path: Path) -> No
             global_rank=rank,
             num_devices=3,
             predicting=False,
-            fit_loop=SimpleNamespace(epoch_loop=progress),
+            current_epoch=0,
         )
         trained.append(order(data.train_dataloader()))
         validated.append(order(data.val_dataloader()))

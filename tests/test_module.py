@@ -34,11 +34,16 @@ def module(**changes: Any) -> SIVT:
     made = SIVT(**(TINY | changes))
     made._trainer = SimpleNamespace(  # type: ignore[assignment]
         estimated_stepping_batches=100,
+        num_training_batches=25,
+        global_step=3,
+        log_every_n_steps=10,
+        state=SimpleNamespace(fn="test"),
+        limit_val_batches=1.0,
         current_epoch=0,
         global_rank=0,
         world_size=1,
         precision="32-true",
-        max_epochs=7,
+        max_epochs=4,
         max_steps=-1,
         accumulate_grad_batches=1,
         gradient_clip_val=1.0,
@@ -176,13 +181,14 @@ def test_loss_and_residual_are_float32_under_autocast() -> None:
 
 def test_thresholds_travel_with_the_checkpoint() -> None:
     model, other = module(), module()
-    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "global_step": 3}
     model.thresholds = Thresholds(0.9, Threshold(1.5, 2.5, 12), {"bolt": Threshold(1.0, 2.0, 12)})
+    model.thresholds_step = 3
     model.on_save_checkpoint(checkpoint)
     other.on_load_checkpoint(checkpoint)
     assert other.thresholds == model.thresholds
     assert checkpoint["precision"] == "32-true"
-    assert other.training_settings["max_epochs"] == 7
+    assert other.training_settings["max_epochs"] == 4
 
 
 def test_construction_loads_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -160,6 +160,12 @@ class Evaluation(Callback):
         notes = [*found.notes, *([self.doubt] if self.doubt else []), *_first(results["notes"])]
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
+        precisions = [results["settings"][part].get("precision") for part in ("training", "test")]
+        if self.thresholds and self.threshold is None and None not in precisions and len(set(precisions)) > 1:
+            notes.append(
+                f"The thresholds were found in {precisions[0]}: in {precisions[1]} scores differ a little, so an image "
+                "close to its threshold may be called otherwise."
+            )
         write_whole(self.folder / "metrics.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
         write_whole(self.folder / "metrics.csv", csv_table(results))
         write_whole(self.folder / "metrics.md", markdown_tables(results, notes))

@@ -35,7 +35,9 @@ class Interruption(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop, but not between a gradient and the step that it is accumulated for."""
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        # After an epoch's last batch its validation comes first: a checkpoint from before would never have it.
+        last = batch_idx + 1 >= trainer.num_training_batches
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not last
         # To agree costs several processes an exchange.
         due = trainer.world_size == 1 or trainer.global_step % AGREE_EVERY == 0
         if stepped and due and self._agreed(trainer):

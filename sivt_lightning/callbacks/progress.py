@@ -46,8 +46,8 @@ class TrainingProgress(Callback):
         if self.by_line and trainer.is_global_zero:
             figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
             shown = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
-            named = ("train/loss", "val/loss", "val/synthetic_auroc")
-            shown += [f"{name} {figures[name]:.4g}" for name in named if name in figures]
+            named = ("train/loss_epoch", "val/loss", "val/synthetic_auroc")
+            shown += [f"{name.removesuffix('_epoch')} {figures[name]:.4g}" for name in named if name in figures]
             if self.seen:  # a training stopped at the very end of an epoch goes on with none of its batches
                 shown.append(f"{figures['images_per_s']:.1f} images/s")
             print("  ".join(shown), flush=True)

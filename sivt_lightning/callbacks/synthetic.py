@@ -14,7 +14,7 @@ from torch import Tensor
 from sivt_lightning.callbacks.common import NOT_FINITE, gather
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.synthetic import with_defect
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.metrics.figures import Ranking
 from sivt_lightning.metrics.intervals import concatenate, points
 from sivt_lightning.metrics.ranking import PixelRanking
@@ -48,6 +48,10 @@ class SyntheticValidation(Callback):
         self.per_image = per_image
         self.twins: list[Twin] | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a score is compared with later ones by."""
+        return {"per_image": self.per_image}
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation. Every process has a metric of every category, whether it meets one or not."""
         data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -75,7 +79,7 @@ class SyntheticValidation(Callback):
             twins = self._scores(pl_module, data)
         parts = gather((list(self.normal.items()), twins))
         if not all(gather(self.finite)):
-            raise SIVTError(f"An anomaly map of a held-out image is {NOT_FINITE}")
+            raise Agreed(f"An anomaly map of a held-out image is {NOT_FINITE}")
         every = [[found for part in parts for found in part[defective]] for defective in (0, 1)]
         pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
         pl_module.log(PIXEL_FIGURE, self._pixel_ap(), sync_dist=True)

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sivt_lightning.callbacks.common import gather
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.thresholds import Held, held_of, thresholds_of
 
 
@@ -47,7 +47,11 @@ class ThresholdCalibration(Callback):
         held = {place: image for part in gather(self.held) for place, image in part.items()}
         self.held = {}
         module: Any = pl_module
-        module.thresholds = thresholds_of(list(held.values()), self.quantile)
+        module.thresholds_step = trainer.global_step
+        try:
+            module.thresholds = thresholds_of(list(held.values()), self.quantile)
+        except SIVTError as error:
+            raise Agreed(str(error)) from error
 
 
 def _calibrates(trainer: Trainer) -> bool:

@@ -1,12 +1,14 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
 import contextlib
+import math
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +113,7 @@ class SIVTDataModule(LightningDataModule):
                 "set data.cache to off, or data.rotation, shift, flip and light to nothing."
             )
         self.cache, self.cache_dir = cache, Path(cache_dir).expanduser()
+        self.seen = (0, 0)  # the epoch, and how many of its images all processes together have been given
         # With fewer images than devices some devices have none to evaluate.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         # For the checkpoint, not the logger, which refuses a name that the model's settings have with another value.
@@ -171,7 +174,7 @@ class SIVTDataModule(LightningDataModule):
         sampler = TrainSampler(len(self.train_set), self.seed, rank, world_size)
         data = self.train_set if self.cache == "off" else self.train_features
         loader = _TrainLoader(data, sampler=sampler, **self._loader_settings(data, len(sampler), self.batch_size))
-        loader.trainer = self.trainer
+        loader.data = self
         return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -193,6 +196,28 @@ class SIVTDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """The images to predict, each once over all devices, in order."""
         return self._eval_loader(self.predict_set)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far an epoch got, and by which images: a training goes on with the same ones only."""
+        return {"epoch": self.seen[0], "seen": self.seen[1]} | self._images()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises SIVTError where a training would go on with other images, some of them held out until now."""
+        self.seen = (state_dict["epoch"], state_dict["seen"])
+        then, now = state_dict, self._images()
+        if now and any(then[name] != value for name, value in now.items()):
+            raise SIVTError(
+                f"The training was begun with other images, {then['train']} and {then['held_out']} held out, than the "
+                f"{now['train']} and {now['held_out']} that are there now in {self.root}: give it back its photos, "
+                "data.categories and data.val_share, or start a new run from its weights with --model.init_from."
+            )
+
+    def _images(self) -> dict[str, Any]:
+        if not hasattr(self, "train_set"):
+            return {}
+        sets = (self.train_set.samples, self.val_set.samples)
+        named = [[(s.category, s.path.relative_to(self._root()).as_posix()) for s in samples] for samples in sets]
+        return {"train": len(sets[0]), "held_out": len(sets[1]), "names": sha256(repr(named).encode()).hexdigest()}
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Stop at an unreadable image, except in prediction, which reports it and goes on."""
@@ -314,15 +339,26 @@ class _TrainLoader(DataLoader[Any]):
     at once: resumed at epoch 5, a plain loader with workers gives epoch 0's order.
     """
 
-    trainer: Any = None
+    data: SIVTDataModule | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # Lightning counts the batches of an epoch, brings the count back with a checkpoint and goes on from it, but
-        # leaves it to the loader to leave them out: it is above 0 here only then.
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        sampler = self.sampler
+        # Lightning makes another one of it for trainer.overfit_batches.
+        if self.data is None or self.data.trainer is None or not isinstance(sampler, TrainSampler):
+            yield from super().__iter__()
+            return
+        sampler.epoch = epoch = self.data.trainer.current_epoch
+        # Lightning counts batches, which may have been of another size, or fewer at a time, before a checkpoint.
+        sampler.skip = seen = self.data.seen[1] if self.data.seen[0] == epoch else 0
+        for batch in super().__iter__():
+            seen += len(batch.index) * sampler.world_size
+            self.data.seen = (epoch, seen)
+            yield batch
+
+    def left(self, seen: int) -> int:
+        """Batches left in an epoch of which all processes together have seen so many images."""
         sampler: Any = self.sampler
-        sampler.skip = done * (self.batch_size or 1)
-        yield from super().__iter__()
+        return math.ceil(sampler.left(seen) / (self.batch_size or 1))
 
 
 def listed(text: str) -> list[str]:

@@ -128,26 +128,32 @@ class TrainSampler(Sampler[int]):
     """This process' share of a permutation drawn anew each epoch from (seed, epoch), whatever else draws numbers.
 
     All processes get equally many indices, so that none waits for another's gradient: the remainder of the permutation
-    sits the epoch out, and a data set smaller than the number of processes is repeated.
+    sits the epoch out, and a data set smaller than the number of processes is repeated. So it is with what is left of
+    an epoch that goes on after an interruption, by as many processes as there are now.
     """
 
     def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
         self.epoch = 0
-        self.skip = 0  # indices at the epoch's start that were seen before the training was interrupted
+        self.skip = 0  # images at the epoch's start that all processes together saw before the training was interrupted
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(self.length // self.world_size, 1)
+        return self.left(0)
+
+    def left(self, skip: int) -> int:
+        """Indices for each process once `skip` images have been seen."""
+        return max((self.length - skip) // self.world_size, 1) if skip < self.length else 0
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch]))
-        total = len(self) * self.world_size
-        order = np.resize(generator.permutation(self.length), total)  # cuts, or repeats from the start
-        return iter(order[self.rank :: self.world_size][self.skip :].tolist())
+        order = generator.permutation(self.length)[self.skip :]
+        if len(order):
+            order = np.resize(order, self.left(self.skip) * self.world_size)  # cuts, or repeats from the start
+        return iter(order[self.rank :: self.world_size].tolist())
 
 
 class EvalSampler(Sampler[int]):
