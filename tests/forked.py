@@ -112,12 +112,17 @@ def run(*arguments: str, **settings: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def run_two(*arguments: str, **settings: str) -> str:
-    """Two processes that Lightning need not start, as on a cluster; what they say."""
+def together(*arguments: str, **settings: str) -> list[subprocess.CompletedProcess[str]]:
+    """Two processes that Lightning need not start, as on a cluster."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
     both = [Forked(*arguments, **settings, **place, NODE_RANK="0", LOCAL_RANK=str(rank)) for rank in (0, 1)]
-    done = [process.wait() for process in both]
+    return [process.wait() for process in both]
+
+
+def run_two(*arguments: str, **settings: str) -> str:
+    """To their end, which has to be a good one; what they say."""
+    done = together(*arguments, **settings)
     assert [process.returncode for process in done] == [0, 0], done
     return done[0].stdout + done[1].stdout

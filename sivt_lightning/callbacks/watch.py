@@ -8,18 +8,20 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.callbacks.common import gather
+from sivt_lightning.callbacks.interruption import AGREE_EVERY
 from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import Agreed
 
 
 class TrainingWatch(Callback):
     """Logs train/grad_norm (before clipping), train/images (passes so far) and val/loss/CATEGORY.
 
-    Stops at a loss that is no finite number.
+    Stops at a loss that is no finite number; several processes do so together, whichever of them met it.
     """
 
     unchecked: tuple[torch.Tensor, int, Batch | FeatureBatch] | None = None
+    trouble: tuple[int, str] | None = None  # what this process met first: step and sentence
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Called after the gradients are unscaled and before they are clipped."""
@@ -30,8 +32,15 @@ class TrainingWatch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch | FeatureBatch, batch_idx: int
     ) -> None:
         """Check the loss of the step before: to ask for this one's would let a GPU run dry at every step."""
-        self._check(trainer)
+        self._look(trainer)
         self.unchecked = (outputs["loss"], trainer.global_step, batch)
+        # To agree costs several processes an exchange.
+        if trainer.world_size == 1 or trainer.global_step % AGREE_EVERY == 0:
+            self._agree(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Of the middle of an epoch, say, over one with sound weights."""
+        self._check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Before anything is saved."""
@@ -62,14 +71,24 @@ class TrainingWatch(Callback):
         self._check(trainer)
 
     def _check(self, trainer: Trainer) -> None:
+        self._look(trainer)
+        self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        if trainer.strategy.reduce_boolean_decision(bool(self.trouble), all=False):
+            _, sentence = min(trouble for trouble in gather(self.trouble) if trouble)  # the others follow from it
+            raise Agreed(sentence)
+
+    def _look(self, trainer: Trainer) -> None:
         if self.unchecked is None:
             return
         loss, step, batch = self.unchecked
         self.unchecked = None
-        if not math.isfinite(loss):
+        if not (self.trouble or math.isfinite(loss)):
             samples = trainer.datamodule.train_set.samples  # type: ignore[attr-defined]
             images = ", ".join(str(samples[i].path) for i in batch.index.tolist())
-            raise SIVTError(
+            self.trouble = (
+                step,
                 f"The loss is {float(loss)} at step {step} (epoch {trainer.current_epoch + 1}), on {images}. "
-                "Train with a lower --model.learning_rate, or with --trainer.precision 32-true."
+                "Train with a lower --model.learning_rate, or with --trainer.precision 32-true.",
             )
