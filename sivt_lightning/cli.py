@@ -1,12 +1,10 @@
 """`sivt`: one LightningCLI for fit, test and predict, and the verbs that are no Trainer methods."""
 
 import contextlib
-import errno
 import inspect
 import io
 import logging
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -15,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -27,6 +24,7 @@ from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.arguments import (
     SETTINGS,
     UsageError,
+    check_configs,
     explained,
     help_settings,
     joined,
@@ -35,29 +33,30 @@ from sivt_lightning.arguments import (
     verb_parser,
 )
 from sivt_lightning.benchmark import benchmark
-from sivt_lightning.callbacks.checkpoint import MODES, Monitor, WholeCheckpointIO, checkpoint_callbacks
-from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
+from sivt_lightning.callbacks.checkpoint import Monitor
 from sivt_lightning.callbacks.evaluation import Evaluation
-from sivt_lightning.callbacks.interruption import Interruption
 from sivt_lightning.callbacks.panel import Panel
 from sivt_lightning.callbacks.prediction import PredictionWriter
-from sivt_lightning.callbacks.progress import PredictionProgress, TrainingProgress
+from sivt_lightning.callbacks.progress import PredictionProgress
+from sivt_lightning.callbacks.run_config import RunConfig
 from sivt_lightning.callbacks.survey import Survey
 from sivt_lightning.callbacks.synthetic import FIGURE as SYNTHETIC
 from sivt_lightning.callbacks.synthetic import SyntheticValidation
 from sivt_lightning.callbacks.threshold import ThresholdCalibration
-from sivt_lightning.callbacks.watch import TrainingWatch
+from sivt_lightning.callbacks.training import fit_parts
 from sivt_lightning.checkpoint import given_option, read_checkpoint, require_settings, same_setting
 from sivt_lightning.compare import compare
+from sivt_lightning.continuation import finish_if_done, refuse_changes
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
-from sivt_lightning.errors import SIVTError, Stopped, did_you_mean
+from sivt_lightning.ending import ending
+from sivt_lightning.errors import SIVTError, did_you_mean
 from sivt_lightning.experiment import experiment
 from sivt_lightning.export import export
-from sivt_lightning.files import DISK_FULL, writable_folder
 from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
+from sivt_lightning.run_folder import check_name, claim, give_back, refuse_without_model, run_directory, take_up
 from sivt_lightning.serve import serve
 from sivt_lightning.thresholds import By
 
@@ -69,11 +68,7 @@ DESCRIPTION += """
 
 With each of them: --quiet prints errors only, --debug shows where an error comes from."""
 CHECKPOINT_VERBS = ("test", "predict")
-WRONG_USAGE, UNREADABLE_IMAGES = 2, 3
-REFUSED = {  # by the system: no fault of the program's
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "Give this user the right to it, or name another."),
-    **dict.fromkeys((errno.EROFS, errno.ENAMETOOLONG), "Name another."),
-}
+UNREADABLE_IMAGES = 3
 
 
 class SIVTCLI(LightningCLI):
@@ -83,12 +78,22 @@ class SIVTCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         self.given = joined(args, "--data.predict_path")
+        self.claimed: Path | None = None  # the folder that this process has made for a new run
+        self.unclaimed: str | None = None  # name of the run for which another process makes it
+        try:
+            self._carry_out()
+        except BaseException:
+            if self.claimed is not None:
+                give_back(self.claimed)
+            raise
+
+    def _carry_out(self) -> None:
         super().__init__(
             SIVT,
             SIVTDataModule,
             seed_everything_default=0,
-            save_config_callback=SaveConfigCallback,
-            save_config_kwargs={"overwrite": True},  # a continued run writes to its own directory again
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={
                 "max_epochs": 400,
                 "precision": "32-true",
@@ -173,46 +178,61 @@ class SIVTCLI(LightningCLI):
             self._prepare_fit(path, given_option(self.given, "--model.init_from"))
         elif verb and path is not None:
             self._take_defaults(verb, path, read_checkpoint(path))
+        check_configs(self.given)
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             known = self._subcommand_parsers.get(verb, parser)
             with explained(known.prog, options_of(known)):
                 super().parse_arguments(parser, self.given)
-        if verb == "predict" and path is not None:
-            self._refuse_other_models(read_checkpoint(path)["hyper_parameters"])
+        if verb in CHECKPOINT_VERBS and path is not None:
+            self._refuse_other_models(verb, read_checkpoint(path)["hyper_parameters"])
+        elif verb == "fit":
+            self._check_fit(path)
 
     def _prepare_fit(self, path: str | None, start: str | None) -> None:
         """Settings of a run that goes on, or of the model that a new one starts from."""
         self.unsaved = False  # to go on with a run that was stopped before it had saved anything
         self.first_step: int | None = None  # of this process, where another one began the run
-        self.monitored: str | None = None  # by that one
+        self.goes_on: dict[str, Any] | None = None  # the checkpoint that it goes on with
         if path is None:
             if start is not None:
                 model = read_checkpoint(start)["hyper_parameters"]
                 kept = {f"model.{key}": value for key, value in model.items() if key not in ("seed", "init_from")}
                 self._set_defaults("fit", start, kept)
             return
-        config = _run_directory(path) / "config.yaml"
+        config = run_directory(path) / "config.yaml"
         self.unsaved = not Path(path).exists() and config.is_file()
         if self.unsaved:
             self.first_step = 0
             if _is_first():
                 print(f"There is no {path}: the run was stopped before its first epoch ended. It starts anew.")
         else:
-            checkpoint = read_checkpoint(path)
+            self.goes_on = checkpoint = read_checkpoint(path)
             if "optimizer_states" not in checkpoint:
                 raise SIVTError(f"ckpt_path {path}: holds the model only. Go on from the last.ckpt beside it.")
             self.first_step = checkpoint["global_step"]
-            self.monitored = checkpoint.get("training", {}).get("monitor")
             self._take_defaults("fit", path, checkpoint)
-        if config.is_file() and not (given_option(self.given, "--config") or given_option(self.given, "-c")):
+        if config.is_file():  # before any that is given by hand, which wins
             at = self.given.index("fit") + 1
             self.given[at:at] = ["--config", str(config)]
 
-    def _refuse_other_models(self, trained: dict[str, Any]) -> None:
+    def _check_fit(self, path: str | None) -> None:
+        """Raises SIVTError for settings that leave no model, or another than that of a run that goes on."""
+        config = self.config.fit
+        refuse_without_model(config.trainer)
+        if config.monitor == SYNTHETIC and not config.synthetic.per_image:
+            raise SIVTError(f"monitor is {config.monitor}, which synthetic.per_image 0 turns off: give 1 or more.")
+        if path is not None and self.goes_on is not None:
+            run = run_directory(path)
+            recorded = run / "config.yaml"
+            text = recorded.read_text(encoding="utf-8-sig") if recorded.is_file() else ""
+            refuse_changes(config, self.goes_on, run, (yaml.safe_load(text) or {}).get("name"))
+            finish_if_done(config, self.goes_on, path, run / "checkpoints" / "best.ckpt")
+
+    def _refuse_other_models(self, verb: str, trained: dict[str, Any]) -> None:
         """Its thresholds speak of the scores of the very model that was trained."""
-        given = self.config.predict.model.as_dict()
+        given = self.config[verb].model.as_dict()
         changed = sorted(key for key in given if key in trained and not same_setting(given[key], trained[key]))
         if changed:
             raise SIVTError(
@@ -229,7 +249,7 @@ class SIVTCLI(LightningCLI):
         defaults |= {f"model.{key}": value for key, value in model.items()}
         defaults |= {f"data.{key}": value for key, value in data.items()}
         if verb == "test":
-            defaults["output"] = str(_run_directory(path) / "test")
+            defaults["output"] = str(run_directory(path) / "test")
         self._set_defaults(verb, path, defaults)
 
     def _set_defaults(self, verb: str, path: str, defaults: dict[str, Any]) -> None:
@@ -248,49 +268,38 @@ class SIVTCLI(LightningCLI):
             raise SIVTError("ckpt_path stands in a config file, where it is not looked for: give it as --ckpt_path.")
         if self.subcommand == "fit":
             self.run_dir = self._choose_run_directory()
-            writable_folder(self.run_dir)
         else:
             self.save_config_callback = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = self._build_trainer(kwargs)
+        # What the environment says of ranks may be meant for other programs than this training.
+        if self.claimed is not None and not trainer.is_global_zero:
+            give_back(self.claimed)
+        elif self.unclaimed is not None and trainer.is_global_zero:
+            self.run_dir = self.claimed = claim(self.unclaimed)
+            trainer = self._build_trainer(kwargs)
+        return trainer
+
+    def _build_trainer(self, given: dict[str, Any]) -> Trainer:
+        kwargs = dict(given)
         settings = self._get(self.config_init, "trainer")
         if settings.enable_progress_bar is None:  # PredictionProgress tells more than Lightning's bar
             kwargs["enable_progress_bar"] = sys.stdout.isatty() and self.subcommand != "predict"
         if settings.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # TrainingProgress says what matters of it in a line
         kwargs["callbacks"] = [*(settings.callbacks or []), Survey()]
+        if settings.default_root_dir is None:  # of what Lightning writes of itself, which else is the working folder
+            folder = self.run_dir if self.subcommand == "fit" else self._get(self.config_init, "output")
+            kwargs["default_root_dir"] = folder or "predictions"
         if self.subcommand == "fit":
-            logs = settings.logger in (None, True)
-            monitor = self._get(self.config_init, "monitor")
-            if monitor == SYNTHETIC and not self._get(self.config, "synthetic").per_image:
-                raise SIVTError(f"monitor is {monitor}, which synthetic.per_image 0 turns off: give 1 or more.")
-            if self.monitored not in (None, monitor):
-                raise SIVTError(
-                    f"monitor is {monitor}, but the run to go on with is judged by {self.monitored}, whose best score "
-                    "says nothing of the other: leave the option out, or start a new run."
-                )
-            if logs:
-                place = (self.run_dir.parent.parent, self.run_dir.parent.name, self.run_dir.name)
-                kwargs["logger"] = [
-                    AppendingCSVLogger(*place, first_step=self.first_step),
-                    TensorBoardLogger(*place, purge_step=self.first_step),
-                ]
-            kwargs["callbacks"] += [TrainingWatch(), TrainingProgress()]
-            if logs:
-                kwargs["callbacks"] += [LearningRateMonitor("step")]
-            if (patience := self._get(self.config_init, "patience")) is not None:
-                # A checkpoint loads plain numbers only, not jsonargparse's kind.
-                kwargs["callbacks"] += [EarlyStopping(monitor, mode=MODES[monitor], patience=int(patience))]
+            monitor, patience = (self._get(self.config_init, name) for name in ("monitor", "patience"))
+            self.save_config_kwargs["folder"] = self.run_dir
+            parts = fit_parts(settings, self.run_dir, self.first_step, monitor, patience)
+            kwargs["callbacks"] += parts.pop("callbacks")
+            kwargs |= parts
             self.config.fit.ckpt_path = None  # not for config.yaml: what it starts next is a run of its own
-            if settings.enable_checkpointing is not False:
-                checkpoints = self.run_dir / "checkpoints"
-                kwargs["callbacks"] += [
-                    Interruption(checkpoints / "last.ckpt"),
-                    *checkpoint_callbacks(checkpoints, monitor),
-                ]
-                plugins = settings.plugins or []
-                kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
-        elif settings.logger is None:
+        elif settings.logger in (None, True):  # nothing is logged
             kwargs["logger"] = False
         if self.subcommand == "predict" and settings.enable_progress_bar is not False:
             kwargs["callbacks"] += [PredictionProgress(self._get(self.config_init, "writer"))]
@@ -306,15 +315,14 @@ class SIVTCLI(LightningCLI):
         """A continued run goes on in its directory; a new one takes the next free version of its name."""
         resumed = self._get(self.config, "ckpt_path")
         if resumed is not None:
-            return _run_directory(resumed)
+            return take_up(run_directory(resumed))
         configs = self._get(self.config, "config") or []
-        name = self._get(self.config, "name") or (Path(str(configs[-1])).stem if configs else "sivt")
-        if not re.fullmatch(r"[\w.-]+", name) or name.strip(".") == "":
-            raise SIVTError(f"name {name!r}: use letters, digits, dots, dashes and underscores only.")
-        versions = [p for p in Path("runs", name).glob("version_*") if p.name[8:].isdigit()]
-        # A directory without either is that of a start that failed.
-        taken = [int(p.name[8:]) for p in versions if (p / "checkpoints").exists() or (p / "metrics.csv").exists()]
-        return Path("runs", name, f"version_{max(taken, default=-1) + 1}")
+        name = check_name(self._get(self.config, "name") or (Path(str(configs[-1])).stem if configs else "sivt"))
+        if _is_first():
+            self.claimed = claim(name)
+        else:
+            self.unclaimed = name
+        return self.claimed or Path("runs", name, "version_of_the_first_process")  # where this one writes nothing
 
     # -- verbs -------------------------------------------------------------------------------------------------------
 
@@ -328,17 +336,23 @@ class SIVTCLI(LightningCLI):
     def after_fit(self) -> None:
         best = self.run_dir / "checkpoints" / "best.ckpt"
         stopping: Any = self.trainer.early_stopping_callback
-        if self.trainer.is_global_zero and stopping and stopping.stopped_epoch:
+        if not self.trainer.is_global_zero:
+            return
+        if stopping and stopping.stopped_epoch:
             ended = f"Ended after {self.trainer.current_epoch} epochs"
             print(f"{ended}: {stopping.monitor} has not got better for {stopping.patience}.")
-        if self.trainer.is_global_zero and best.is_file():
-            if self.model.thresholds and (doubt := self.model.thresholds.doubt([None])):
-                print(f"\n{doubt}")
-            print(
-                f"\nThe model is {best}. Next:\n"
-                f"  sivt test --ckpt_path {best}\n"
-                f"  sivt predict --ckpt_path {best} --data.predict_path FOLDER_OF_PHOTOS"
+        if not best.is_file():
+            raise SIVTError(
+                "The training ended before its first validation, so there is no model. Go on with it for longer: "
+                f"--ckpt_path {best.with_name('last.ckpt')}, and a higher trainer.max_epochs, max_steps or max_time."
             )
+        if self.model.thresholds and (doubt := self.model.thresholds.doubt([None])):
+            print(f"\n{doubt}")
+        print(
+            f"\nThe model is {best}. Next:\n"
+            f"  sivt test --ckpt_path {best}\n"
+            f"  sivt predict --ckpt_path {best} --data.predict_path FOLDER_OF_PHOTOS"
+        )
 
     def after_predict(self) -> None:
         # One process alone says so: Lightning would take it for a crash of the others.
@@ -397,28 +411,17 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python would complain once more at its end
         return 0
-    except KeyboardInterrupt:
-        print("sivt: Stopped.", file=sys.stderr)
-        return 1
-    except Stopped as stop:
-        # One process alone says so and fails: Lightning would take it for a crash of the others.
-        if not _is_first():
-            return 0
-        print(f"sivt: {stop}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        remedy = "Make room." if error.errno in DISK_FULL else REFUSED.get(error.errno or 0)
-        if remedy is None:
+    except (Exception, KeyboardInterrupt) as error:
+        known = SIVTError(str(error)) if isinstance(error, MisconfigurationException) else error
+        end = ending(known, _is_first())
+        if end is None:
             raise
-        if debug:
+        said, code = end
+        if debug and code:
             traceback.print_exc()
-        print(f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. {remedy}", file=sys.stderr)
-        return 1
-    except (SIVTError, MisconfigurationException) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"sivt: error: {error}", file=sys.stderr)
-        return WRONG_USAGE if isinstance(error, UsageError) else 1
+        if said and (code or not quiet):
+            print(said, file=sys.stderr if code else sys.stdout)
+        return code
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # its threads, left running, can abort an interpreter that exits
@@ -438,8 +441,9 @@ def _run(args: Sequence[str]) -> int:
 
 
 def _is_first() -> bool:
-    """Whether this process has rank 0, which Lightning knows before any process group does."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    """Whether this process has rank 0 of all machines, which the environment says before any process group does."""
+    machine = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return getattr(rank_zero_only, "rank", 0) == 0 and machine in ("", "0")
 
 
 def quiet_lightning() -> None:
@@ -459,12 +463,6 @@ def quiet_lightning() -> None:
         ".*Checkpoint directory .* exists and is not empty",  # a continued run goes on in its own directory
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def _run_directory(checkpoint: str) -> Path:
-    """runs/NAME/version_K of runs/NAME/version_K/checkpoints/last.ckpt; a checkpoint moved elsewhere: its folder."""
-    folder = Path(checkpoint).parent
-    return folder.resolve().parent if folder.resolve().name == "checkpoints" else folder
 
 
 def _plain_seed(value: bool | int) -> int:

@@ -28,6 +28,8 @@ def refuse_changes(config: Any, checkpoint: Mapping[str, Any], run: Path, record
     pairs = [("seed_everything", config["seed_everything"], model["seed"])]
     for part, then in (("model", model), ("data", data)):
         given = config[part].as_dict()
+        if part == "data" and given.get("depth") is None:  # the same images decide the same
+            given["depth"] = then.get("depth")
         if part == "data" and given["root"]:  # a checkpoint holds it as it is from everywhere
             given["root"] = str(Path(given["root"]).expanduser().resolve())
         pairs += [(f"{part}.{key}", given[key], then[key]) for key in given if key in then]

@@ -1,13 +1,12 @@
 """How a command ends: a sentence and an exit code for what was raised, unless it is a fault of the program."""
 
 import errno
-import re
 
 import torch.distributed as dist
 
 from sivt_lightning.arguments import UsageError
-from sivt_lightning.callbacks.common import DISK_FULL
 from sivt_lightning.errors import Agreed, Finished, SIVTError, Stopped
+from sivt_lightning.files import DISK_FULL
 
 WRONG_USAGE = 2
 REFUSED = {  # by the system: no fault of the program's
@@ -34,18 +33,11 @@ def ending(error: BaseException, first: bool) -> tuple[str, int] | None:
     if isinstance(error, OSError):
         remedy = "Make room." if error.errno in DISK_FULL else REFUSED.get(error.errno or 0)
         return (f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. {remedy}", 1) if remedy else None
-    if isinstance(error, UnicodeError):
-        return f"sivt: error: {_no_utf8(error)}", 1
+    if isinstance(error, UnicodeDecodeError):
+        return f"sivt: error: A text file is no UTF-8 ({error}): save it as UTF-8.", 1
     if _is_of_another(error):
         return "sivt: error: Another process of this training has ended: what it said is the reason.", 1
     return None
-
-
-def _no_utf8(error: UnicodeError) -> str:
-    if isinstance(error, UnicodeEncodeError):  # a byte of a file's name that is no UTF-8 travels as half a character
-        name = next((word for word in str(error.object).split() if re.search("[\udc80-\udcff]", word)), error.object)
-        return f"The name {name!a} is no UTF-8: rename the folder or file."
-    return f"A text file is no UTF-8 ({error}): save it as UTF-8."
 
 
 def _is_of_another(error: BaseException) -> bool:

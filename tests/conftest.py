@@ -3,9 +3,11 @@
 import contextlib
 import csv
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is loaded, and for every process that a test starts: what is computed here is so small that a second
 # thread only waits for the first, and where other programs share the processors it waits for them as well.
@@ -67,6 +69,34 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     """Of a CSV file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+class Watched:
+    """The steps that trainings take: epoch, images and learning rate; Ctrl-C comes in that of number `stop`."""
+
+    def __init__(self) -> None:
+        self.stop = 0
+        self.steps: list[tuple[int, list[int], float]] = []
+
+    def images_of(self, epoch: int) -> list[int]:
+        return [i for at, images, _ in self.steps for i in images if at == epoch]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    from sivt_lightning.module import SIVT
+
+    seen, step = Watched(), SIVT.training_step
+
+    def training_step(self: SIVT, batch: Any, batch_idx: int) -> Any:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        seen.steps.append((self.current_epoch, batch.index.tolist(), rate))
+        if len(seen.steps) == seen.stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SIVT, "training_step", training_step)
+    return seen
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """The command line as its user meets it."""
 
+import contextlib
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from conftest import rows_of, write_tiny_data
 from forked import run
 
 from sivt_lightning.cli import VERBS, main
+from sivt_lightning.run_folder import claim
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -170,6 +173,108 @@ def test_a_start_that_fails_takes_no_version(tiny_config: Path) -> None:
     assert [p.name for p in Path("runs/tiny").iterdir()] == ["version_0"]
 
 
+@pytest.mark.parametrize("limit", [["--trainer.max_steps", "3"], ["--trainer.max_time", "00:00:00:00"]])
+def test_a_training_that_ends_before_its_first_validation_is_no_success(
+    limit: list[str], tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(tiny_config), *limit]) == 1
+    assert "ended before its first validation, so there is no model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", [["--trainer.num_sanity_val_steps", "2"], ["--trainer.overfit_batches", "2"]])
+def test_lightnings_own_ways_of_trying_out_leave_a_model(setting: list[str], tiny_config: Path) -> None:
+    assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1", *setting]) == 0
+    best = torch.load("runs/tiny/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["thresholds"]["pooled"]["images"] == 2
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_no_command_writes_outside_its_folder(
+    trained: Path, tiny_config: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("config.yaml", "metrics.csv", "hparams.yaml", "predictions.csv", "metrics.json", "experiment.json"):
+        Path(name).write_text("the user's own")
+    Path("rows.yaml").write_text(f"title: t\nconfig: {tiny_config}\nrows: {{one: null}}\n")
+    before = listing(Path())
+    # A process of its own is no different, and takes its time.
+    monkeypatch.setattr("sivt_lightning.experiment._call", lambda folder, arguments: in_folder(folder, arguments))
+
+    def in_folder(folder: Path, arguments: list[str]) -> str:
+        with contextlib.chdir(folder):
+            return "" if main(arguments) == 0 else "it failed"
+
+    best = ["--ckpt_path", str(trained / "checkpoints/best.ckpt")]
+    fit, one = ["fit", "--config", str(tiny_config), "--data.cache", "disk"], ["--trainer.max_epochs", "1"]
+    photos = ["--data.predict_path", str(tiny_data / "down/test"), "--writer.drift", "true"]
+    elsewhere = ["--trainer.default_root_dir", "out/root", "--trainer.logger", "false"]
+    commands = [
+        [*fit, *one, "--trainer.logger", "false"],
+        [*fit, *one, *elsewhere],
+        ["fit", "--ckpt_path", "runs/tiny/version_0/checkpoints/last.ckpt", "--trainer.max_epochs", "2"],
+        ["test", *best, "--trainer.logger", "true", "--output", "out/test"],
+        ["predict", *best, *photos, "--trainer.logger", "true", "--trainer.enable_checkpointing", "true"],
+        ["benchmark", *best, "--batch_sizes", "[1]", "--seconds", "0.01", "--json", "out/cost.json"],
+        ["compare", "out/test", "out/test", "--output", "out/table.md"],
+        ["experiment", "rows.yaml", "--root", str(tiny_data), "--output", "out/experiments"],
+    ]
+    Path("out").mkdir()
+    for command in commands:
+        assert main(command) == 0, command
+    after = listing(Path())
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"runs", "predictions", "out"}
+    assert {name: after[name] for name in before} == before
+    assert not Path("runs/tiny/version_2").exists()
+
+
+def test_starts_at_once_take_folders_of_their_own() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: claim("same"), range(16)))
+    assert sorted(map(str, folders)) == sorted(f"runs/same/version_{k}" for k in range(16))
+    assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("place", [{"SLURM_PROCID": "1"}, {"NODE_RANK": "1"}])
+def test_ranks_of_other_programs_take_nothing_from_a_training_of_one_process(
+    place: dict[str, str], tiny_config: Path
+) -> None:
+    run("fit", "--config", str(tiny_config), "--trainer.max_epochs", "1", **place)
+    assert [path.name for path in Path("runs/tiny").iterdir()] == ["version_0"]
+    assert Path("runs/tiny/version_0/checkpoints/best.ckpt").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").write_text("")
+    assert main(["fit", "--config", str(tiny_config)]) == 1
+    error = capsys.readouterr().err
+    assert "Cannot write into runs/tiny: Not a directory. A run's folder is made in runs/" in error
+    assert "--output" not in error
+
+
+@pytest.mark.parametrize(("encoding", "code"), [("utf-16", 2), ("latin-1", 2), ("utf-8-sig", 0)])
+def test_configs_of_any_editor(encoding: str, code: int, tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"# Prüfung\n{tiny_config.read_text()}"
+    Path("mine.yaml").write_text(text, encoding=encoding)
+    for option in (["--config", "mine.yaml"], ["--config=mine.yaml"])[: 1 if code == 0 else 2]:
+        assert main(["fit", *option, "--trainer.max_epochs", "1"]) == code
+        error = capsys.readouterr().err
+        assert (
+            code == 0
+            or error == "sivt: error: config mine.yaml is no text in UTF-8: save it as UTF-8 in your editor.\n"
+        )
+
+
+def test_a_config_that_another_file_names_is_text_too(
+    tiny_config: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text(tiny_config.read_text(), encoding="utf-16")
+    Path("rows.yaml").write_text("title: t\nconfig: mine.yaml\nrows: {one: null}\n")
+    assert main(["experiment", "rows.yaml", "--root", str(tiny_data), "--output", "out"]) == 1
+    assert capsys.readouterr().err.startswith("sivt: error: A text file is no UTF-8 (")
+
+
 def test_fit_never_touches_test_images(tiny_config: Path, tmp_path: Path) -> None:
     root = write_tiny_data(tmp_path / "data", train=4)
     for path in root.glob("*/test/*/*.png"):
@@ -251,7 +356,7 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--name", "../up"], "use letters, digits, dots"),
         (["fit", "--ckpt_path", "GOOD"], "last.ckpt"),
         (["predict", "--ckpt_path", "GOOD", "--data.predict_path", ".", "--model.smoothing_sigma", "1"], "thresholds"),
-        (["test", "--ckpt_path", "GOOD", "--model.width", "32"], "another shape"),
+        (["test", "--ckpt_path", "GOOD", "--model.width", "32"], "thresholds"),
         (["fit", "--config", "TINY", "--trainer.precision", "64-true"], "choose one of"),
         (["fit", "--config", "TINY", "--trainer.accelerator", "abacus"], "You selected an invalid accelerator name"),
         (["fit", "--config", "TINY", "--model.patch_size", "0"], "choose one of [1, 2, 4]"),
@@ -259,6 +364,14 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "CKPT_IN_CONFIG"], "give it as --ckpt_path"),
         (["fit", "--trainer.max_epochs", "1"], "data.root"),
         (["fit", "--config", "TINY", "--threshold.quantile", "1"], "must lie between 0 and 1"),
+        (["fit", "--config", "TINY", "--trainer.max_epochs", "0"], "max_epochs is 0, which leaves no model"),
+        (["fit", "--config", "TINY", "--trainer.max_steps", "0"], "max_steps is 0, which leaves no model"),
+        (["fit", "--config", "TINY", "--trainer.limit_train_batches", "0"], "limit_train_batches is 0"),
+        (["fit", "--config", "TINY", "--trainer.limit_val_batches", "0.0"], "limit_val_batches is 0.0"),
+        (["fit", "--config", "TINY", "--trainer.fast_dev_run", "true"], "fast_dev_run is true"),
+        (["fit", "--config", "TINY", "--trainer.barebones", "true"], "barebones is true"),
+        (["fit", "--config", "TINY", "--trainer.enable_checkpointing", "false"], "enable_checkpointing is false"),
+        (["fit", "--config", "TINY", "--trainer.check_val_every_n_epoch", "3"], "more than the 2 epochs"),
         (["demo-data", "."], "empty"),
     ],
 )
@@ -277,6 +390,7 @@ def test_a_mistake_gets_one_sentence(
     assert told in error
     assert "Traceback" not in error
     assert not Path("was_here").exists()
+    assert not list(Path("runs").glob("*/version_*"))
 
 
 @pytest.mark.parametrize(
@@ -314,6 +428,7 @@ def test_quiet_leaves_errors_alone_to_be_said(tmp_path: Path, capsys: pytest.Cap
     assert main(["demo-data", str(tmp_path / "data"), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert (tmp_path / "data" / "gear").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert main(["--quiet", "test", "--ckpt_path", "absent.ckpt"]) == 1
     out, err = capsys.readouterr()
     assert not out

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import rows_of, write_tiny_data
-from forked import Forked, run, run_two
+from conftest import Watched, rows_of, write_tiny_data
+from forked import Forked, run, run_two, together
 
 from sivt_lightning.cli import main
 
@@ -77,6 +77,7 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
     root = write_tiny_data(tmp_path / "data", train=10, good=4, bad=3)  # 14 test images, 3 of them held by one only
     (root / "down" / "test" / "good" / "003.png").unlink()  # 13: an odd number
     fit = ["fit", "--config", str(tiny_config), "--data.root", str(root), "--data.val_share", "0.2"]
+    fit += ["--trainer.log_every_n_steps", "2"]
     run(*fit, "--name", "one", "--data.batch_size", "4")
     run(*fit, "--name", "two", "--data.batch_size", "2", *TWO)
     one, two = (Path("runs") / name / "version_0" for name in ("one", "two"))
@@ -88,10 +89,7 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.keys() == other.keys()
         for name in mine.keys() - {"images_per_s"}:
-            if not name.startswith("train/loss"):  # each process logs the mean of its own images
-                assert mine[name] == other[name] or float(mine[name]) == pytest.approx(float(other[name]), rel=1e-3), (
-                    name
-                )
+            assert mine[name] == other[name] or float(mine[name]) == pytest.approx(float(other[name]), rel=1e-3), name
     checkpoints = [torch.load(r / "checkpoints" / "best.ckpt", weights_only=True) for r in (two, one)]
     mine, others = (checkpoint["thresholds"] for checkpoint in checkpoints)
     assert mine["categories"].keys() == others["categories"].keys() == {"across", "down"}
@@ -186,3 +184,75 @@ def test_two_processes_keep_features_of_half_of_the_images_each(tiny_config: Pat
         for name in ("one", "two")
     )
     assert two == pytest.approx(one, rel=1e-3)
+
+
+BROKEN = """
+import sys
+from sivt_lightning.cli import main
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.module import SIVT
+
+step = SIVT.training_step
+def training_step(self, batch, batch_idx):
+    loss = step(self, batch, batch_idx)
+    return loss * float("nan") if self.global_rank == 1 and self.global_step == 2 else loss
+if sys.argv[1] == "nan":
+    SIVT.training_step = training_step
+else:
+    def transfer(self, batch, index, before=SIVTDataModule.on_before_batch_transfer):
+        if self.trainer.global_rank == 1 and self.trainer.global_step == 2:
+            raise MemoryError("of one process")
+        return before(self, batch, index)
+    SIVTDataModule.on_before_batch_transfer = transfer
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_loss_that_is_no_number_on_one_process_ends_them_all_with_one_sentence(tiny_config: Path) -> None:
+    given = ["fit", "--config", str(tiny_config), "--data.batch_size", "2", *TWO]
+    first, second = together("nan", *given, code=BROKEN)
+    assert (first.returncode, second.returncode) == (1, 0)  # as Lightning wants it where it starts the second
+    told = first.stderr + second.stderr
+    assert told.count("sivt: error: ") == 1
+    assert "The loss is nan at step 3 (epoch 1)" in told
+    assert "Traceback" not in told
+    assert not list(Path("runs").rglob("*.ckpt"))
+
+
+def test_a_process_whose_fellow_has_died_says_so(tiny_config: Path) -> None:
+    given = ["fit", "--config", str(tiny_config), "--data.batch_size", "2", *TWO]
+    first, second = together("dies", *given, code=BROKEN)
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert "MemoryError: of one process" in second.stderr
+    assert first.stderr.endswith("Another process of this training has ended: what it said is the reason.\n")
+    assert "Traceback" not in first.stderr
+
+
+def test_two_trainings_of_one_name_started_at_once_have_a_folder_each(tiny_config: Path) -> None:
+    fit = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]
+    both = [Forked(*fit, "--seed_everything", str(seed)) for seed in (0, 1)]
+    done = [process.wait() for process in both]
+    assert [process.returncode for process in done] == [0, 0]
+    runs = sorted(Path("runs/tiny").iterdir())
+    assert [path.name for path in runs] == ["version_0", "version_1"]
+    seeds = set()
+    for run_ in runs:
+        assert len([row for row in rows_of(run_ / "metrics.csv") if row["val/loss"]]) == 1
+        checkpoint = torch.load(run_ / "checkpoints/last.ckpt", weights_only=True)
+        seeds.add(checkpoint["hyper_parameters"]["seed"])
+        assert sum(f"The model is {run_}/checkpoints/best.ckpt" in process.stdout for process in done) == 1
+    assert seeds == {0, 1}
+
+
+def test_one_process_goes_on_by_two_within_an_epoch(tiny_config: Path, watched: Watched) -> None:
+    watched.stop = 7
+    given = ["--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1"]
+    assert main(["fit", "--config", str(tiny_config), *given]) == 1
+    last = Path("runs/tiny/version_0/checkpoints/last.ckpt")
+    run_two("fit", "--ckpt_path", str(last), *TWO)
+    saved = torch.load(last, weights_only=True)
+    assert saved["global_step"] == 7 + 2 + 3  # ten images were left of the second epoch, eight go into a step now
+    assert saved["SIVTDataModule"]["seen"] == 18
+    assert saved["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0, abs=1e-9)
+    rates = [float(row["lr-Muon/pg1"]) for row in rows_of(last.parents[1] / "metrics.csv") if row["lr-Muon/pg1"]]
+    assert rates[1:] == sorted(rates[1:], reverse=True)  # after the first step, which warms up

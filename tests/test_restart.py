@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Watched
 from forked import Forked
 
 from sivt_lightning.cli import main
@@ -176,6 +177,16 @@ def test_a_second_ctrl_c_stops_at_once(step: int, told: str, tiny_config: Path) 
     assert "Traceback" not in stopped.stderr
 
 
+def test_ctrl_c_in_the_last_step_of_an_epoch_leaves_its_validation_in(
+    tiny_config: Path, undisturbed: Path, watched: Watched
+) -> None:
+    watched.stop = 10
+    assert main(arguments(tiny_config)) == 1
+    assert torch.load(LAST, weights_only=True)["global_step"] == 10
+    assert main(["fit", "--ckpt_path", str(LAST)]) == 0
+    assert_same_end(LAST.parents[1], undisturbed)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tiny_config: Path, undisturbed: Path) -> None:
     assert disturbed("kill_in_step:8", *arguments(tiny_config)).returncode == -signal.SIGKILL
     shutil.copy(LAST, "kept.ckpt")
@@ -227,7 +238,8 @@ def test_kept_features_are_found_after_a_kill(
     assert disturbed("kill_in_features:8", *given).returncode == -signal.SIGKILL
     assert len(list(Path("runs/features").glob("*/*"))) == 7
     capsys.readouterr()
-    assert disturbed("kill_in_step:7", *given).returncode == -signal.SIGKILL
-    assert main(["fit", "--ckpt_path", str(LAST)]) == 0
+    again = ["fit", "--ckpt_path", str(LAST)]  # which is not there yet
+    assert disturbed("kill_in_step:7", *again).returncode == -signal.SIGKILL
+    assert main(again) == 0
     assert "all there" in capsys.readouterr().out
     assert_same_end(LAST.parents[1], whole)

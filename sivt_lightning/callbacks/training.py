@@ -16,7 +16,7 @@ from sivt_lightning.callbacks.watch import TrainingWatch
 def fit_parts(
     settings: Any, run: Path, first_step: int | None, monitor: Monitor, patience: int | None
 ) -> dict[str, Any]:
-    """Arguments of the Trainer.
+    """Arguments of the Trainer, beside those that the user gives.
 
     Args:
         settings: the user's for the Trainer.
@@ -24,7 +24,7 @@ def fit_parts(
         first_step: of this process, where another one began the run.
         patience: validations without a better value of `monitor` after which it ends; None for never.
     """
-    parts: dict[str, Any] = {"callbacks": [*(settings.callbacks or []), TrainingWatch(), TrainingProgress()]}
+    parts: dict[str, Any] = {"callbacks": [TrainingWatch(), TrainingProgress()]}
     if settings.logger in (None, True):
         place = (run.parent.parent, run.parent.name, run.name)
         csv, board = AppendingCSVLogger(*place, first_step=first_step), TensorBoardLogger(*place, purge_step=first_step)
