@@ -276,6 +276,7 @@ class SIVTCLI(LightningCLI):
         # What the environment says of ranks may be meant for other programs than this training.
         if self.claimed is not None and not trainer.is_global_zero:
             give_back(self.claimed)
+            self.claimed = None
         elif self.unclaimed is not None and trainer.is_global_zero:
             self.run_dir = self.claimed = claim(self.unclaimed)
             trainer = self._build_trainer(kwargs)
@@ -342,9 +343,11 @@ class SIVTCLI(LightningCLI):
             ended = f"Ended after {self.trainer.current_epoch} epochs"
             print(f"{ended}: {stopping.monitor} has not got better for {stopping.patience}.")
         if not best.is_file():
+            last = best.with_name("last.ckpt")
+            more = f"Go on with --ckpt_path {last}, and" if last.is_file() else "Start it anew, with"
             raise SIVTError(
-                "The training ended before its first validation, so there is no model. Go on with it for longer: "
-                f"--ckpt_path {best.with_name('last.ckpt')}, and a higher trainer.max_epochs, max_steps or max_time."
+                "The training ended before its first validation, so there is no model. "
+                f"{more} a higher trainer.max_epochs, max_steps or max_time."
             )
         if self.model.thresholds and (doubt := self.model.thresholds.doubt([None])):
             print(f"\n{doubt}")
