@@ -24,7 +24,6 @@ from lightning import Trainer
 from PIL import Image
 from scipy import ndimage
 
-from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.callbacks import PredictionWriter
 from sivt_lightning.cli import quiet_lightning
 from sivt_lightning.data.datamodule import SIVTDataModule
@@ -96,7 +95,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     settings = parser.parse_args()
     quiet_lightning()
-    keep_freed_memory()
     model = SIVT(weights="random", **(SMALL if settings.small == "true" else {})).eval()
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_photos(Path(temporary, "photos"), settings.images, settings.side, settings.suffix)

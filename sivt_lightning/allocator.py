@@ -11,7 +11,8 @@ def keep_freed_memory(keep: bool = True) -> bool:
     """Keep freed memory for the next tensor instead of giving it back to the system; says whether that could be set.
 
     By default glibc gives large blocks back at once. The next tensor's pages are then new ones, which the system must
-    clear first: on a CPU that takes longer than a softmax over them.
+    clear first: on a CPU that takes longer than a softmax over them. What is kept is more than is needed at any time
+    (1.9 GB in place of 1.6 for batches of 16 of the paper's model, of which 0.6 GB are free between two batches).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -334,6 +334,9 @@ class SIVTCLI(LightningCLI):
             kwargs["ckpt_path"] = None
         return kwargs | extra[subcommand]
 
+    def before_fit(self) -> None:
+        keep_freed_memory()  # steps alike follow one another; others hold on to memory that they need once
+
     def after_fit(self) -> None:
         best = self.run_dir / "checkpoints" / "best.ckpt"
         stopping: Any = self.trainer.early_stopping_callback
@@ -403,7 +406,6 @@ def main(args: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a file name need be no UTF-8
     quiet_lightning()
-    keep_freed_memory()
     debug, quiet = "--debug" in args, "--quiet" in args
     args = [argument for argument in args if argument not in ("--debug", "--quiet")]
     try:

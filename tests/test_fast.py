@@ -9,7 +9,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.model import fast
 from sivt_lightning.model.fast import FastReconstructor, induced, mix
 from sivt_lightning.model.partition import draw_partition
@@ -139,10 +138,3 @@ def test_nothing_is_computed_twice_or_thrown_away(images: int) -> None:
 
 def test_the_model_takes_the_fast_path() -> None:
     assert isinstance(SIVT(backbone="resnet18", strides=[4, 8]).detector.reconstructor, FastReconstructor)
-
-
-def test_freed_memory_is_kept() -> None:
-    """On glibc; elsewhere it says that it is not."""
-    done = keep_freed_memory()
-    assert keep_freed_memory(False) == done
-    assert keep_freed_memory() == done
