@@ -1,10 +1,8 @@
 """The LightningModule: wires detector, loss and optimizer."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,9 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sivt_lightning.checkpoint import fingerprint, read_checkpoint, same_setting
 from sivt_lightning.continuation import epoch_steps, seen_before, steps_done
-from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.features.key import feature_key
+from sivt_lightning.features.store import FeatureBatch
 from sivt_lightning.loss import reconstruction_loss
 from sivt_lightning.model.backbone import Resize, Standardization
 from sivt_lightning.model.detector import SETTINGS, Detection, build_detector
@@ -136,13 +135,9 @@ class SIVT(LightningModule):
         kind = RecordedLoss if alone and self.device.type == "cuda" else BatchLoss
         # Anew for each training: a strategy may have wrapped the reconstructor.
         self.batch_loss = kind(self.detector.reconstructor, self.hparams["cosine_weight"])
-        network = self.detector.backbone
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            self.trainer.datamodule.keep_features(  # type: ignore[attr-defined]
-                lambda images: self.detector.features(images.to(self.device)),
-                (network.channels, network.grid, network.grid),
-                self._feature_key(),
-            )
+        network, data = self.detector.backbone, self.trainer.datamodule  # type: ignore[attr-defined]
+        key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
+        data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
 
     def on_train_start(self) -> None:
         """A checkpoint is restored by now, with rates and counts of batches as they were before it."""
@@ -163,14 +158,10 @@ class SIVT(LightningModule):
             batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
             self.detector.calibrate(images.to(self.device) for images in batches)
 
-    def _feature_key(self) -> str:
-        """Names what the features of an image depend on: network, statistics, size, precision, software."""
-        detector, versions = self.detector, [version(name) for name in ("sivt-lightning", "pillow", "timm", "torch")]
-        said = [getattr(detector.backbone, part) for part in ("name", "out_indices", "image_size", "grid", "resize")]
-        key = hashlib.sha256(repr([*said, self.trainer.precision, *versions]).encode())
-        for part in (detector.backbone, detector.standardize):
-            key.update(fingerprint(part.state_dict()))
-        return key.hexdigest()[:16]
+    def frozen_features(self, images: Tensor) -> Tensor:
+        """F in the training's precision, on any thread."""
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            return self.detector.features(images.to(self.device))
 
     def _start_from(self, path: str) -> None:
         """Raises SIVTError where that model is another than this one."""

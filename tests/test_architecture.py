@@ -19,29 +19,33 @@ ALLOWED = {
     "__init__": "errors prediction predictor ?",  # loads what it is asked for
     "__main__": "cli",
     "arguments": "errors help",
-    "benchmark": "allocator arguments checkpoint data errors files model module optimizer precision recording report "
-    "seeding",
-    "callbacks": "checkpoint data drift errors files lightning metrics prediction report seeding thresholds",
+    "benchmark": "allocator arguments checkpoint data errors features files model module optimizer precision recording "
+    "report seeding",
+    "callbacks": "checkpoint data drift errors features files lightning metrics prediction processes report seeding "
+    "thresholds",
     "checkpoint": "errors",
     "cli": "allocator arguments benchmark callbacks checkpoint compare continuation data ending errors experiment "
     "export help lightning module precision run_folder serve thresholds",
     "compare": "arguments errors files report",
     "continuation": "checkpoint errors",
     "data": "errors seeding",
-    "data.datamodule": "lightning",
+    "data.datamodule": "features lightning",
     "drift": "errors thresholds",
     "ending": "arguments errors files",
     "experiment": "arguments checkpoint data errors files module report",
     "export": "arguments checkpoint data errors files model runtimes sidecar thresholds ?",  # ? packages of a format
+    "features": "errors processes system",
+    "features.key": "checkpoint model",
     "files": "errors",
     "loss": "distance",
     "model": "errors seeding",
     "model.detector": "scoring",
-    "module": "checkpoint continuation data errors lightning loss model optimizer recording seeding thresholds",
+    "module": "checkpoint continuation data errors features lightning loss model optimizer recording seeding thresholds",
     "optimizer": "errors model",
     "precision": "errors",
     "prediction": "thresholds",
     "predictor": "data errors prediction runtimes thresholds",
+    "processes": "errors",
     "recording": "loss model",
     "report": "files",
     "run_folder": "errors",

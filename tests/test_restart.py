@@ -19,7 +19,7 @@ DISTURBED = """
 import os, resource, signal, sys
 import torch.utils.data._utils.worker as worker
 from sivt_lightning.cli import main
-from sivt_lightning.data.cache import DiskStore
+from sivt_lightning.features.store import DiskStore
 from sivt_lightning.module import SIVT
 
 def at(call, act, function):

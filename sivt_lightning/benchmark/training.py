@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.benchmark.counts import SHAPE, operations, plain_reconstructor
 from sivt_lightning.benchmark.machine import Machine
-from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, MemoryStore, collate_features
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import write_demo_data
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.features.store import DiskStore, FeatureDataset, FeatureStore, MemoryStore, collate_features
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition

@@ -2,25 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch.distributed as dist
 
 from sivt_lightning.errors import SIVTError
-
-T = TypeVar("T")
-
-
-def gather(value: T) -> list[T]:
-    """The value of every process in order of rank; of this one alone where there are no others.
-
-    Objects, not tensors: ranks hold different amounts, and NCCL would refuse tensors on the CPU.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
+from sivt_lightning.processes import gather as gather
 
 
 def spare(photos: Iterable[Path], files: Iterable[Path]) -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sivt_lightning.callbacks.prediction import PredictionWriter
-from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
+from sivt_lightning.features.store import FeatureBatch
 
 
 class TrainingProgress(Callback):

@@ -15,6 +15,7 @@ from sivt_lightning.callbacks.common import NOT_FINITE, gather
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import Agreed, SIVTError
+from sivt_lightning.features.fill import single_threads
 from sivt_lightning.metrics.figures import Ranking
 from sivt_lightning.metrics.intervals import concatenate, points
 from sivt_lightning.metrics.ranking import PixelRanking
@@ -89,18 +90,21 @@ class SyntheticValidation(Callback):
 
     def _make(self, module: Any, data: SIVTDataModule) -> list[Twin]:
         """Of the images that this process has just validated."""
-        made = []
-        for i in sorted(self.normal):
-            photo = data.val_set.photo(i)
+
+        def make(i: int) -> list[Twin]:
+            photo, made = data.val_set.photo(i), []
             for number in range(self.per_image):
                 # The last number sets these numbers apart from those of partitions and augmentations.
                 generator = generator_for(module.hparams["seed"], i, number, 2)
                 defective, mask = with_defect(photo, data.image_size, generator)
                 twin = (defective * 255).round().byte()
                 if data.cache != "off":  # in float32, as the features of the images that they are compared with
-                    twin = module.detector.features(_pixels([twin], module.device))[0].float().cpu()
+                    twin = module.frozen_features(_pixels([twin], module.device))[0].float().cpu()
                 made.append(Twin(i, twin, mask))
-        return made
+            return made
+
+        with single_threads(torch.get_num_threads()) as pool:
+            return [twin for twins in pool.map(make, sorted(self.normal)) for twin in twins]
 
     def _scores(self, module: Any, data: SIVTDataModule) -> list[tuple[int, float]]:
         assert self.twins is not None  # made before

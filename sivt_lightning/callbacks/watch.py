@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.callbacks.common import gather
 from sivt_lightning.callbacks.interruption import AGREE_EVERY
-from sivt_lightning.data.cache import FeatureBatch
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import Agreed
+from sivt_lightning.features.store import FeatureBatch
 
 
 class TrainingWatch(Callback):

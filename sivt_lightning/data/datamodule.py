@@ -7,7 +7,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +21,14 @@ from torch.utils.data import DataLoader, Subset
 
 from sivt_lightning.data.asked import Asked, predict_samples
 from sivt_lightning.data.augment import Augmentation, Flip
-from sivt_lightning.data.cache import DiskStore, FeatureDataset, FeatureStore, MemoryStore, check_room, collate_features
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
 from sivt_lightning.data.depth import Depth, Seen, decide, white_of
 from sivt_lightning.data.identity import digest
 from sivt_lightning.data.images import deep_values
 from sivt_lightning.data.layouts import Sample, hold_out, test_samples, train_samples
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.features.fill import Wanted, keep
+from sivt_lightning.features.store import FeatureDataset, collate_features
 from sivt_lightning.seeding import generator_for
 
 MAX_WORKERS = 8
@@ -47,8 +48,8 @@ class SIVTDataModule(LightningDataModule):
         num_workers: processes that read images; null for one per CPU, at most 8. 0 reads in the main process.
         val_share: share of each category's training images held out to choose the checkpoint, between 0 and 1.
         cache: "off" computes the backbone's features in every epoch. "memory" and "disk" do it once, before the first,
-            and keep them in float16, 0.6 MB an image at the default size: in each process, or in files that all
-            processes and later trainings share.
+            each process for its share of the images, and keep them in float16, 0.6 MB an image at the default size: all
+            of them in each process, or in files that all processes and later trainings share.
         cache_dir: folder of these files. It may be deleted at any time between trainings.
         rotation: largest random turn of a training image in degrees, either way.
         shift: largest random shift of a training image, as a share of its side.
@@ -234,6 +235,10 @@ class SIVTDataModule(LightningDataModule):
         generators = [generator_for(*key, index, 1) for index in batch.index.tolist()]
         return batch._replace(images=self.augmentation(batch.images, generators))
 
+    def preprocessing(self) -> dict[str, Any]:
+        """The settings that decide an image's pixels, apart from its file."""
+        return {"image_size": self.image_size, "depth": self.depth}
+
     def keep_features(
         self,
         compute: Callable[[Float[Tensor, "1 3 size size"]], Float[Tensor, "1 C H W"]],
@@ -243,49 +248,35 @@ class SIVTDataModule(LightningDataModule):
         """Computes the features that `cache` keeps, before the first epoch; those on disk only where they are missing.
 
         Args:
-            compute: features of an image. One at a time: the rounding of a convolution depends on how many it is given.
+            compute: features of an image, for several threads at a time.
             shape: (C, H, W).
             key: names all that features depend on, apart from the image file.
 
-        Raises SIVTError at an unreadable image, and where the disk has no room.
+        Raises SIVTError at an unreadable image, and where memory or disk have no room.
         """
         if self.cache == "off":
             return
-        rank, world_size = self._place()
-        folder = self.cache_dir / key
+        folder = None if self.cache == "memory" else self.cache_dir / key
         # Held-out scores become thresholds, so their features are as exact as those in prediction.
         sets = ((self.train_set, self.train_features, torch.float16), (self.val_set, self.val_features, torch.float32))
-        work = []
-        for images, features, dtype in sets:
-            paths = [sample.path for sample in images.samples]
-            store: FeatureStore = MemoryStore(len(paths), shape, dtype)
-            if self.cache == "disk":
-                store = DiskStore(paths, folder, shape, dtype)
-            features.store = store
-            work.append((images, store, store.missing(range(len(paths)))))
-        if rank == 0:
-            self._announce(work, folder)
-        if self.cache == "disk":
-            _make_room(folder, sum(store.item_size * len(missing) for _, store, missing in work))
-        self._barrier()  # nobody writes before everybody has looked
-        for images, store, missing in work:
-            mine = missing if self.cache == "memory" else missing[rank::world_size]
-            settings = self._loader_settings(images, len(mine), 1) | {"persistent_workers": False}
-            for batch in DataLoader(Subset(images, mine), **settings):
-                _raise_errors(batch)
-                store.put(int(batch.index), compute(batch.images)[0])
-        self._barrier()
+        wanted = [
+            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype)
+            for images, features, dtype in sets
+        ]
+        keep(wanted, folder, shape, compute, self._filling_threads(), self._processes_here())
 
-    def _announce(self, work: list[tuple[ImageDataset, FeatureStore, list[int]]], folder: Path) -> None:
-        size = sum(store.item_size * len(images) for images, store, _ in work)
-        count, missing = sum(len(images) for images, *_ in work), sum(len(missing) for *_, missing in work)
-        place = "in memory" if self.cache == "memory" else f"in {folder}"
-        todo = f"computing {missing} of them" if missing else "all there"
-        print(f"Features of {count} images, {size / 1e9:.2f} GB {place}: {todo}", flush=True)
+    def _filling_threads(self) -> int:
+        """As many as torch may use; where a GPU computes, as many as there would be processes to read."""
+        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        return torch.get_num_threads() if on_cpu else max(1, self._readers())
 
-    def _barrier(self) -> None:
-        if self.trainer is not None:
-            self.trainer.strategy.barrier()
+    def _readers(self) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        return min(cpus() // self._processes_here(), MAX_WORKERS)
+
+    def _processes_here(self) -> int:
+        return self.trainer.num_devices if self.trainer is not None else 1
 
     def calibration_batches(self) -> Iterator[Float[Tensor, "batch 3 size size"]]:
         """Up to 256 training images spread evenly over the sorted samples, the same ones on every device.
@@ -319,8 +310,7 @@ class SIVTDataModule(LightningDataModule):
         if kept:
             workers = 0  # to hand a feature map over from another process takes longer than to read it
         elif workers is None:
-            few = samples < MIN_BATCHES_FOR_WORKERS * batch_size
-            workers = 0 if few else min(cpus() // (self.trainer.num_devices if self.trainer else 1), MAX_WORKERS)
+            workers = 0 if samples < MIN_BATCHES_FOR_WORKERS * batch_size else self._readers()
         return {
             "batch_size": batch_size,
             "collate_fn": collate_features if kept else collate,
@@ -371,19 +361,16 @@ def listed(text: str) -> list[str]:
     return [name.strip().strip("'\"") for name in inside[1].split(",") if name.strip()] if inside else [text]
 
 
-def _make_room(folder: Path, needed: int) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SIVTError(
-            f"Cannot write features into {folder}: {error.strerror}. Name another folder with --data.cache_dir."
-        ) from error
-    check_room(folder, needed)
-
-
 def _ignore_interrupts(worker: int) -> None:
     """Ctrl-C reaches all processes of a terminal; the main one decides when reading ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _image(images: ImageDataset, position: int) -> Float[Tensor, "3 size size"]:
+    item = images[position]
+    if item.error:
+        raise SIVTError(item.error)
+    return item.image
 
 
 def _raise_errors(batch: Any) -> None:

@@ -1,16 +1,17 @@
-"""Features of a frozen backbone, computed once and kept: in memory, or in files that trainings and processes share.
+"""Where features are kept: in memory, or in files that trainings and processes share.
 
 Right only while an image's features never change: no augmentation, and a backbone that is not trained.
 """
 
 import hashlib
+import math
 import shutil
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,9 +21,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.processes import divide, gather, place
+from sivt_lightning.system import free_memory
 
 HEADER = 512  # bytes of a feature file before its numbers, at most
 RESERVE = 64 * 2**20  # bytes that a full disk is left with, for checkpoints and logs
+MEMORY_RESERVE = 2**30  # bytes that a training takes beside its features, at the least
+PARCEL = 64 * 2**20  # bytes that processes hand over at a time
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class FeatureItem(NamedTuple):
@@ -41,7 +50,7 @@ class FeatureBatch(NamedTuple):
 
 @runtime_checkable  # the tests check signatures
 class FeatureStore(Protocol):
-    """Feature maps by the position of their sample."""
+    """Feature maps by the position of their sample. All processes of a training make, ask and fill theirs together."""
 
     item_size: int  # bytes of one, at most
 
@@ -53,6 +62,9 @@ class FeatureStore(Protocol):
 
     def get(self, position: int) -> Float[Tensor, "C H W"]:
         """The features that were put."""
+
+    def share(self) -> None:
+        """Once every process has put its share of what was missing, every n-th, each can get all."""
 
 
 class FeatureDataset(Dataset[FeatureItem]):
@@ -77,11 +89,17 @@ def collate_features(items: Sequence[FeatureItem]) -> FeatureBatch:
 
 
 class MemoryStore:
-    """Features in this process' memory."""
+    """Features in the memory of each process.
+
+    Raises SIVTError where the system does not give so much.
+    """
 
     def __init__(self, length: int, shape: Sequence[int], dtype: torch.dtype) -> None:
-        self.maps = torch.empty((length, *shape), dtype=dtype)
-        self.item_size = self.maps[0].nbytes
+        self.item_size = item_bytes(shape, dtype)
+        try:
+            self.maps = torch.empty((length, *shape), dtype=dtype)
+        except RuntimeError as error:
+            raise SIVTError(_no_memory(length * self.item_size, "in memory, but the system gives no more")) from error
         self.known: set[int] = set()
 
     def missing(self, positions: Sequence[int]) -> list[int]:
@@ -94,12 +112,23 @@ class MemoryStore:
     def get(self, position: int) -> Float[Tensor, "C H W"]:
         return self.maps[position]
 
+    def share(self) -> None:
+        rank, count = place()
+        wanted = range(len(self.maps))
+        if count > 1:
+            step = count * max(1, PARCEL // (count * self.item_size))
+            for start in wanted[::step]:
+                parcel = self.maps[start : start + step]
+                for other, maps in enumerate(gather(parcel[rank::count].clone())):  # a view would send all of its maps
+                    parcel[other::count] = maps
+        self.known.update(wanted)
+
 
 class DiskStore:
     """Features in files, memory-mapped when read; one for each image's content, so that a changed image has a new one.
 
     Files appear whole or not at all, so processes and trainings may fill one folder at once and be killed at any time.
-    Each holds a checksum of its numbers.
+    Each holds a checksum of its numbers. Processes divide the reading of images and files among them.
 
     Args:
         paths: image files.
@@ -111,15 +140,14 @@ class DiskStore:
     def __init__(self, paths: Sequence[Path], folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
         self.shape, self.dtype = torch.Size(shape), dtype
         kind = str(dtype).removeprefix("torch.")
-        with ThreadPoolExecutor() as pool:
-            self.files = [folder / f"{digest}.{kind}.safetensors" for digest in pool.map(content_digest, paths)]
-        self.item_size = self.shape.numel() * dtype.itemsize + HEADER
+        digests = divide(lambda share: in_threads(content_digest, share), paths)
+        self.files = [folder / f"{digest}.{kind}.safetensors" for digest in digests]
+        self.item_size = item_bytes(shape, dtype) + HEADER
 
     def missing(self, positions: Sequence[int]) -> list[int]:
         """Also those whose file is damaged: every file is read whole to know it."""
-        with ThreadPoolExecutor() as pool:
-            sound = pool.map(lambda position: self._is_sound(self.files[position]), positions)
-            return [position for position, good in zip(positions, sound, strict=True) if not good]
+        sound = divide(lambda share: in_threads(self._is_sound, [self.files[p] for p in share]), positions)
+        return [position for position, good in zip(positions, sound, strict=True) if not good]
 
     def put(self, position: int, features: Float[Tensor, "C H W"]) -> None:
         kept = features.to(self.dtype).cpu().contiguous()
@@ -132,9 +160,12 @@ class DiskStore:
                 return file.get_tensor("features")
         except (OSError, SafetensorError) as error:
             raise SIVTError(
-                f"{path} was removed or damaged since this training began. Go on from its last.ckpt: "
-                "what is missing is computed again."
+                f"{path} was removed or damaged since this training began, or lies in a folder that not all machines "
+                "share. Go on from its last.ckpt: what is missing is computed again."
             ) from error
+
+    def share(self) -> None:
+        """Files are there for all of them."""
 
     def _is_sound(self, path: Path) -> bool:
         try:
@@ -143,6 +174,17 @@ class DiskStore:
         except (OSError, SafetensorError):
             return False
         return (features.shape, features.dtype, str(checksum(features))) == (self.shape, self.dtype, told)
+
+
+def item_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Of one feature map."""
+    return math.prod(shape) * dtype.itemsize
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """For work that waits for a disk."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(work, items))
 
 
 def content_digest(path: Path) -> str:
@@ -170,11 +212,31 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raises SIVTError where the disk of `folder` has no room for `needed` bytes."""
+def make_room(folder: Path, needed: int) -> None:
+    """The folder, for so many bytes. Raises SIVTError where it cannot be made, or its disk has no room for them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SIVTError(
+            f"Cannot write features into {folder}: {error.strerror}. Name another folder with --data.cache_dir."
+        ) from error
     free = shutil.disk_usage(folder).free
     if needed + RESERVE > free:
         raise SIVTError(
             f"The features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, name "
             "another folder with --data.cache_dir, or set --data.cache to memory or off."
         )
+
+
+def check_memory(needed: int, processes: int) -> None:
+    """Raises SIVTError where this machine has not so many bytes for each of its processes."""
+    free = free_memory()
+    if free is not None and (needed + MEMORY_RESERVE) * processes > free:
+        each = f"each of {processes} processes" if processes > 1 else "memory"
+        told = f"in {each}, and the training 1 GB or more, but {free / 1e9:.1f} GB are free"
+        raise SIVTError(_no_memory(needed, told))
+
+
+def _no_memory(needed: int, reason: str) -> str:
+    remedy = "set --data.cache to disk or off, or choose a smaller --model.image_size."
+    return f"The features need {needed / 1e9:.1f} GB {reason}: {remedy}"
