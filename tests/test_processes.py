@@ -175,15 +175,18 @@ def test_ctrl_c_to_one_process_stops_them_all(tiny_config: Path) -> None:
 def test_two_processes_keep_features_of_half_of_the_images_each(tiny_config: Path) -> None:
     fit = ["fit", "--config", str(tiny_config), "--data.cache", "disk", "--trainer.max_epochs", "1"]
     run(*fit, "--name", "one", "--data.batch_size", "4", "--data.cache_dir", "alone")
-    run_two(*fit, "--name", "two", "--data.batch_size", "2", "--data.cache_dir", "shared", *TWO)
+    two = [*fit, "--data.batch_size", "2", *TWO]
+    run_two(*two, "--name", "two", "--data.cache_dir", "shared")
+    run_two(*two, "--name", "memory", "--data.cache", "memory")
     alone, shared = ({path.name: path.read_bytes() for path in Path(d).rglob("*.*")} for d in ("alone", "shared"))
     assert len(shared) == 20
     assert shared == alone
-    one, two = (
+    alone_loss, disk_loss, memory_loss = (
         [float(row["val/loss"]) for row in rows_of(Path("runs") / name / "version_0/metrics.csv") if row["val/loss"]]
-        for name in ("one", "two")
+        for name in ("one", "two", "memory")
     )
-    assert two == pytest.approx(one, rel=1e-3)
+    assert disk_loss == pytest.approx(alone_loss, rel=1e-3)
+    assert memory_loss == disk_loss
 
 
 BROKEN = """

@@ -41,6 +41,29 @@ def test_it_is_logged_whatever_is_kept_and_is_the_same_each_time(cache: str, tin
     assert logged("two")[1]["val/synthetic_auroc"] == logged("one")[1]["val/synthetic_auroc"]
 
 
+def test_each_twin_is_made_by_one_thread(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that shared an operation would wait for one another, longest where other programs compute."""
+    data = SIVTDataModule(str(tiny_data), image_size=32, cache="memory")
+    data.setup("fit")
+    used: list[int] = []
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        used.append(torch.get_num_threads())
+        return images
+
+    module = SimpleNamespace(hparams={"seed": 0}, device=torch.device("cpu"), frozen_features=features)
+    callback = SyntheticValidation(per_image=2)
+    callback.normal = {1: 0.0, 0: 0.0}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        twins = callback._make(module, data)
+    finally:
+        torch.set_num_threads(before)
+    assert [twin.position for twin in twins] == [0, 0, 1, 1]
+    assert used == [1] * 4
+
+
 def test_it_chooses_best_ckpt_where_asked_and_ends_the_training(
     tiny_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
