@@ -40,7 +40,8 @@ ALLOWED = {
     "loss": "distance",
     "model": "errors seeding",
     "model.detector": "scoring",
-    "module": "checkpoint continuation data errors features lightning loss model optimizer recording seeding thresholds",
+    "module": "checkpoint continuation data errors features lightning loss model optimizer recording seeding "
+    "thresholds",
     "optimizer": "errors model",
     "precision": "errors",
     "prediction": "thresholds",
