@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coloured import Coloured, photo
 from conftest import write_tiny_data
 from fastapi.testclient import TestClient
 from PIL import Image, ImageEnhance
 from scipy.stats import mannwhitneyu
-from test_serve import Coloured, photo
 
 from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.cli import main

@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,61 +22,15 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
-import uvicorn
-from fastapi.testclient import TestClient
+from coloured import TOKEN, Coloured, client_of, listening, photo, served
 from forked import Forked
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from sivt_lightning import Prediction, Predictor, SIVTError
+from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
-from sivt_lightning.predictor import Prepared
 from sivt_lightning.serve import find_token
 from sivt_lightning.serve.app import Limits, build_app
-from sivt_lightning.thresholds import Threshold, Thresholds
-
-TOKEN = "a-secret-of-the-line"
-
-
-class Coloured(Predictor):
-    """Scores an image by its first pixel's red, in bytes; 13 fails, and each batch takes a while."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.threshold = Threshold(100.0, 1.0, 9)
-        thresholds = Thresholds(0.99, self.threshold, {"bolt": self.threshold})
-        self.model: Any = _Model(thresholds)
-        self.seconds, self.batches, self.free = seconds, list[int](), threading.Event()
-        self.free.set()
-
-    def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
-        time.sleep(self.seconds)
-        assert self.free.wait(30)
-        self.batches.append(len(images))
-        scores = [round(255 * float(image.pixels[0, 0, 0])) for image in images]
-        if 13 in scores:
-            raise RuntimeError("thirteen")
-        maps = [np.full((8, 8), score, np.float32) for score in scores]
-        return [
-            Prediction.of(float(score), one, self.threshold, image.size)
-            for score, one, image in zip(scores, maps, images, strict=True)
-        ]
-
-
-class _Model:
-    image_size = 8
-
-    def __init__(self, thresholds: Thresholds) -> None:
-        self.thresholds = thresholds
-
-
-def photo(red: int, size: tuple[int, int] = (12, 10), kind: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, (red, 0, 0)).save(file, kind)
-    return file.getvalue()
-
-
-def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None = None) -> TestClient:  # noqa: B008
-    return TestClient(build_app(predictor, limits, token))
 
 
 def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> None:
@@ -235,22 +188,6 @@ def test_it_keeps_to_its_openapi_document(case: Any) -> None:
     )
 
 
-@contextlib.contextmanager
-def listening(limits: Limits, token: str | None = None) -> Iterator[tuple[str, int]]:
-    """The address of a real server."""
-    app = build_app(Coloured(), limits, token)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", http="h11"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 START = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
 
 
@@ -336,14 +273,6 @@ def test_told_to_end_it_finishes_what_it_took(number: int, checkpoint: Path, tin
         httpx.get(f"{url}/health")
 
 
-def served(checkpoint: Path, code: str | None = None) -> tuple[Forked, tuple[str, int]]:
-    process = Forked("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu", code=code)
-    place = process.stdout.readline().split("http://")[1].split(". Ctrl-C")[0]
-    host, port = place.split(":")
-    httpx.get(f"http://{place}/ready").raise_for_status()
-    return process, (host, int(port))
-
-
 def test_an_upload_that_never_ends_does_not_hold_up_the_end(checkpoint: Path) -> None:
     process, address = served(checkpoint)
     with socket.create_connection(address) as line:
@@ -406,6 +335,9 @@ def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: P
         (["--max_batch", "0"], "max_batch is 0"),
         (["--port", "70000"], "from 0 to 65535"),
         (["--host", "no.such.host.invalid", "--token_file", "token"], "Cannot listen on no.such.host.invalid"),
+        (["--max_memory", "0"], "max_memory is 0"),
+        (["--cors_origin", "https://line.example", "line.example"], "cors_origin line.example: give what stands"),
+        (["--cors_origin", "https://line.example/page"], "cors_origin https://line.example/page"),
         (["--category", "bolt"], "no threshold for category 'bolt'"),
     ],
 )

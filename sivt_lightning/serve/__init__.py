@@ -40,9 +40,13 @@ def serve(args: Sequence[str]) -> int:
     parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")
     parser.add_argument("--max_bytes", type=int, default=32_000_000, help="Of an image's file; larger ones get 413.")
     parser.add_argument("--max_pixels", type=int, default=50_000_000, help="Of an image; larger ones get 400.")
+    told = "Of uploads and decoded images together, in MB. Default: enough for four of the largest files and one image."
+    parser.add_argument("--max_memory", type=int | None, help=told)
+    told = "Place of a web page, such as https://line.example, whose scripts may ask, too; several may follow."
+    parser.add_argument("--cors_origin", type=str, nargs="+", default=[], metavar="ORIGIN", help=told)
     settings = parse(parser, args)
-    for name in ("max_batch", "max_requests", "max_bytes", "max_pixels"):
-        if settings[name] < 1:
+    for name in ("max_batch", "max_requests", "max_bytes", "max_pixels", "max_memory"):
+        if settings[name] is not None and settings[name] < 1:
             raise SIVTError(f"{name} is {settings[name]}: give 1 or more.")
     token = find_token(settings.token_file)
     if token is None and not is_loopback(settings.host):
@@ -54,9 +58,11 @@ def serve(args: Sequence[str]) -> int:
         import uvicorn
 
         from sivt_lightning.serve.app import Limits, build_app
+        from sivt_lightning.serve.cors import check_origins
         from sivt_lightning.serve.log import JSONLines
     except ImportError as error:
         raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
+    origins = check_origins(settings.cors_origin)
     place = listening(settings.host, settings.port)
     share_heap()
     with place:
@@ -64,8 +70,9 @@ def serve(args: Sequence[str]) -> int:
             settings.model, settings.device, settings.threshold, settings.category, depth=settings.depth
         )
         warm_up(predictor, settings.model)
-        limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch)
-        app = build_app(predictor, limits, token)
+        memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
+        limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
+        app = build_app(predictor, limits, token, origins)
         place.listen()  # from now on whoever comes waits, instead of being refused
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True

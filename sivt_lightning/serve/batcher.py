@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.predictor import Prepared
+from sivt_lightning.serve.threads import Threads, tame
 
 Predict = Callable[[Sequence[Prepared]], list[Prediction]]
 
@@ -32,11 +32,20 @@ class Batcher:
         self.predict, self.most = predict, most
         self.waiting: deque[tuple[Prepared, asyncio.Future[Answer]]] = deque()
         self.arrived = asyncio.Event()
-        self.thread = ThreadPoolExecutor(1, "model")
+        self.thread = Threads(1, "model")
+        self.stopped: str | None = None  # why it computes no more, though nobody told it to end
         self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(self._ended)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why images get no answer."""
+        return self.stopped or self.thread.trouble
 
     async def answer(self, image: Prepared) -> Answer:
-        """Raises what `predict` raised for this image."""
+        """Raises what `predict` raised for this image, and RuntimeError where nothing is computed any more."""
+        if self.stopped is not None:
+            raise RuntimeError(self.stopped)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting.append((image, future))
         self.arrived.set()
@@ -46,36 +55,52 @@ class Batcher:
         """Ends the thread; whoever still waits is answered first."""
         while self.waiting:
             await asyncio.sleep(0.01)
+        self.task.remove_done_callback(self._ended)
         self.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.task
-        self.thread.shutdown()
+        self.thread.close()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self.arrived.wait()
             batch = [self.waiting[i] for i in range(min(self.most, len(self.waiting)))]
-            found = await loop.run_in_executor(self.thread, self._predict, [image for image, _ in batch])
-            for (_, future), one in zip(batch, found, strict=True):
+            try:
+                answers = await self.thread.run(self._predict, [image for image, _ in batch])
+            except Exception as error:  # no thread took it, which the next batch may find otherwise
+                answers = [error] * len(batch)
+            for (_, future), one in zip(batch, answers, strict=True):
                 self.waiting.popleft()
-                if future.done():  # its client has gone
-                    continue
-                if isinstance(one, Exception):
-                    future.set_exception(one)
-                else:
-                    future.set_result(one)
+                _settle(future, one)
             if not self.waiting:
                 self.arrived.clear()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for what never comes."""
+        reason = "it was cancelled" if task.cancelled() else repr(task.exception())
+        self.stopped = f"the batcher has ended: {reason}"
+        while self.waiting:
+            _settle(self.waiting.popleft()[1], RuntimeError(self.stopped))
 
     def _predict(self, images: list[Prepared]) -> list[Answer | Exception]:
         """One answer an image; where a batch fails, its images are tried one by one, so that none fails for another."""
         try:
-            found = self.predict(images)
-            if len(found) != len(images):
-                raise RuntimeError(f"{len(found)} predictions of {len(images)} images")
-            return [Answer(one, len(images)) for one in found]
+            predictions = tame(self.predict, images)
+            if len(predictions) != len(images):
+                raise RuntimeError(f"{len(predictions)} predictions of {len(images)} images")
+            if not all(isinstance(one, Prediction) for one in predictions):
+                raise TypeError(f"predictions of type {', '.join({type(one).__name__ for one in predictions})}")
+            return [Answer(one, len(images)) for one in predictions]
         except Exception as error:
             if len(images) == 1:
                 return [error]
             return [one for image in images for one in self._predict([image])]
+
+
+def _settle(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
+    if future.done():  # its client has gone
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -19,18 +19,20 @@ async def answer(send: Send, status: int, sentence: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def note(level: str, message: str) -> None:
+    """What the server itself has to say, in a line of the same kind."""
+    _write({"level": level, "message": message})
+
+
 class JSONLines(logging.Handler):
-    """What the server itself has to say, in lines of the same kind."""
+    """Records as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _write({"level": record.levelname.lower(), "message": self.format(record)})
+        note(record.levelname.lower(), self.format(record))
 
 
 class RequestLog:
-    """Writes time, method, path, status, milliseconds and what the request added to `scope["told"]` to stderr.
-
-    It also answers where everything else has failed, so that no request goes without.
-    """
+    """Writes time, method, path, status, milliseconds and what the request added to `scope["told"]` to stderr."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,13 +52,6 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, noted)
-        except asyncio.CancelledError:  # the server is ended at once
-            if status == 0:
-                await answer(noted, 503, "The server has been stopped.")
-        except Exception as error:
-            told["failure"] = f"{type(error).__name__}: {error}"
-            if status == 0:
-                await answer(noted, 500, "The model failed on this image; the server's log says how.")
         finally:
             line = {
                 "method": scope["method"],
@@ -65,6 +60,34 @@ class RequestLog:
                 "ms": round(1e3 * (time.perf_counter() - start), 1),
             }
             _write(line | told)
+
+
+class LastWord:
+    """Answers where everything else has failed, so that no request goes without; the log gets the reason."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except asyncio.CancelledError:  # the server is ended at once
+            if not begun:
+                await answer(noted, 503, "The server has been stopped.")
+        except Exception as error:
+            scope["told"]["failure"] = f"{type(error).__name__}: {error}"
+            if not begun:
+                await answer(noted, 500, "The model failed on this image; the server's log says how.")
 
 
 def _write(line: dict[str, Any]) -> None:

@@ -1,0 +1,228 @@
+"""The model with all that stands between it and a request."""
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from PIL import Image
+from starlette.requests import ClientDisconnect
+
+from sivt_lightning.data.datamodule import cpus
+from sivt_lightning.drift import DriftMonitor
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.prediction import Prediction
+from sivt_lightning.predictor import Predictor, Prepared
+from sivt_lightning.serve.batcher import Batcher
+from sivt_lightning.serve.body import Body, body_of
+from sivt_lightning.serve.header import MOST, decoding_cost
+from sivt_lightning.serve.log import note
+from sivt_lightning.serve.memory import Budget, Share
+from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, Verdict, ending
+from sivt_lightning.serve.threads import Threads
+
+MOST_VALUE = 65535  # of a 16-bit PNG
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes.
+
+    Args:
+        bytes: of an image's file.
+        pixels: of an image, which is not decoded where it has more.
+        requests: taken at a time; more are told to come again.
+        batch: images computed at a time.
+        memory: bytes that uploads (a quarter) and images being decoded (the rest) may take together; by default what
+            four of the largest files and one of the largest images need.
+        seconds: for an upload.
+        wait: seconds for others to give memory back.
+        linger: for the rest of an upload that has been refused, of at most four times `bytes`; then the client may
+            find a broken connection instead of the reason.
+    """
+
+    bytes: int = 32_000_000
+    pixels: int = 50_000_000
+    requests: int = 64
+    batch: int = 8
+    memory: int | None = None
+    seconds: float = 30.0
+    wait: float = 10.0
+    linger: float = 4.0
+
+    def shares(self) -> tuple[int, int]:
+        """Of the memory: for uploads, for decoding."""
+        memory = max(16 * self.bytes, MOST * self.pixels * 4 // 3) if self.memory is None else self.memory
+        return memory // 4, memory - memory // 4
+
+
+class Service:
+    """The model with all that stands between it and a request."""
+
+    def __init__(self, predictor: Predictor, limits: Limits) -> None:
+        self.predictor, self.limits = predictor, limits
+        self.taken = 0
+        self.ready = False
+        self.arriving = set[asyncio.Timeout]()
+        self.uploads, self.decoding = map(Budget, limits.shares())
+        self.drift = DriftMonitor(predictor.threshold)
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """From the first request to the last that was taken."""
+        self.batcher = Batcher(self.predictor.predict, self.limits.batch)
+        self.batcher.task.add_done_callback(self._noted)
+        self.decoders = Threads(cpus(), "decoder")
+        self.ready = True
+        yield
+        await self.batcher.close()
+        self.decoders.close()
+
+    def _noted(self, _: object) -> None:
+        if self.ready and self.batcher.stopped is not None:
+            note("error", f"{self.batcher.stopped}; /ready says no. Start the server again.")
+
+    def end(self) -> None:
+        """Takes nothing more; an upload that is under way is given up, for it may never end."""
+        self.ready = False
+        for upload in self.arriving:
+            if not upload.expired():
+                upload.reschedule(asyncio.get_running_loop().time())
+
+    def check_ready(self) -> None:
+        """Raises Refusal where it takes no requests, or cannot answer them."""
+        if not self.ready:
+            raise ending()
+        trouble = self.batcher.trouble or self.decoders.trouble
+        if trouble is not None:
+            raise Refusal(503, f"The server does not work: {trouble}. Start it again.")
+
+    async def verdict(self, request: Request, with_map: bool) -> Verdict:
+        """Raises Refusal."""
+        if not self.ready:
+            raise ending()
+        if self.taken >= self.limits.requests:
+            raise Refusal(503, "The server has all the requests that it can take. Try again.", **{"Retry-After": "1"})
+        self.taken += 1
+        try:
+            image = await self._image(request)
+            found, batch_size = await self.batcher.answer(image)
+            told: dict[str, Any] = {"score": found.score, "anomalous": found.is_anomalous, "batch": batch_size}
+            window = self.drift.add(found.score, found.is_anomalous)
+            if window is not None and window in (self.drift.moved, self.drift.blind):
+                told["drift"] = self.drift.sentence()
+            request.scope["told"] |= told
+            return await self.decoders.run(described, found, with_map)
+        finally:
+            self.taken -= 1
+
+    async def _image(self, request: Request) -> Prepared:
+        """Holds of each budget, while it needs it, what this request may take."""
+        body = body_of(request.headers.get("content-type", ""))
+        most, amount, known = self._size(body, request.headers.get("content-length", ""))
+        with await self._room(self.uploads, amount) as upload:
+            body.expect(known)
+            await self._read(request, body, most)
+            content = await self.decoders.run(body.file)
+            del body
+            if len(content) > self.limits.bytes:
+                raise self._too_large()
+            upload.shrink(len(content))
+            request.scope["told"]["bytes"] = len(content)
+            cost = await self.decoders.run(decoding_cost, content, self.limits.pixels)
+            if cost > self.decoding.most:
+                told = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
+                raise Refusal(400, f"{told} (--max_memory). Shrink it.")
+            with await self._room(self.decoding, cost):
+                return await self.decoders.run(self._prepare, content)
+
+    def _too_large(self) -> Refusal:
+        limit = self.limits.bytes
+        return Refusal(413, f"The image's file has more than {limit} bytes, which are taken at most. Shrink it.")
+
+    def _size(self, body: Body, length: str) -> tuple[int, int, int]:
+        """Bytes that will be sent at most, that they take in memory, and that are known to come.
+
+        Where no length was told, the first two are the worst: nobody waits for more while he holds some.
+        """
+        most = body.most(self.limits.bytes)
+        if not length.isdecimal():
+            most = min(most, self.uploads.most // body.copies)
+            return most, most * body.copies, 0
+        if int(length) > most:
+            raise self._too_large()
+        amount = int(length) * body.copies
+        if amount > self.uploads.most:
+            told = f"The request takes {amount} bytes of memory, and the server has {self.uploads.most} for it"
+            raise Refusal(413, f"{told} (--max_memory). Shrink the image, or send it as it is.")
+        return int(length), amount, int(length)
+
+    async def _room(self, budget: Budget, amount: int) -> Share:
+        try:
+            async with asyncio.timeout(self.limits.wait) as wait:
+                if budget is self.uploads:
+                    self.arriving.add(wait)
+                return await budget.take(amount)
+        except TimeoutError:
+            if not self.ready and budget is self.uploads:
+                raise ending() from None
+            told = "The server has no memory left for this image. Try again."
+            raise Refusal(503, told, **{"Retry-After": "1"}) from None
+        finally:
+            self.arriving.discard(wait)
+
+    async def _read(self, request: Request, body: Body, most: int) -> None:
+        if not self.ready:  # told to end while this one waited for room
+            raise ending()
+        size = 0
+        try:
+            async with asyncio.timeout(self.limits.seconds) as upload:
+                self.arriving.add(upload)
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise self._too_large()
+                    body.add(part)
+        except TimeoutError:
+            if not self.ready:
+                raise ending() from None
+            raise Refusal(408, f"The upload took longer than {self.limits.seconds:g} s. Send it again.") from None
+        except ClientDisconnect:
+            raise Refusal(400, "The upload was broken off. Send it again.") from None
+        finally:
+            self.arriving.discard(upload)
+
+    def _prepare(self, content: bytes) -> Prepared:
+        try:
+            return self.predictor.prepare(content, self.limits.pixels)
+        except SIVTError as error:
+            raise Refusal(400, str(error)) from error
+
+
+def described(found: Prediction, with_map: bool) -> Verdict:
+    """A prediction as it is sent."""
+    regions = [RegionFound(box=one.box, area=one.area, peak=one.peak) for one in found.regions]
+    return Verdict(
+        score=found.score,
+        threshold=found.threshold,
+        is_anomalous=found.is_anomalous,
+        pixel_threshold=found.pixel_threshold,
+        width=found.size[0],
+        height=found.size[1],
+        regions=regions,
+        note=found.note or None,
+        map=_picture(found.anomaly_map) if with_map else None,
+    )
+
+
+def _picture(anomaly_map: np.ndarray) -> MapFound:
+    scale = float(anomaly_map.max()) / MOST_VALUE or 1.0
+    levels = np.rint(anomaly_map / scale).astype(np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG", compress_level=1)
+    return MapFound(png=base64.b64encode(file.getvalue()).decode(), scale=scale)
