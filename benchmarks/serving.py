@@ -2,11 +2,15 @@
 
     python benchmarks/serving.py                            (the paper's model, random weights, int8 by OpenVINO)
     python benchmarks/serving.py --small true --precision bf16 --clients 4
+    python benchmarks/serving.py --small true --flood true --decoders 16      (memory instead of speed)
 
 Starts the server as a user would, on a free port. Each client sends photos that the model tells apart, one after the
 other on its own connection; every answer is held against the score of the same photo computed here. The rate of the
 same model alone (`Predictor` over the same photos in batches, decoded and resized likewise) is measured before and
 after, in a process of its own.
+
+`--flood true` sends what costs memory, and prints how far the server's grew at most (Linux): 64 uploads of nearly
+`--max_bytes` at a time, then 64 PNGs of 6 kB whose pixels are nearly `--max_pixels`. Each is answered or refused.
 """
 
 import argparse
@@ -14,11 +18,15 @@ import http.client
 import io
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,6 +43,8 @@ from sivt_lightning.thresholds import Threshold, Thresholds
 
 SMALL = {"width": 128, "encoder_depth": 4, "decoder_depth": 2, "heads": 4}
 BATCH = 8
+FLOOD = 64  # requests at a time
+HELD = 10.0  # seconds that the last bytes of uploads are held back, so that all are there at a time
 Answer = tuple[int, dict]  # to which of the photos, and what
 
 
@@ -106,6 +116,77 @@ def load(port: int, photos: list[bytes], images: int, clients: int) -> tuple[flo
     return images / (time.perf_counter() - start), seconds, answers
 
 
+@contextmanager
+def served(model: Path, decoders: int | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server, as a user starts it, and its port; it is told to end. `decoders` instead of one for each processor."""
+    told = ["serve", "--model", str(model), "--port", "0"]
+    if decoders is None:
+        start = [sys.executable, "-m", "sivt_lightning", *told]
+    else:
+        code = "import sys, sivt_lightning.cli as cli, sivt_lightning.data.datamodule as data\n"
+        code += f"data.cpus = lambda: {decoders}\nsys.exit(cli.main())"
+        start = [sys.executable, "-c", code, *told]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        yield server, int(server.stdout.readline().split(":")[2].split(".")[0])
+        server.terminate()
+
+
+def megabytes(process: int, kind: str) -> int:
+    """`VmRSS`, what it has now, or `VmHWM`, the most that it ever had."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(rf"^{kind}:\s*(\d+) kB$", status, re.M)[0]) // 1000
+
+
+def flood(port: int, body: bytes, held: float) -> Counter[str]:
+    """How many of FLOOD such requests at a time got which status; their last kilobyte comes after `held` seconds."""
+    answers, go = Counter[str](), threading.Event()
+
+    def ask() -> None:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        try:
+            line.putrequest("POST", "/v1/predict")
+            line.putheader("Content-Length", str(len(body)))
+            line.endheaders(body[:-1000])
+            go.wait()
+            line.send(body[-1000:])
+            answers[str(line.getresponse().status)] += 1
+        except OSError:  # refused with the rest unread
+            answers["broken off"] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(FLOOD)]
+    for thread in threads:
+        thread.start()
+    time.sleep(held)
+    go.set()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def bomb(side: int = 7071) -> bytes:
+    """A PNG of so many pixels in width and height, all black."""
+    file = io.BytesIO()
+    Image.new("1", (side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+def measure_memory(model: Path, decoders: int | None) -> None:
+    """Prints how far a server's memory grew under each kind of load."""
+    uploads, bombs = np.random.default_rng(0).bytes(31_900_000), bomb()
+    for name, body, held in (("uploads", uploads, HELD), ("bombs", bombs, 0.0)):
+        with served(model, decoders) as (server, port):
+            load(port, make_photos(2, 512), 2 * BATCH, 4)
+            before, start = megabytes(server.pid, "VmRSS"), time.perf_counter()
+            answers = flood(port, body, held)
+            seconds = time.perf_counter() - start
+            most, after = megabytes(server.pid, "VmHWM"), megabytes(server.pid, "VmRSS")
+        print(
+            f"{FLOOD} {name} of {len(body):,} bytes: from {before} MB to {most} MB at most, then {after} MB; ", end=""
+        )
+        print(f"answers: {dict(answers)}, {seconds:.1f} s; exit code {server.returncode}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", choices=["true", "false"], default="false", help="the model of configs/small.yaml")
@@ -113,19 +194,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--side", type=int, default=1024, help="of a photo, in pixels")
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--flood", choices=["true", "false"], default="false", help="measure memory, not speed")
+    parser.add_argument("--decoders", type=int, help="of the flooded server, instead of one for each processor")
     settings = parser.parse_args()
     photos = make_photos(8, settings.side)
     with tempfile.TemporaryDirectory() as folder:
         model = write_export(Path(folder), settings.small == "true", settings.precision)
+        if settings.flood == "true":
+            measure_memory(model, settings.decoders)
+            return
         before, scores = measured_alone(model, photos, settings.images)
-        told = [sys.executable, "-m", "sivt_lightning", "serve", "--model", str(model), "--port", "0"]
-        with subprocess.Popen(told, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-            assert server.stdout is not None
-            port = int(server.stdout.readline().split(":")[2].split(".")[0])
+        with served(model) as (server, port):
             load(port, photos, 2 * BATCH, settings.clients)
             rate, seconds, answers = load(port, photos, settings.images, settings.clients)
-            server.terminate()
-            ended = server.wait()
+        ended = server.returncode
         after, _ = measured_alone(model, photos, settings.images)
     apart = min(abs(one / other - 1) for i, one in enumerate(scores) for other in scores[:i])
     # Batches of other sizes add up in another order, which moves narrow numbers a little.
