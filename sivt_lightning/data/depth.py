@@ -97,11 +97,15 @@ def to_bytes(values: np.ndarray, kind: Kind, depth: Depth | None) -> UInt8[np.nd
         raise DoesNotFit(f"its values run from {span}, but those of the model's photos ({asked}) from 0 to {white:g}")
     if asked == "float":
         return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
-    integers = np.rint(values.clip(0, white)).astype(np.uint32)
-    if depth is None:
-        return ((integers + 128) // 257).astype(np.uint8)  # to the nearest, as ever for models that know of no depth
+    if kind == "decimals":
+        values = np.rint(values.clip(0, white)).astype(np.uint16)
+    if depth is None:  # to the nearest, as ever for models that know of no depth
+        wide = values.astype(np.uint32)  # changed in place, for photos are large
+        wide += 128
+        wide //= 257
+        return wide.astype(np.uint8)
     # The upper bits, which are what the camera itself would have written into 8.
-    return (integers >> (int(white).bit_length() - 8)).astype(np.uint8)
+    return (values >> (int(white).bit_length() - 8)).astype(np.uint8)
 
 
 def _kind_of(depth: Depth) -> Kind:
