@@ -3,15 +3,15 @@
 import io
 import struct
 
-from PIL import Image, PngImagePlugin
+from PIL import PngImagePlugin
 
-from sivt_lightning.data.images import FORMATS, _decoded_pixels
+from sivt_lightning.data.images import Opened, _decoded_pixels, _opened
 from sivt_lightning.serve.messages import Refusal
 
 # Bytes that a pixel takes while its image is read: the decoder's own, Pillow's, and the copies that are turned, laid on
-# white or scaled to bytes. WebP is decoded as an animation, whatever is in it, which adds to the others.
-PLAIN, TRANSPARENT, DEEP, WEBP = 12, 18, 24, 12
-MOST = TRANSPARENT + WEBP  # of a pixel of any image
+# white or made 8 bits. WebP is decoded as an animation, whatever is in it, which adds to the others.
+PLAIN, TRANSPARENT, DEEP, DEEP_TRANSPARENT, WEBP = 14, 18, 26, 34, 12
+LARGEST = TRANSPARENT + WEBP  # of any photo; 16 bits and transparency together are none
 METADATA = 1_000_000  # bytes: each number of a tag becomes an object, which takes up to 35 times as many
 NUMBERS = {3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # TIFF's types and their bytes
 
@@ -27,25 +27,22 @@ def decoding_cost(content: bytes, most_pixels: int) -> int:
     try:
         metadata = tag_bytes(content)
         if metadata <= METADATA:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                metadata = len(image.info.get("exif", b""))
-                pixels = _decoded_pixels(image)
-                each = bytes_per_pixel(image)
+            with _opened(io.BytesIO(content), most_pixels) as opened:
+                metadata = len(opened.image.info.get("exif", b""))
+                cost = _decoded_pixels(opened.image) * bytes_per_pixel(opened)
     except Exception:  # decoders raise nearly anything; whoever reads the image will say what is wrong with it
         return 0
     if metadata > METADATA:
         raise Refusal(400, f"The image has more than {METADATA} bytes of metadata. Save it without them.")
-    return pixels * each if pixels <= most_pixels else 0
+    return cost
 
 
-def bytes_per_pixel(image: Image.Image) -> int:
-    """Of an image that is opened and not loaded."""
-    each = PLAIN
-    if image.mode.startswith(("I", "F")):
-        each = DEEP
-    elif image.has_transparency_data:
-        each = TRANSPARENT
-    return each + WEBP if image.format == "WEBP" else each
+def bytes_per_pixel(opened: Opened) -> int:
+    """Of an image whose pixels have not been read."""
+    transparent = opened.image.has_transparency_data
+    if opened.kind != "bytes":
+        return DEEP_TRANSPARENT if transparent else DEEP
+    return (TRANSPARENT if transparent else PLAIN) + (WEBP if opened.image.format == "WEBP" else 0)
 
 
 def tag_bytes(content: bytes) -> int:

@@ -20,7 +20,7 @@ from sivt_lightning.prediction import Prediction
 from sivt_lightning.predictor import Predictor, Prepared
 from sivt_lightning.serve.batcher import Batcher
 from sivt_lightning.serve.body import Body, body_of
-from sivt_lightning.serve.header import MOST, decoding_cost
+from sivt_lightning.serve.header import LARGEST, decoding_cost
 from sivt_lightning.serve.log import note
 from sivt_lightning.serve.memory import Budget, Share
 from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, Verdict, ending
@@ -57,7 +57,7 @@ class Limits:
 
     def shares(self) -> tuple[int, int]:
         """Of the memory: for uploads, for decoding."""
-        memory = max(16 * self.bytes, MOST * self.pixels * 4 // 3) if self.memory is None else self.memory
+        memory = max(16 * self.bytes, LARGEST * self.pixels * 4 // 3) if self.memory is None else self.memory
         return memory // 4, memory - memory // 4
 
 
