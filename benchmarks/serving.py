@@ -123,8 +123,8 @@ def served(model: Path, decoders: int | None = None) -> Iterator[tuple[subproces
     if decoders is None:
         start = [sys.executable, "-m", "sivt_lightning", *told]
     else:
-        code = "import sys, sivt_lightning.cli as cli, sivt_lightning.data.datamodule as data\n"
-        code += f"data.cpus = lambda: {decoders}\nsys.exit(cli.main())"
+        code = "import sys, sivt_lightning.cli as cli, sivt_lightning.system as system\n"
+        code += f"system.cpus = lambda: {decoders}\nsys.exit(cli.main())"
         start = [sys.executable, "-c", code, *told]
     with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None

@@ -1,5 +1,6 @@
 """What the operating system says of this machine."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,11 @@ GROUPS = {
         ("total_active_file", "total_inactive_file"),
     ),
 }
+
+
+def cpus() -> int:
+    """CPUs that this process may use, which in a container are often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory(root: Path = Path("/")) -> int | None:

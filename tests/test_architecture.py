@@ -22,14 +22,14 @@ ALLOWED = {
     "benchmark": "allocator arguments checkpoint data errors features files model module optimizer precision recording "
     "report seeding",
     "callbacks": "checkpoint data drift errors features files lightning metrics prediction processes report seeding "
-    "thresholds",
+    "system thresholds",
     "checkpoint": "errors",
     "cli": "allocator arguments benchmark callbacks checkpoint compare continuation data ending errors experiment "
     "export help lightning module precision run_folder serve thresholds",
     "compare": "arguments errors files report",
     "continuation": "checkpoint errors",
     "data": "errors seeding",
-    "data.datamodule": "features lightning",
+    "data.datamodule": "features lightning system",
     "drift": "errors thresholds",
     "ending": "arguments errors files",
     "experiment": "arguments checkpoint data errors files module report",
@@ -52,12 +52,12 @@ ALLOWED = {
     "run_folder": "errors",
     "runtimes": "checkpoint data errors model precision sidecar thresholds ?",  # ? the runtime of a format
     "scoring": "distance errors",
-    "serve": "allocator arguments data drift errors prediction predictor",
+    "serve": "allocator arguments data drift errors prediction predictor system",
     "sidecar": "data errors thresholds",
     "thresholds": "errors",
 }
 APART = {"model", "metrics", "data", "report"}  # import none of one another
-WITHOUT_LIGHTNING = "compare data.dataset drift files metrics.ranking model.detector predictor report.page serve"
+WITHOUT_LIGHTNING = "compare data.dataset drift files metrics.ranking model.detector predictor report.page serve.app"
 
 
 def module_of(path: Path, package: Path) -> str:

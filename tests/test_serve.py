@@ -369,7 +369,7 @@ def test_a_model_that_fails_before_it_serves(
 ) -> None:
     predictor = Coloured()
     predictor.model = Mock(image_size=8, side_effect=error)
-    monkeypatch.setattr("sivt_lightning.serve.Predictor", lambda *_: predictor)
+    monkeypatch.setattr("sivt_lightning.serve.Predictor", lambda *_, **__: predictor)
     assert main(["serve", "--model", "best.ckpt", "--port", "0"]) == 1
     told = capsys.readouterr()
     assert sentence in told.err

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool
 from PIL import Image
 
-from sivt_lightning.data.datamodule import cpus
 from sivt_lightning.prediction import Prediction
 from sivt_lightning.report.overlay import ColourScale, Finding, levels, render_overlay
+from sivt_lightning.system import cpus
 
 # "photo" and "heat" are what report.html shows.
 Kind = Literal["mask", "overlay", "map", "photo", "heat"]

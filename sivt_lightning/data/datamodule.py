@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.fill import Wanted, keep
 from sivt_lightning.features.store import FeatureDataset, collate_features
 from sivt_lightning.seeding import generator_for
+from sivt_lightning.system import cpus
 
 MAX_WORKERS = 8
 MIN_BATCHES_FOR_WORKERS = 4  # below that, starting worker processes costs more than they save
@@ -378,8 +378,3 @@ def _raise_errors(batch: Any) -> None:
     if errors:
         more = f" ({len(errors) - 1} more in the same batch.)" if len(errors) > 1 else ""
         raise SIVTError(errors[0] + more)
-
-
-def cpus() -> int:
-    """CPUs that this process may use, which in a container are often fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

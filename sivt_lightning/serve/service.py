@@ -13,7 +13,6 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from starlette.requests import ClientDisconnect
 
-from sivt_lightning.data.datamodule import cpus
 from sivt_lightning.drift import DriftMonitor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
@@ -25,6 +24,7 @@ from sivt_lightning.serve.log import note
 from sivt_lightning.serve.memory import Budget, Share
 from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, Verdict, ending
 from sivt_lightning.serve.threads import Threads
+from sivt_lightning.system import cpus
 
 MOST_VALUE = 65535  # of a 16-bit PNG
 
