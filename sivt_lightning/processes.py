@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import Agreed, SIVTError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,10 +43,10 @@ def divide(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> li
     except Exception as error:
         failure = error
     parts = gather((done, failure and (str(failure) or type(failure).__name__)))
-    if failure is not None:
+    if failure is not None and (count == 1 or not isinstance(failure, SIVTError)):
         raise failure
     if reasons := [reason for _, reason in parts if reason]:
-        raise SIVTError(reasons[0])
+        raise Agreed(reasons[0]) from failure
     return [parts[position % count][0][position // count] for position in range(len(items))]
 
 

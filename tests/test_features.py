@@ -342,7 +342,7 @@ for attempt in range(3):
     try:
         fill.keep([wanted], folder, (3, 4, 4), lambda images: images, 1, 2)
     except SIVTError as failure:
-        error = str(failure)
+        error = f"{type(failure).__name__}: {failure}"
         computed.clear()
         if folder:
             for path in folder.iterdir():
@@ -361,7 +361,7 @@ def test_two_processes_divide_the_work(kind: str, tmp_path: Path) -> None:
     run_two(kind, str(tmp_path), code=SHARES)
     for rank, mine in enumerate([[0, 2, 4, 6], [1, 3, 5]]):
         error, computed, seen, read = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert error == "3 is broken"  # on the other process
+        assert error == "Agreed: 3 is broken"  # on the second process; so one sentence is said, and both end
         assert seen == list(range(7))
         if kind == "memory":
             assert computed == mine * 2
