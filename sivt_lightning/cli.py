@@ -56,7 +56,15 @@ from sivt_lightning.export import export
 from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
-from sivt_lightning.run_folder import check_name, claim, give_back, refuse_without_model, run_directory, take_up
+from sivt_lightning.run_folder import (
+    check_name,
+    claim,
+    give_back,
+    refuse_a_part,
+    refuse_without_model,
+    run_directory,
+    take_up,
+)
 from sivt_lightning.serve import serve
 from sivt_lightning.thresholds import By
 
@@ -186,6 +194,7 @@ class SIVTCLI(LightningCLI):
             with explained(known.prog, options_of(known)):
                 super().parse_arguments(parser, self.given)
         if verb in CHECKPOINT_VERBS and path is not None:
+            refuse_a_part(self.config[verb].trainer)
             self._refuse_other_models(verb, read_checkpoint(path)["hyper_parameters"])
         elif verb == "fit":
             self._check_fit(path)

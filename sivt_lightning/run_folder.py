@@ -34,6 +34,19 @@ def refuse_without_model(trainer: Any) -> None:
         )
 
 
+def refuse_a_part(trainer: Any) -> None:
+    """Raises SIVTError for settings of the Trainer by which a test or a prediction would leave images out."""
+    for name in ("limit_test_batches", "limit_predict_batches", "fast_dev_run", "overfit_batches"):
+        value = trainer[name]
+        # The integer 1 is one batch, the decimal 1.0 all of them.
+        whole = value is None or (type(value) is float and value == 1) if name.startswith("limit") else not value
+        if not whole:
+            raise SIVTError(
+                f"trainer.{name} is {value}, which leaves images out: leave the option out, and name fewer products "
+                "with --data.categories, or another folder with --data.predict_path."
+            )
+
+
 def check_name(name: str) -> str:
     """Raises SIVTError where it is no plain name of a folder."""
     if not re.fullmatch(r"[\w.-]+", name) or name.strip(".") == "":

@@ -29,7 +29,7 @@ ALLOWED = {
     "compare": "arguments errors files report",
     "continuation": "checkpoint errors",
     "data": "errors seeding",
-    "data.datamodule": "features lightning system",
+    "data.datamodule": "features lightning processes system",
     "drift": "errors thresholds",
     "ending": "arguments errors files",
     "experiment": "arguments checkpoint data errors files module report",

@@ -372,6 +372,10 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--trainer.barebones", "true"], "barebones is true"),
         (["fit", "--config", "TINY", "--trainer.enable_checkpointing", "false"], "enable_checkpointing is false"),
         (["fit", "--config", "TINY", "--trainer.check_val_every_n_epoch", "3"], "more than the 2 epochs"),
+        (["test", "--ckpt_path", "GOOD", "--trainer.limit_test_batches", "1"], "leaves images out"),
+        (["test", "--ckpt_path", "GOOD", "--trainer.limit_test_batches", "0.5"], "leaves images out"),
+        (["predict", "--ckpt_path", "GOOD", "--trainer.limit_predict_batches", "0"], "leaves images out"),
+        (["predict", "--ckpt_path", "GOOD", "--trainer.fast_dev_run", "true"], "leaves images out"),
         (["demo-data", "."], "empty"),
     ],
 )

@@ -23,7 +23,7 @@ from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_po
 from sivt_lightning.data import layouts
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts import Sample
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.model.detector import Detection
 from sivt_lightning.report import curves
 from sivt_lightning.report.tables import FIGURES, OPERATING, Results, console_tables, csv_table, markdown_tables
@@ -457,6 +457,13 @@ def test_a_score_that_is_no_number_gives_no_figures(root: Path) -> None:
     with pytest.raises(SIVTError, match=r"bolt.*not a finite number"):
         run_test(root, Evaluation(str(output)), Diverged())
     assert not list(output.iterdir())
+
+
+def test_a_score_that_is_no_number_on_one_process_ends_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = Evaluation(str(root.parent / "out"))
+    monkeypatch.setattr("sivt_lightning.callbacks.evaluation.gather", lambda value: [value, "of another process"])
+    with pytest.raises(Agreed, match="of another process"):
+        run_test(root, evaluation, Probe())
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(root: Path) -> None:

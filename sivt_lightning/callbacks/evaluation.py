@@ -16,7 +16,7 @@ from sivt_lightning.callbacks.labelled_report import LabelledReport, write_repor
 from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.identity import digest
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.files import writable_folder, write_whole
 from sivt_lightning.metrics.figures import FPR_LIMIT
 from sivt_lightning.report.curves import write_curves, write_histograms
@@ -71,6 +71,7 @@ class Evaluation(Callback):
             self.tally = Tally(data.test_set.samples)
             self.scores: dict[int, float] = {}
             self.read_notes: dict[int, str] = {}
+            self.trouble = ""
             self.labelled: LabelledReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -97,7 +98,10 @@ class Evaluation(Callback):
         index = batch.index.tolist()
         for i, good in zip(index, (scores.isfinite() & maps.isfinite().all(-1).all(-1)).tolist(), strict=True):
             if not good:
-                raise SIVTError(f"No figures: an anomaly score of {self.tally.samples[i].path} is {NOT_FINITE}")
+                self.trouble = f"No figures: an anomaly score of {self.tally.samples[i].path} is {NOT_FINITE}"
+                if trainer.world_size == 1:
+                    raise SIVTError(self.trouble)
+                return  # the others meet this process at the end
         self.scores |= dict(zip(index, scores.tolist(), strict=True))
         self.read_notes |= {i: note for i, note in zip(index, batch.notes, strict=True) if note}
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
@@ -113,6 +117,8 @@ class Evaluation(Callback):
         """Compute on every process, write and print on the first."""
         if stage != "test":
             return
+        if troubles := [trouble for trouble in gather(self.trouble) if trouble]:
+            raise Agreed(troubles[0])
         # A process without any image was not asked for the thresholds.
         self.thresholds, self.doubt = gather((self.thresholds, self.doubt))[0]
         found = self.tally.outcome()

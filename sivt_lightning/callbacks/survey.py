@@ -33,7 +33,7 @@ class Survey(Callback):
                 "with mask": [sample for sample in samples if sample.mask_path is not None],
             }
             _print_table("Test photos", kinds)
-        for sentence in data.left_out:
+        for sentence in data.remarks:
             print(sentence, flush=True)
 
 

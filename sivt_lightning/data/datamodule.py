@@ -1,11 +1,9 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
-import contextlib
 import math
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,13 +19,14 @@ from torch.utils.data import DataLoader, Subset
 from sivt_lightning.data.asked import Asked, predict_samples
 from sivt_lightning.data.augment import Augmentation, Flip
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
-from sivt_lightning.data.depth import Depth, Seen, decide, white_of
+from sivt_lightning.data.depth import Depth, decide, white_of
 from sivt_lightning.data.identity import digest
-from sivt_lightning.data.images import deep_values
 from sivt_lightning.data.layouts import Sample, hold_out, test_samples, train_samples
+from sivt_lightning.data.survey import deep_values_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.fill import Wanted, keep
 from sivt_lightning.features.store import FeatureDataset, collate_features
+from sivt_lightning.processes import divide
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.system import cpus
 
@@ -62,7 +61,7 @@ class SIVTDataModule(LightningDataModule):
         seed: decides which images are held out and the order of training.
 
     After `setup`, `train_set` and `val_set` (fit, validate), `test_set` (test) or `predict_set` and `asked` (predict)
-    are there, and in `left_out` sentences on what else lies in the folders.
+    are there, and in `remarks` sentences on what else lies in the folders, and on how photos are read.
     """
 
     train_set: ImageDataset
@@ -70,7 +69,7 @@ class SIVTDataModule(LightningDataModule):
     test_set: ImageDataset
     predict_set: ImageDataset
     asked: Asked
-    left_out: list[str]
+    remarks: list[str]
 
     def __init__(
         self,
@@ -123,21 +122,21 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
-            samples, self.left_out = train_samples(self._root(), self.categories)
+            samples, self.remarks = train_samples(self._root(), self.categories)
             train, validation = hold_out(samples, self.val_share, self.seed)
             if self.depth is None:
                 self._decide_depth([*train, *validation])
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.train_features, self.val_features = FeatureDataset(len(train)), FeatureDataset(len(validation))
         elif stage == "test":
-            samples, self.left_out = test_samples(self._root(), self.categories)
+            samples, self.remarks = test_samples(self._root(), self.categories)
             self.test_set = self.images_of(samples)
         elif stage == "predict":
             paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []
             if not (paths and all(paths)):  # an empty one, of a shell's unset variable, is not the working directory
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
             self.asked = predict_samples([Path(path).expanduser() for path in paths])
-            self.left_out = self.asked.left_out
+            self.remarks = self.asked.left_out
             self.predict_set = self.images_of(self.asked.samples)
 
     def images_of(self, samples: Sequence[Sample], views: bool = False) -> ImageDataset:
@@ -146,22 +145,15 @@ class SIVTDataModule(LightningDataModule):
 
     def _decide_depth(self, samples: Sequence[Sample]) -> None:
         """By all training images, held out or not; it goes into the checkpoint with the other settings."""
-
-        def values_of(sample: Sample) -> Seen | None:
-            with contextlib.suppress(SIVTError):  # of a photo that cannot be read, which training will stop at
-                return deep_values(sample.path)
-            return None
-
-        with ThreadPoolExecutor(cpus()) as pool:
-            deep = [seen for seen in pool.map(values_of, samples) if seen is not None]
-        self.depth = decide(deep)
+        deep = divide(deep_values_of, [sample.path for sample in samples])
+        seen = [values for values in deep if values is not None]
+        self.depth = decide(seen)
         self.hparams["depth"] = self.depth
-        if deep and self._place()[0] == 0:
-            print(
-                f"{len(deep)} of {len(samples)} photos have more than 8 bits: depth {self.depth}, so white is "
-                f"{white_of(self.depth):g} (the highest value in them is {max(seen.highest for seen in deep):g}). "
-                "Another one is given with --data.depth.",
-                flush=True,
+        if seen:
+            self.remarks.append(
+                f"{len(seen)} of {len(samples)} photos have more than 8 bits: depth {self.depth}, so white is "
+                f"{white_of(self.depth):g} (the highest value in them is {max(values.highest for values in seen):g}). "
+                "Another one is given with --data.depth."
             )
 
     @cached_property

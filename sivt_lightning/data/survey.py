@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from sivt_lightning.data.images import Opened, decode
+from sivt_lightning.data.depth import Seen
+from sivt_lightning.data.images import Opened, decode, deep_values
 from sivt_lightning.errors import SIVTError
 
 THREADS = 8  # most of the time is spent waiting, above all for disks of other machines
@@ -27,6 +28,18 @@ def read_headers(paths: Sequence[Path]) -> list[Header | None]:
     """Those of all photos; None for one that cannot be opened, which is told by whoever decodes it."""
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(_read, paths))
+
+
+def deep_values_of(paths: Sequence[Path]) -> list[Seen | None]:
+    """What photos of more than 8 bits hold; None for others, and for one that cannot be opened."""
+
+    def values_of(path: Path) -> Seen | None:
+        with contextlib.suppress(SIVTError):
+            return deep_values(path)
+        return None
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(values_of, paths))
 
 
 def sizes(headers: Iterable[Header | None]) -> str:

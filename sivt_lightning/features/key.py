@@ -19,7 +19,7 @@ SOURCES = (
     "model/backbone.py",
     "model/detector.py",
 )
-LIBRARIES = ("sivt-lightning", "numpy", "pillow", "timm", "torch")
+LIBRARIES = ("sivt-lightning", "imagecodecs", "numpy", "pillow", "timm", "torch")
 NETWORK = ("name", "out_indices", "image_size", "grid", "resize")
 
 
