@@ -85,6 +85,7 @@ def batch(size: int = 4) -> Batch:
         torch.arange(size),
         [""] * size,
         [None] * size,
+        [""] * size,
     )
 
 

@@ -73,7 +73,7 @@ def read_image_bytes(content: bytes, depth: Depth | None = None, most_pixels: in
     Raises SIVTError when it cannot be read.
     """
     try:
-        with _opened(io.BytesIO(content), most_pixels) as opened:
+        with opened_file(io.BytesIO(content), most_pixels) as opened:
             return _to_photo(opened, depth)
     except Exception as error:
         reason, remedy = ("there is nothing in it", "Send an image.") if not content else _explain(error, Path())
@@ -143,7 +143,7 @@ def decode(path: Path, convert: Callable[[Opened], Decoded]) -> Decoded:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise _NoFile  # to open a pipe would wait for whoever writes into it
         # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
-        with path.open("rb") as file, _opened(file) as opened:
+        with path.open("rb") as file, opened_file(file) as opened:
             return convert(opened)
     except Exception as error:  # a damaged file makes decoders raise nearly anything, from struct.error to EOFError
         reason, remedy = _explain(error, path)
@@ -151,12 +151,13 @@ def decode(path: Path, convert: Callable[[Opened], Decoded]) -> Decoded:
 
 
 @contextmanager
-def _opened(file: File, most_pixels: int | None = None) -> Iterator[Opened]:
+def opened_file(file: File, most_pixels: int | None = None) -> Iterator[Opened]:
+    """The file with its header read. Raises what Pillow raises, also for an image of more than `most_pixels`."""
     _silence_pillow()
     with Image.open(file, formats=FORMATS) as image:
         # By default Pillow's own limit, which it holds images against, but not tiles.
         most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf) if most_pixels is None else most_pixels
-        if _decoded_pixels(image) > most:
+        if decoded_pixels(image) > most:
             raise Image.DecompressionBombError
         yield Opened(file, image, _kind_of(file, image), _has_more_pages(image))
 
@@ -227,7 +228,7 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(values[:: -1 if down else 1, :: -1 if right else 1])
 
 
-def _decoded_pixels(image: Image.Image) -> int:
+def decoded_pixels(image: Image.Image) -> int:
     """A TIFF image may be smaller than its tile, which is decoded whole."""
     tags = getattr(image, "tag_v2", {})
     tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
@@ -235,6 +236,7 @@ def _decoded_pixels(image: Image.Image) -> int:
 
 
 def turn_upright(image: Image.Image) -> None:
+    """In place, as EXIF's orientation says."""
     # A damaged EXIF block tells no orientation and says nothing against the pixels.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)  # a copy would forget `format`

@@ -5,7 +5,7 @@ import struct
 
 from PIL import PngImagePlugin
 
-from sivt_lightning.data.images import Opened, _decoded_pixels, _opened
+from sivt_lightning.data.images import Opened, decoded_pixels, opened_file
 from sivt_lightning.serve.messages import Refusal
 
 # Bytes that a pixel takes while its image is read: the decoder's own, Pillow's, and the copies that are turned, laid on
@@ -27,9 +27,9 @@ def decoding_cost(content: bytes, most_pixels: int) -> int:
     try:
         metadata = tag_bytes(content)
         if metadata <= METADATA:
-            with _opened(io.BytesIO(content), most_pixels) as opened:
+            with opened_file(io.BytesIO(content), most_pixels) as opened:
                 metadata = len(opened.image.info.get("exif", b""))
-                cost = _decoded_pixels(opened.image) * bytes_per_pixel(opened)
+                cost = decoded_pixels(opened.image) * bytes_per_pixel(opened)
     except Exception:  # decoders raise nearly anything; whoever reads the image will say what is wrong with it
         return 0
     if metadata > METADATA:
