@@ -14,7 +14,7 @@ from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
-from sivt_lightning.data.depth import DEPTHS, Depth, Seen, decide, white_of
+from sivt_lightning.data.depth import DEPTHS, Depth, Seen, decide, to_bytes, white_of
 from sivt_lightning.data.images import deep_values, read_image
 from sivt_lightning.data.masks import read_mask
 from sivt_lightning.export import write_model
@@ -48,6 +48,14 @@ def test_a_deep_photo_is_its_8_bit_twin(depth: Depth, tmp_path: Path) -> None:
     assert np.abs(levels - GREY).max() <= 1
     assert len(np.unique(levels)) >= len(np.unique(GREY)) - 1
     assert decide([deep_values(path) or Seen("bytes", 0)]) == depth
+
+
+@pytest.mark.parametrize("depth", [8, 10, 12, 14, 16])
+def test_the_readmes_own_script_takes_the_same_bits(depth: Depth) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert 'np.uint8(np.asarray(image) / about["input"]["white"] * 255.999)' in readme
+    values = np.arange(2**depth, dtype=np.uint16)  # type: ignore[operator]
+    assert np.array_equal(np.uint8(values / white_of(depth) * 255.999), to_bytes(values, "integers", depth))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
