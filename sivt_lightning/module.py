@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sivt_lightning.checkpoint import fingerprint, read_checkpoint, same_setting
 from sivt_lightning.continuation import epoch_steps, seen_before, steps_done
 from sivt_lightning.data.dataset import Batch
+from sivt_lightning.data.depth import check_depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.key import feature_key
 from sivt_lightning.features.store import FeatureBatch
@@ -279,5 +280,8 @@ class SIVT(LightningModule):
         if self.trainer.state.fn == "fit" and "SIVTDataModule" not in checkpoint:  # of an earlier version
             self.trainer.datamodule.seen = seen_before(checkpoint)  # type: ignore[attr-defined]
         stored = checkpoint.get("thresholds")
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_depth(data.depth, checkpoint["datamodule_hyper_parameters"].get("depth"))
         self.thresholds = Thresholds.from_plain(stored) if stored else None
         self.thresholds_step = checkpoint["global_step"]

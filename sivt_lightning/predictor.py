@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sivt_lightning.data.depth import DEPTHS, Depth
+from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
 from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.prediction import Prediction
@@ -66,6 +66,7 @@ class Predictor:
         if chosen is None and depth is not None:
             raise SIVTError(f"depth is {depth}: give one of {', '.join(map(str, DEPTHS))}.")
         self.model = open_model(Path(path), device, precision)
+        check_depth(chosen, self.model.depth)
         self.depth = chosen or self.model.depth
         self.threshold = self.model.thresholds.of(category, check_given(threshold))
         self.batch_size = batch_size
@@ -118,7 +119,7 @@ def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Pho
     if isinstance(image, (bytes, bytearray, memoryview)):
         return read_image_bytes(bytes(image), depth, most_pixels)
     if isinstance(image, Image.Image):
-        return Photo(to_rgb(image, depth), "")
+        return to_rgb(image, depth)
     if isinstance(image, Tensor):
         image = _as_array(image)
     if isinstance(image, np.ndarray):

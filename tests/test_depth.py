@@ -8,14 +8,16 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import TINY, rows_of, write_tiny_data
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
-from sivt_lightning.data.depth import DEPTHS, Depth, Seen, decide, to_bytes, white_of
-from sivt_lightning.data.images import deep_values, read_image
+from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.depth import DEPTHS, Depth, Seen, decide, white_of
+from sivt_lightning.data.images import array_to_rgb, deep_values, read_image, to_rgb
 from sivt_lightning.data.masks import read_mask
 from sivt_lightning.export import write_model
 from sivt_lightning.runtimes import restore_detector
@@ -50,24 +52,42 @@ def test_a_deep_photo_is_its_8_bit_twin(depth: Depth, tmp_path: Path) -> None:
     assert decide([deep_values(path) or Seen("bytes", 0)]) == depth
 
 
-@pytest.mark.parametrize("depth", [8, 10, 12, 14, 16])
-def test_the_readmes_own_script_takes_the_same_bits(depth: Depth) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert 'np.uint8(np.asarray(image) / about["input"]["white"] * 255.999)' in readme
-    values = np.arange(2**depth, dtype=np.uint16)  # type: ignore[operator]
-    assert np.array_equal(np.uint8(values / white_of(depth) * 255.999), to_bytes(values, "integers", depth))
-
-
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("alpha", [False, True])
-def test_colours_of_12_bits_keep_all_of_them(suffix: str, alpha: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("alpha", [None, 4095, 65535])
+def test_colours_of_12_bits_keep_all_of_them(suffix: str, alpha: int | None, tmp_path: Path) -> None:
     values = deeper(RGB, 12)
-    if alpha:  # 8-bit white shows through where it is clear
-        values = np.concatenate([values, np.full_like(values[..., :1], 4095)], axis=2)
+    if alpha is not None:  # opaque, as some tools write it and others do
+        values = np.concatenate([values, np.full_like(values[..., :1], alpha)], axis=2)
     path = save(tmp_path / f"colours{suffix}", values)
     levels = np.asarray(read_image(path, 12).image).astype(int)
     assert np.abs(levels - RGB).max() <= 1
-    assert deep_values(path) == Seen("integers", float(values.max()))
+    assert deep_values(path) == Seen("integers", float(deeper(RGB, 12).max()))
+    assert np.array_equal(np.asarray(array_to_rgb(values, 12)), np.asarray(read_image(path, 12).image))
+    lazy = Image.open(path)
+    assert np.array_equal(np.asarray(to_rgb(lazy, 12).image), levels)
+    with pytest.raises(SIVTError, match="trained on photos of 8 bits"):
+        to_rgb(Image.open(path), "bytes")
+    if suffix == ".tif":
+        lazy.load()
+        with pytest.raises(SIVTError, match="8 of its bits only"):
+            to_rgb(lazy, 12)
+
+
+def test_what_is_clear_is_white(tmp_path: Path) -> None:
+    values = np.zeros((2, 2, 4), np.uint16)
+    values[0, :, 3] = 4095
+    values[1, 0, 3] = 2048
+    levels = np.asarray(read_image(save(tmp_path / "clear.png", values), 12).image)[..., 0]
+    assert levels[0].tolist() == [0, 0]
+    assert abs(int(levels[1, 0]) - 127) <= 1
+    assert levels[1, 1] == 255
+
+
+def test_a_tiff_in_which_0_is_white_is_turned_round(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "negative.tif", 4095 - deeper(GREY, 12), photometric="miniswhite")
+    levels = np.asarray(read_image(tmp_path / "negative.tif", 12).image)[..., 0].astype(int)
+    assert np.abs(levels - GREY).max() <= 1
+    assert np.array_equal(np.asarray(to_rgb(Image.open(tmp_path / "negative.tif"), 12).image)[..., 0], levels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -101,6 +121,12 @@ def test_a_photo_of_another_depth_is_refused(values: np.ndarray, depth: Depth, r
     with pytest.raises(SIVTError, match=reason) as error:
         read_image(save(tmp_path / ("c.png" if values.ndim == 3 else "g.tif"), values), depth)
     assert "--data.depth" in str(error.value)
+
+
+def test_a_tiff_of_an_unknown_kind_is_called_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "half.tif", np.zeros((4, 4), np.float16))
+    with pytest.raises(SIVTError, match="a TIFF of a kind that is not read"):
+        read_image(tmp_path / "half.tif")
 
 
 def test_what_cannot_be_decided_is_said() -> None:
@@ -173,7 +199,12 @@ def test_the_depth_goes_where_the_model_goes(
     too_bright = save(tmp_path / "bright.tif", array * np.uint16(16))
     with pytest.raises(SIVTError, match="from 0 to 4095"):
         Predictor(tmp_path / "m.onnx")(too_bright)
-    assert Predictor(tmp_path / "m.onnx", depth=16)(too_bright).score == pytest.approx(score, rel=0.02)
+    with pytest.raises(SIVTError, match="depth is 16, but the model was trained on photos of depth 12"):
+        Predictor(tmp_path / "m.onnx", depth=16)
+    for verb in (["test"], ["predict", "--data.predict_path", str(photo)]):
+        given = ["--ckpt_path", str(deep_checkpoint), "--data.depth", "14", "--output", str(tmp_path / "other")]
+        assert main([*verb, *given]) == 1
+        assert "depth is 14, but the model was trained on photos of depth 12" in capsys.readouterr().err
     with pytest.raises(SIVTError, match="depth is 11: give one of bytes, 8"):
         Predictor(deep_checkpoint, depth=11)
 
@@ -192,6 +223,16 @@ def test_training_says_the_depth_and_a_setting_wins(tmp_path: Path, capsys: pyte
     assert "depth" in capsys.readouterr().err
 
 
+def test_a_product_of_another_depth_is_named(tmp_path: Path) -> None:
+    root = twin_data(tmp_path / "data", 12)
+    for path in sorted((root / "down").rglob("*.tif")):
+        save(path, np.asarray(Image.open(path)) >> np.uint16(2))
+    data = SIVTDataModule(str(root), image_size=32)
+    data.setup("fit")
+    assert data.depth == 12
+    assert "The photos of down alone would be of depth 10" in data.remarks[-1]
+
+
 def test_of_several_pages_the_first_is_read_and_that_is_said(checkpoint: Path, tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((40, 40), level, np.uint8)) for level in (90, 200, 250)]
     (tmp_path / "photos").mkdir()
@@ -202,7 +243,8 @@ def test_of_several_pages_the_first_is_read_and_that_is_said(checkpoint: Path, t
     assert (one["path"], one["note"], several["path"]) == ("page.tif", "", "pages.tif")
     assert several["note"] == "It has several pages, of which only the first was read."
     assert several["score"] == one["score"]
-    assert Predictor(checkpoint)(tmp_path / "photos/pages.tif").note == several["note"]
+    for form in (tmp_path / "photos/pages.tif", Image.open(tmp_path / "photos/pages.tif")):
+        assert Predictor(checkpoint)(form).note == several["note"]
 
 
 @pytest.mark.skipif("SIVT_ASSETS" not in os.environ, reason="SIVT_ASSETS is not set")

@@ -435,3 +435,9 @@ def test_the_readme_script_needs_three_packages_only(folder: Path, photos: list[
         score, verdict = done.stdout.split()
         assert float(score) == pytest.approx(right.score, rel=1e-4)
         assert verdict == ("anomalous" if right.is_anomalous else "normal")
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / name)
+        told = [python, tmp_path / "score.py", folder / "fp32.onnx", tmp_path / name]
+        done = subprocess.run(told, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 1
+        assert f"{name}: more than 8 bits" in done.stderr

@@ -149,12 +149,21 @@ class SIVTDataModule(LightningDataModule):
         seen = [values for values in deep if values is not None]
         self.depth = decide(seen)
         self.hparams["depth"] = self.depth
-        if seen:
-            self.remarks.append(
-                f"{len(seen)} of {len(samples)} photos have more than 8 bits: depth {self.depth}, so white is "
-                f"{white_of(self.depth):g} (the highest value in them is {max(values.highest for values in seen):g}). "
-                "Another one is given with --data.depth."
-            )
+        if not seen:
+            return
+        self.remarks.append(
+            f"{len(seen)} of {len(samples)} photos have more than 8 bits: depth {self.depth}, so white is "
+            f"{white_of(self.depth):g} (the highest value in them is {max(values.highest for values in seen):g}). "
+            "Another one is given with --data.depth."
+        )
+        for name in sorted({sample.category for sample in samples}):
+            own = [values for values, sample in zip(deep, samples, strict=True) if values and sample.category == name]
+            if own and (depth := decide(own)) != self.depth:
+                self.remarks.append(
+                    f"The photos of {name} alone would be of depth {depth} (their highest value is "
+                    f"{max(values.highest for values in own):g}): if their camera has fewer bits than the others', "
+                    "they are taken for darker than they are. Then convert them, or train them apart."
+                )
 
     @cached_property
     def training_images(self) -> str:

@@ -32,6 +32,14 @@ class Seen(NamedTuple):
 class DoesNotFit(ValueError):
     """A photo's values are not those of its model's photos; the message is the reason."""
 
+    remedy = "If the photo is right, train with a depth that holds it: --data.depth (8, 10, 12, 14, 16 or float)."
+
+
+class HasNoDepth(DoesNotFit):
+    """What is white in a photo is not known."""
+
+    remedy = "Give its depth (8, 10, 12, 14, 16 or float): --data.depth, of serve --depth, in Python depth=."
+
 
 def white_of(depth: Depth) -> float:
     """The stored value that is white.
@@ -43,6 +51,15 @@ def white_of(depth: Depth) -> float:
         return 1.0
     bits = depth if isinstance(depth, int) else int(str(depth).removeprefix("float"))
     return float(2**bits - 1)
+
+
+def check_depth(given: Depth | None, trained: Depth | None) -> None:
+    """Raises SIVTError where a depth is given for a model whose photos have another one: its scores are of these."""
+    if given is not None and trained not in (None, "bytes", given):
+        raise SIVTError(
+            f"depth is {given}, but the model was trained on photos of depth {trained}, and its scores are of these: "
+            f"leave it out, or train again with --data.depth {given}."
+        )
 
 
 def decide(photos: Iterable[Seen]) -> Depth:
@@ -87,7 +104,7 @@ def to_bytes(values: np.ndarray, kind: Kind, depth: Depth | None) -> UInt8[np.nd
     low, high = float(values.min()), float(values.max())
     name = "decimals" if kind == "decimals" else "integers of more than 8 bits"
     if asked == "bytes":
-        raise DoesNotFit(f"it holds {name}, but the model was trained on photos of 8 bits, so what white is is unknown")
+        raise HasNoDepth(f"it holds {name}, but the model was trained on photos of 8 bits, so what white is is unknown")
     if _kind_of(asked) != kind:
         own = "decimals" if isinstance(asked, str) else f"integers of {asked} bits"
         raise DoesNotFit(f"it holds {name}, but the model's photos hold {own}")

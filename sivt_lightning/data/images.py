@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from sivt_lightning.errors import SIVTError
 
 # Pillow's other decoders are left out: some run external programs (EPS), and a camera delivers none of them.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-RGB_TIFF, BITS, PLANES, COLOURS = 2, 258, 284, 262  # of TIFF 6.0
+WHITE_IS_ZERO, RGB_TIFF, BITS, PLANES, COLOURS = 0, 2, 258, 284, 262  # of TIFF 6.0
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 Decoded = TypeVar("Decoded")
 File = io.BufferedReader | io.BytesIO
@@ -48,6 +49,11 @@ class Opened(NamedTuple):
     def is_deep_colour(self) -> bool:
         """Whether it holds colours of more than 8 bits, of which Pillow keeps the upper 8."""
         return self.kind == "integers" and not self.image.mode.startswith("I")
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether 0 is white, which Pillow turns round in photos of 8 bits only."""
+        return self.kind != "bytes" and _tags(self.image).get(COLOURS) == WHITE_IS_ZERO
 
 
 class _UnsupportedPixels(ValueError):
@@ -80,15 +86,13 @@ def read_image_bytes(content: bytes, depth: Depth | None = None, most_pixels: in
         raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
 
 
-def to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
-    """A decoded image as `read_image` would give its file.
+def to_rgb(image: Image.Image, depth: Depth | None = None) -> Photo:
+    """An image of Pillow's as `read_image` would give its file.
 
     Raises SIVTError where its values are out of range, or it cannot be decoded after all.
     """
     try:
-        upright = image.copy()  # the caller's own stays as it is
-        turn_upright(upright)
-        return _to_rgb(upright, depth)
+        return _picture_of(image, depth)
     except Exception as error:
         reason, remedy = _explain(error, Path())
         raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
@@ -100,23 +104,19 @@ def array_to_rgb(pixels: np.ndarray, depth: Depth | None = None) -> Image.Image:
     Decimals are something else only where the model's photos are.
     Raises SIVTError for any other array.
     """
-    kinds: dict[str, Kind] = {"f": "decimals", "u": "integers"}
-    kind = kinds.get(pixels.dtype.kind)
-    if pixels.size and kind is not None and pixels.dtype in (np.uint16, np.float16, np.float32, np.float64):
-        plain = kind == "decimals" and not str(depth).startswith("float")
-        try:
-            pixels = to_bytes(pixels, kind, "float" if plain else depth)
-        except DoesNotFit as error:
-            raise SIVTError(f"The array cannot be taken for an image: {error}.") from error
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
-    if pixels.dtype != np.uint8 or not pixels.size or not shaped:
+    kinds: dict[str, Kind] = {"u1": "bytes", "u2": "integers", "f2": "decimals", "f4": "decimals", "f8": "decimals"}
+    kind = kinds.get(pixels.dtype.str[1:])
+    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
+    if kind is None or not pixels.size or not shaped:
         raise SIVTError(
             f"An array of {pixels.dtype} of shape {pixels.shape} is no image: give height x width, x 3 (RGB) or x 4 "
             "(RGBA), as uint8, uint16 or decimals from 0 to 1."
         )
-    return to_rgb(Image.fromarray(pixels))
+    plain = kind == "decimals" and not str(depth).startswith("float")
+    try:
+        return _rgb_of(pixels, kind, "float" if plain else depth)
+    except DoesNotFit as error:
+        raise SIVTError(f"The array cannot be taken for an image: {error}.") from error
 
 
 def deep_values(path: Path) -> Seen | None:
@@ -126,7 +126,10 @@ def deep_values(path: Path) -> Seen | None:
     """
 
     def seen(opened: Opened) -> Seen | None:
-        return None if opened.kind == "bytes" else Seen(opened.kind, float(stored_values(opened).max()))
+        if opened.kind == "bytes":
+            return None
+        colours, _ = _parted(stored_values(opened))
+        return Seen(opened.kind, float(colours.max()))
 
     return decode(path, seen)
 
@@ -188,7 +191,7 @@ def _kind_of(file: File, image: Image.Image) -> Kind:
         deepest = file.read(1)[0]
         file.seek(place)
     elif image.format == "TIFF":
-        deepest = max(getattr(image, "tag_v2", {}).get(BITS, (1,)))
+        deepest = max(_tags(image).get(BITS, (1,)))
     return "integers" if deepest > 8 or image.mode.startswith("I") else "bytes"
 
 
@@ -206,7 +209,7 @@ def stored_values(opened: Opened) -> np.ndarray:
     if image.format == "PNG":
         values = imagecodecs.png_decode(content)
     else:
-        tags = getattr(image, "tag_v2", {})
+        tags = _tags(image)
         if tags.get(COLOURS) != RGB_TIFF:
             raise _UnsupportedPixels("its colours of more than 8 bits are not RGB")
         values = imagecodecs.tiff_decode(content, index=0)
@@ -228,9 +231,14 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(values[:: -1 if down else 1, :: -1 if right else 1])
 
 
+def _tags(image: Image.Image) -> Any:
+    """Of a TIFF, by number; none of other images."""
+    return getattr(image, "tag_v2", {})
+
+
 def decoded_pixels(image: Image.Image) -> int:
     """A TIFF image may be smaller than its tile, which is decoded whole."""
-    tags = getattr(image, "tag_v2", {})
+    tags = _tags(image)
     tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
     return max(image.width * image.height, tile)
 
@@ -245,9 +253,7 @@ def turn_upright(image: Image.Image) -> None:
 def _explain(error: Exception, path: Path) -> tuple[str, str]:
     """(reason, remedy) for the user."""
     if isinstance(error, DoesNotFit):
-        return str(error), (
-            "If the photo is right, give its depth (8, 10, 12, 14, 16 or float) with --data.depth, or --depth of serve."
-        )
+        return str(error), error.remedy
     if isinstance(error, _UnsupportedPixels):
         return str(error), "Convert it to an 8-bit or 16-bit image."
     if isinstance(error, _NoFile):
@@ -262,6 +268,8 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
         return "it has too many pixels", "Shrink it, or cut it into several images."
     if path.is_file() and path.stat().st_size == 0:
         return "the file is empty", "Replace or remove it."
+    if isinstance(error, UnidentifiedImageError) and path.is_file() and path.read_bytes()[:4] in TIFF_MAGIC:
+        return "it is a TIFF of a kind that is not read", "Save it with 8 or 16 bits, or in grey with decimals of 32."
     if isinstance(error, UnidentifiedImageError):
         return "it is not a valid PNG, JPEG, BMP, TIFF or WebP image", "Convert or remove it."
     if isinstance(error, OSError) and error.errno and error.strerror:  # of the system; a decoder's have no number
@@ -271,20 +279,61 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
 
 def _to_photo(opened: Opened, depth: Depth | None) -> Photo:
     note = "It has several pages, of which only the first was read." if opened.has_more_pages else ""
-    if opened.is_deep_colour:
-        levels = to_bytes(stored_values(opened), "integers", depth)
-        mode = {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]]
-        return Photo(_to_rgb(Image.frombytes(mode, levels.shape[1::-1], levels.tobytes()), depth), note)
-    opened.image.load()
-    turn_upright(opened.image)
-    return Photo(_to_rgb(opened.image, depth), note)
+    if opened.kind == "bytes":
+        opened.image.load()
+        turn_upright(opened.image)
+        return Photo(_on_white(opened.image), note)
+    return Photo(_rgb_of(stored_values(opened), opened.kind, depth, opened.is_negative), note)
 
 
-def _to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
-    if image.mode.startswith("I"):  # I and the I;16 family; convert("RGB") would clip them at 255
-        return Image.fromarray(to_bytes(np.asarray(image), "integers", depth)).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(to_bytes(np.asarray(image), "decimals", depth)).convert("RGB")
+def _picture_of(image: Image.Image, depth: Depth | None) -> Photo:
+    """Of an image that Pillow has opened, perhaps decoded, or made."""
+    file, unread = getattr(image, "fp", None), bool(getattr(image, "tile", None))
+    if image.format in FORMATS and unread and isinstance(file, File):
+        place = file.tell()
+        opened = Opened(file, image, _kind_of(file, image), _has_more_pages(image))
+        if opened.is_deep_colour or opened.has_more_pages:
+            file.seek(0)
+            content = io.BytesIO(file.read())
+            file.seek(place)
+            with opened_file(content) as opened:
+                return _to_photo(opened, depth)
+    upright = image.copy()  # the caller's own stays as it is
+    turn_upright(upright)
+    kind: Kind = "decimals" if image.mode == "F" else "integers" if image.mode.startswith("I") else "bytes"
+    if kind != "bytes":
+        negative = _tags(image).get(COLOURS) == WHITE_IS_ZERO
+        return Photo(_rgb_of(np.asarray(upright), kind, depth, negative), "")
+    if max(_tags(image).get(BITS, (8,))) > 8:
+        raise _UnsupportedPixels("Pillow has read it with 8 of its bits only: give the file's name or content")
+    return Photo(_on_white(upright), "")
+
+
+def _rgb_of(values: np.ndarray, kind: Kind, depth: Depth | None, negative: bool = False) -> Image.Image:
+    """Upright values, height x width or x channels. Raises DoesNotFit."""
+    colours, opacity = _parted(values)
+    levels = colours if kind == "bytes" else to_bytes(colours, kind, depth)
+    if negative:
+        levels = 255 - levels
+    if opacity is None:
+        return Image.fromarray(levels).convert("RGB")
+    if kind != "bytes":  # what is most opaque is opaque, for tools write all ones whatever the depth of the colours
+        opacity = np.rint(opacity * (255 / max(float(opacity.max()), 1e-9))).astype(np.uint8)
+    picture = Image.fromarray(levels).convert("RGBA")
+    picture.putalpha(Image.fromarray(opacity))
+    return _on_white(picture)
+
+
+def _parted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours or grey, and opacity where there is one."""
+    if values.ndim == 2:
+        return values, None
+    count = values.shape[2]
+    colours = values[..., 0] if count < 3 else np.ascontiguousarray(values[..., :3])
+    return colours, np.ascontiguousarray(values[..., -1]) if count in (2, 4) else None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         pixels = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")

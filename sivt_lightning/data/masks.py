@@ -62,7 +62,7 @@ def _channels(opened: Opened) -> tuple[Shaped[np.ndarray, "height width channels
     image.load()
     turn_upright(image)
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):  # channels in which black is not all zeros
-        image = to_rgb(image)
+        image = to_rgb(image).image
     # LA, PA, RGBA and their premultiplied kin
     return np.asarray(image).reshape(image.height, image.width, -1), image.mode[-1] in "Aa"
 
