@@ -31,12 +31,13 @@ class Model(Protocol):
 
 def open_model(path: Path, device: str | None = None, precision: str | None = None) -> Model:
     """The model in a file of `sivt fit` or `sivt export`. Raises SIVTError where it cannot be run."""
-    if path.suffix == ".pt2":
+    suffix = path.suffix.lower()
+    if suffix == ".pt2":
         raise SIVTError(
             f"Model {path}: a .pt2 file is for torch.export.load. Give the checkpoint, or export it to onnx."
         )
-    if path.suffix in EXPORTED:
-        return EXPORTED[path.suffix](path, device, precision)
+    if suffix in EXPORTED:
+        return EXPORTED[suffix](path, device, precision)
     return CheckpointModel(path, device, precision)
 
 

@@ -102,10 +102,12 @@ def read_side_car(model: Path) -> SideCar:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SIVTError(f"Model {model}: {path.name} is damaged. Export the model again.") from error
-    if model.suffix not in {Path(name).suffix for name in found.sha256}:
+    if model.suffix.lower() not in {Path(name).suffix for name in found.sha256}:
         raise SIVTError(f"Model {model}: {path.name} is of another model. Export the model again.")
     for name, expected in found.sha256.items():
-        file = model.with_name(model.stem + Path(name).suffix)  # whatever the model was called when it was exported
+        suffix = Path(name).suffix
+        # Whatever the model was called when it was exported.
+        file = model if suffix == model.suffix.lower() else model.with_name(model.stem + suffix)
         if not file.is_file():
             raise SIVTError(f"Model {model}: its file {file.name} is missing. Put it there, or export the model again.")
         if sha256_of(file) != expected:

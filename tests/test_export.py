@@ -264,6 +264,17 @@ def test_a_model_may_be_renamed_with_its_files(name: str, folder: Path, photos: 
         Predictor(tmp_path / f"line 2.b{suffix}")
 
 
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+def test_the_case_of_a_suffix_does_not_matter(name: str, folder: Path, photos: list[Path], tmp_path: Path) -> None:
+    path = copied(folder, name, tmp_path)
+    upper = tmp_path / f"Model A{path.suffix.upper()}"
+    (tmp_path / f"{name}.json").rename(tmp_path / f"{upper.name}.json")
+    path.rename(upper)
+    if (weights := path.with_suffix(".bin")).exists():
+        weights.rename(upper.with_suffix(".bin"))
+    assert Predictor(upper)(photos[0]).score == Predictor(folder / name)(photos[0]).score
+
+
 def test_a_model_renamed_alone_lacks_its_files(folder: Path, tmp_path: Path) -> None:
     path = copied(folder, "fp32.xml", tmp_path)
     (tmp_path / "fp32.xml.json").rename(tmp_path / "line.xml.json")
