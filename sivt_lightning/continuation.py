@@ -1,12 +1,13 @@
 """Going on with a training: what may be changed, what is left of it, and where it stands by the batches of now."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sivt_lightning.checkpoint import same_setting
 from sivt_lightning.errors import Finished, SIVTError
+from sivt_lightning.processes import divide
 
 # What may be changed on the way, and then is. All else of the model's and the data's settings would make weights, best
 # score or thresholds those of another model; the Trainer takes its own as they are given.
@@ -39,8 +40,8 @@ def refuse_changes(config: Any, checkpoint: Mapping[str, Any], run: Path, record
         if name not in FREE | LINKED | (IMAGES if checked else set()) and not same_setting(given, then):
             begun = "is judged by" if name == "monitor" else "was begun with"
             raise SIVTError(
-                f"{name} is {given}, but the run to go on with {begun} {then}, on which weights or best score rest: "
-                "leave the option out, or start a new run (from its weights: --model.init_from)."
+                f"{name} is {given}, but the run to go on with {begun} {then}, on which weights, best score or "
+                "thresholds rest: leave the option out, or start a new run (from its weights: --model.init_from)."
             )
     name = config.get("name")
     if name not in (None, recorded_name, run.resolve().parent.name):
@@ -50,15 +51,38 @@ def refuse_changes(config: Any, checkpoint: Mapping[str, Any], run: Path, record
 
 
 def _judged(config: Any, checkpoint: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """What the best score depends on, which later ones are compared with: (name, value of now, value of then)."""
+    """What the model chosen so far rests on, its score and thresholds: (name, value of now, value of then)."""
     trainer, then = config["trainer"], checkpoint.get("training", {})
-    limit = str(trainer["overfit_batches"] or _or(trainer["limit_val_batches"], 1.0))  # 1 is a batch, 1.0 are all
+    name = "overfit_batches" if trainer["overfit_batches"] else "limit_val_batches"  # the former sets the latter
+    limit, limit_then = str(_or(trainer[name], 1.0)), then.get("limit_val_batches")  # 1 is a batch, 1.0 are all
+    if name == "overfit_batches" and limit_then not in (None, limit):
+        limit_then = f"trainer.limit_val_batches {limit_then}"
     judged = [("monitor", config["monitor"], then.get("monitor"))]
-    judged.append(("trainer.limit_val_batches", limit, then.get("limit_val_batches")))
+    judged.append((f"trainer.{name}", limit, limit_then))
+    kept = checkpoint["callbacks"].get("ThresholdCalibration") or checkpoint["thresholds"] or {}
+    judged.append(("threshold.quantile", config["threshold"]["quantile"], kept.get("quantile")))
     if config["monitor"].startswith("val/synthetic"):
         twins = checkpoint["callbacks"].get("SyntheticValidation", {})
         judged.append(("synthetic.per_image", config["synthetic"]["per_image"], twins.get("per_image")))
     return [each for each in judged if each[2] is not None]
+
+
+def refuse_other_photos(data: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Raises SIVTError where photos have the names of those of the training, but show something else.
+
+    Called by all processes, of which the first one looks.
+    """
+    then = checkpoint.get("training", {}).get("images")  # an earlier version did not say
+
+    def look(recorded: Sequence[str]) -> Sequence[None]:
+        if any(each != data.training_images for each in recorded):
+            raise SIVTError(
+                f"Photos in {data.root} have changed since the training was begun, though not their names: give it "
+                "back those of then, or start a new run from its weights with --model.init_from."
+            )
+        return [None] * len(recorded)
+
+    divide(look, [] if then is None else [then])
 
 
 def finish_if_done(config: Any, checkpoint: Mapping[str, Any], path: str, best: Path) -> None:

@@ -21,17 +21,17 @@ ALLOWED = {
     "arguments": "errors help",
     "benchmark": "allocator arguments checkpoint data errors features files model module optimizer precision recording "
     "report seeding",
-    "callbacks": "checkpoint data drift errors features files lightning metrics prediction processes report seeding "
-    "system thresholds",
+    "callbacks": "checkpoint continuation data drift errors features files lightning metrics prediction processes report "
+    "seeding system thresholds",
     "checkpoint": "errors",
     "cli": "allocator arguments benchmark callbacks checkpoint compare continuation data ending errors experiment "
     "export help lightning module precision run_folder serve thresholds",
     "compare": "arguments errors files report",
-    "continuation": "checkpoint errors",
+    "continuation": "checkpoint errors processes",
     "data": "errors seeding",
     "data.datamodule": "features lightning processes system",
     "drift": "errors thresholds",
-    "ending": "arguments errors files",
+    "ending": "arguments errors files lightning",
     "experiment": "arguments checkpoint data errors files module report",
     "export": "arguments checkpoint data errors files model runtimes sidecar thresholds ?",  # ? packages of a format
     "features": "errors processes system",

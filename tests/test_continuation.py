@@ -11,12 +11,16 @@ import pytest
 import torch
 import yaml
 from conftest import Watched, rows_of, write_tiny_data
+from forked import together
+from PIL import Image, ImageOps
 
 from sivt_lightning import cli
 from sivt_lightning.cli import main
 from sivt_lightning.continuation import FREE, IMAGES, LINKED, refuse_changes
+from sivt_lightning.data import datamodule
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import TrainSampler
+from sivt_lightning.data.identity import digest
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.module import SIVT
 from sivt_lightning.optimizer import ADAMW_SHARE, Schedule
@@ -143,6 +147,7 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
                 refuse_changes(changed, checkpoint, folder, recorded)
     for name, value in {
         "seed_everything": 3, "monitor": "val/synthetic_auroc", "trainer.limit_val_batches": 1, "name": "other",
+        "threshold.quantile": 0.5, "trainer.overfit_batches": 1,
     }.items():  # fmt: skip
         changed = copy.deepcopy(config)
         changed[name] = value
@@ -159,6 +164,8 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
         (["--seed_everything", "1"], "seed_everything is 1"),
         (["--name", "other"], "name is other, but a run goes on in its own folder, "),
         (["--trainer.limit_val_batches", "1"], "trainer.limit_val_batches is 1"),
+        (["--trainer.overfit_batches", "1"], "trainer.overfit_batches is 1, but the run to go on with was begun with "),
+        (["--threshold.quantile", "0.5"], "threshold.quantile is 0.5, but the run to go on with was begun with 0.99"),
         (["--data.categories", "[down]"], "begun with other images, 18 and 2 held out, than the 9 and 1"),
         (["--data.val_share", "0.3"], "give it back its photos"),
     ],
@@ -230,6 +237,59 @@ def test_images_that_came_later_are_refused_but_not_a_folder_that_was_moved(
     assert main(more) == 1
     assert "begun with other images, 6 and 2 held out, than the 7 and 2" in capsys.readouterr().err
     (photos / "100.png").unlink()
+    assert main(more) == 0
+
+
+def repaint(root: Path) -> None:
+    for path in root.glob("*/train/*/*.png"):
+        with Image.open(path) as image:
+            ImageOps.invert(image).save(path)
+
+
+def test_photos_that_were_changed_under_their_names_are_refused(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, looked = write_tiny_data(tmp_path / "data", train=4), list[int]()
+    monkeypatch.setattr(datamodule, "digest", lambda samples: looked.append(len(samples)) or digest(samples))
+    assert main(["fit", "--config", str(tiny_config), "--data.root", "data", "--trainer.max_epochs", "1"]) == 0
+    assert looked == [8]
+    repaint(data)
+    before = contents(LAST.parents[1])
+    assert main([*GO_ON, "--trainer.max_epochs", "2"]) == 1
+    assert f"Photos in {data} have changed since the training was begun" in capsys.readouterr().err
+    kept = contents(LAST.parents[1])
+    assert all(kept[name] == before[name] for name in ("config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"))
+    repaint(data)
+    looked.clear()
+    assert main([*GO_ON, "--trainer.max_epochs", "2"]) == 0
+    assert looked == [8]  # once, for the check and for the next checkpoint
+    checkpoint = last()
+    del checkpoint["training"]["images"]  # of an earlier version
+    torch.save(checkpoint, LAST)
+    repaint(data)
+    assert main([*GO_ON, "--trainer.max_epochs", "3"]) == 0
+
+
+def test_processes_that_meet_changed_photos_end_together(tiny_config: Path, tmp_path: Path) -> None:
+    data = write_tiny_data(tmp_path / "data", train=4)
+    assert main(["fit", "--config", str(tiny_config), "--data.root", "data", "--trainer.max_epochs", "1"]) == 0
+    repaint(data)
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    first, second = together(*GO_ON, "--trainer.max_epochs", "2", *two)
+    assert "have changed since the training was begun" in first.stderr
+    assert "changed" not in second.stderr
+    assert (first.returncode, second.returncode) == (1, 0)
+
+
+def test_the_quantile_of_the_best_thresholds_is_known_where_the_last_has_none(
+    tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rare = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2", "--threshold.quantile", "0.9"]
+    assert main(["fit", "--config", str(tiny_config), *rare]) == 0
+    assert last()["thresholds"] is None
+    more = [*GO_ON, "--trainer.max_epochs", "4"]
+    assert main([*more, "--threshold.quantile", "0.5"]) == 1
+    assert "threshold.quantile is 0.5, but the run to go on with was begun with 0.9" in capsys.readouterr().err
     assert main(more) == 0
 
 

@@ -10,6 +10,7 @@ from sivt_lightning.callbacks.checkpoint import MODES, EarlyStopping, Monitor, W
 from sivt_lightning.callbacks.csv_logger import AppendingCSVLogger
 from sivt_lightning.callbacks.interruption import Interruption
 from sivt_lightning.callbacks.progress import TrainingProgress
+from sivt_lightning.callbacks.same_photos import SamePhotos
 from sivt_lightning.callbacks.watch import TrainingWatch
 
 
@@ -24,7 +25,7 @@ def fit_parts(
         first_step: of this process, where another one began the run.
         patience: validations without a better value of `monitor` after which it ends; None for never.
     """
-    parts: dict[str, Any] = {"callbacks": [TrainingWatch(), TrainingProgress()]}
+    parts: dict[str, Any] = {"callbacks": [SamePhotos(), TrainingWatch(), TrainingProgress()]}
     if settings.logger in (None, True):
         place = (run.parent.parent, run.parent.name, run.name)
         csv, board = AppendingCSVLogger(*place, first_step=first_step), TensorBoardLogger(*place, purge_step=first_step)
