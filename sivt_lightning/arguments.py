@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 
 from sivt_lightning.errors import SIVTError, did_you_mean
@@ -64,15 +65,20 @@ def joined(args: Sequence[str], option: str) -> list[str]:
 
 
 def check_configs(args: Sequence[str]) -> None:
-    """Raises UsageError where a config file is no text in UTF-8, as some editors write it."""
+    """Raises UsageError where a config file is no text in UTF-8, as some editors write it, or holds no settings."""
     for option, value in zip(args, [*args[1:], ""], strict=False):
         name, _, inline = option.partition("=")
         path = Path(inline or value)
         if name in ("--config", "-c") and path.is_file():
             try:
-                path.read_text(encoding="utf-8")
+                settings = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
             except UnicodeDecodeError as error:
                 raise UsageError(f"config {path} is no text in UTF-8: save it as UTF-8 in your editor.") from error
+            except yaml.YAMLError as error:
+                raise UsageError(f"config {path} is no YAML: {' '.join(str(error).split())}.") from error
+            if not isinstance(settings, dict):
+                what = "is empty" if settings is None else "holds no settings"
+                raise UsageError(f"config {path} {what}: write them as in `trainer: {{max_epochs: 10}}`.")
 
 
 @contextmanager
@@ -102,6 +108,8 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
         return told
     value = re.fullmatch(r"Parser key \"([\w.]+)\": Expected a <class '(\w+)'>\. Got value: (.*)", complaint)
     if value is not None:
+        if value[2] == "float" and value[3].lower() == "nan":  # YAML writes it .nan, and takes this for a word
+            return f"{value[1]} is nan, which is no number: give a positive number."
         return f"{value[1]} is {value[3]}, but must be of type {value[2]}."
     lacking = re.fullmatch(r"[Aa]rgument (?:.*/)?(--[\w.-]+): expected one argument", complaint)
     if lacking is not None:

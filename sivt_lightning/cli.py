@@ -17,7 +17,6 @@ import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sivt_lightning.allocator import keep_freed_memory
@@ -50,7 +49,7 @@ from sivt_lightning.continuation import finish_if_done, refuse_changes
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 from sivt_lightning.ending import ending
-from sivt_lightning.errors import SIVTError, did_you_mean
+from sivt_lightning.errors import SIVTError, did_you_mean, first_line
 from sivt_lightning.experiment import experiment
 from sivt_lightning.export import export
 from sivt_lightning.help import HELP, OPTIONS, Formatter
@@ -244,8 +243,9 @@ class SIVTCLI(LightningCLI):
         given = self.config[verb].model.as_dict()
         changed = sorted(key for key in given if key in trained and not same_setting(given[key], trained[key]))
         if changed:
+            option = "seed_everything" if changed[0] == "seed" else f"model.{changed[0]}"
             raise SIVTError(
-                f"model.{changed[0]} is {given[changed[0]]}, but the checkpoint's model and its thresholds were made "
+                f"{option} is {given[changed[0]]}, but the checkpoint's model and its thresholds were made "
                 f"with {trained[changed[0]]}: leave the option out, or train a model with it."
             )
 
@@ -316,8 +316,8 @@ class SIVTCLI(LightningCLI):
         precision = check_precision(str(settings.precision), "")
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except ValueError as error:  # an accelerator, strategy or number that Lightning does not know
-            raise SIVTError(f"trainer: {error}") from error
+        except (TypeError, ValueError) as error:  # an accelerator, strategy or number that Lightning does not know
+            raise SIVTError(f"trainer: {first_line(error)}.") from error
         check_precision(precision, trainer.strategy.root_device.type)
         return trainer
 
@@ -426,8 +426,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python would complain once more at its end
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        known = SIVTError(str(error)) if isinstance(error, MisconfigurationException) else error
-        end = ending(known, _is_first())
+        end = ending(error, _is_first())
         if end is None:
             raise
         said, code = end
@@ -471,6 +470,7 @@ def quiet_lightning() -> None:
         ".*module\\(s\\) in eval mode at the start of training",  # the frozen backbone is meant to be
         ".*ended before the epoch ended and your dataloader is not resumable",  # it goes by Lightning's own count
         ".*Total length of `DataLoader` across ranks is zero",  # an earlier prediction has done all images
+        ".*callbacks used to create the checkpoint need to be provided",  # a test needs none of a training's
         ".*does not have many workers",  # the data module chooses them from the CPUs there are
         ".*The dirpath has changed",  # BestCheckpoint copes with that, and last.ckpt keeps no score
         ".*Experiment logs directory .* exists and is not empty",  # AppendingCSVLogger deletes nothing

@@ -1,11 +1,13 @@
 """How a command ends: a sentence and an exit code for what was raised, unless it is a fault of the program."""
 
 import errno
+import traceback
 
 import torch.distributed as dist
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sivt_lightning.arguments import UsageError
-from sivt_lightning.errors import Agreed, Finished, SIVTError, Stopped
+from sivt_lightning.errors import Agreed, Finished, SIVTError, Stopped, first_line
 from sivt_lightning.files import DISK_FULL
 
 WRONG_USAGE = 2
@@ -35,9 +37,21 @@ def ending(error: BaseException, first: bool) -> tuple[str, int] | None:
         return (f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. {remedy}", 1) if remedy else None
     if isinstance(error, UnicodeDecodeError):
         return f"sivt: error: A text file is no UTF-8 ({error}): save it as UTF-8.", 1
+    if isinstance(error, MisconfigurationException):
+        return f"sivt: error: {str(error) or first_line(error)}", 1
+    if _is_refused_by_lightning(error):
+        # What follows a first sentence is advice for those who write code.
+        return f"sivt: error: trainer: {first_line(error).partition('. ')[0]}.", 1
     if _is_of_another(error):
         return "sivt: error: Another process of this training has ended: what it said is the reason.", 1
     return None
+
+
+def _is_refused_by_lightning(error: BaseException) -> bool:
+    """Whether it is Lightning's own, which finds some settings wrong only once it knows the data; none of ours."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    place = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return isinstance(error, ValueError) and place.startswith("lightning.")
 
 
 def _is_of_another(error: BaseException) -> bool:

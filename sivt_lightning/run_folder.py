@@ -1,5 +1,6 @@
 """The folder of a run, runs/NAME/version_K: whose it is, that no two trainings take the same one, nor one nothing."""
 
+import contextlib
 import itertools
 import re
 import shutil
@@ -17,7 +18,8 @@ def run_directory(checkpoint: str) -> Path:
 
 def refuse_without_model(trainer: Any) -> None:
     """Raises SIVTError for settings of the Trainer by which a training would end without a model, and say nothing."""
-    zero = ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches")
+    zero = ["max_epochs", "max_steps", "limit_train_batches", "limit_val_batches"]
+    zero += ["val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"]  # Lightning divides by them
     given = [name for name in zero if trainer[name] is not None and trainer[name] == 0]
     given += [name for name in ("fast_dev_run", "barebones") if trainer[name]]
     given += [name for name in ("enable_checkpointing",) if trainer[name] is False]
@@ -93,3 +95,5 @@ def give_back(folder: Path) -> None:
     """Removes the folder of a start that failed before it had anything to keep."""
     if not ((folder / "checkpoints").exists() or (folder / "metrics.csv").exists()):
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other runs of its name
+            folder.parent.rmdir()

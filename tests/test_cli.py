@@ -17,7 +17,7 @@ from conftest import rows_of, write_tiny_data
 from forked import run
 
 from sivt_lightning.cli import VERBS, main
-from sivt_lightning.run_folder import claim
+from sivt_lightning.run_folder import claim, give_back
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -372,6 +372,22 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--trainer.barebones", "true"], "barebones is true"),
         (["fit", "--config", "TINY", "--trainer.enable_checkpointing", "false"], "enable_checkpointing is false"),
         (["fit", "--config", "TINY", "--trainer.check_val_every_n_epoch", "3"], "more than the 2 epochs"),
+        (["fit", "--config", "TINY", "--trainer.val_check_interval", "0"], "val_check_interval is 0, which leaves no"),
+        (["fit", "--config", "TINY", "--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch is 0"),
+        (["fit", "--config", "TINY", "--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches is 0"),
+        (["fit", "--config", "TINY", "--trainer.val_check_interval", "100"], "number of the training batches (5).\n"),
+        (
+            ["fit", "--config", "TINY", "--trainer.limit_val_batches", "0.001"],
+            "Please increase the `limit_val_batches`",
+        ),
+        (
+            ["fit", "--config", "TINY", "--trainer.devices", "many"],
+            "`devices` selected with `CPUAccelerator` should be",
+        ),
+        (
+            ["test", "--ckpt_path", "GOOD", "--seed_everything", "3"],
+            "error: seed_everything is 3, but the checkpoint's",
+        ),
         (["test", "--ckpt_path", "GOOD", "--trainer.limit_test_batches", "1"], "leaves images out"),
         (["test", "--ckpt_path", "GOOD", "--trainer.limit_test_batches", "0.5"], "leaves images out"),
         (["predict", "--ckpt_path", "GOOD", "--trainer.limit_predict_batches", "0"], "leaves images out"),
@@ -394,7 +410,7 @@ def test_a_mistake_gets_one_sentence(
     assert told in error
     assert "Traceback" not in error
     assert not Path("was_here").exists()
-    assert not list(Path("runs").glob("*/version_*"))
+    assert not list(Path("runs").glob("*"))
 
 
 @pytest.mark.parametrize(
@@ -409,6 +425,10 @@ def test_a_mistake_gets_one_sentence(
         (["fit", "--config", "misspelt.yaml"], "There is no option model.widht: did you mean model.width"),
         (["fit", "--config", "absent.yaml"], "absent.yaml"),
         (["fit", "--model.width", "wide"], "model.width is wide, but must be of type int."),
+        (["fit", "--model.learning_rate", "nan"], "model.learning_rate is nan, which is no number: give a positive"),
+        (["fit", "--config", "empty.yaml"], "config empty.yaml is empty: write"),
+        (["fit", "--config", "list.yaml"], "config list.yaml holds no settings: write"),
+        (["fit", "--config", "broken.yaml"], "config broken.yaml is no YAML: "),
         (["fit", "--seed_everything", "true"], "so that a run can be repeated"),
         (["fit", "--seed_everything", "-1"], "so that a run can be repeated"),
         (["fit", "--config"], "--config expected one argument"),
@@ -420,7 +440,9 @@ def test_a_mistake_gets_one_sentence(
 def test_wrong_usage_gets_one_sentence_and_exits_with_2(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("misspelt.yaml").write_text("model: {widht: 3}\n")
+    configs = {"misspelt": "model: {widht: 3}\n", "empty": "# none\n", "list": "- 1\n", "broken": "a: [1\n"}
+    for name, text in configs.items():
+        Path(f"{name}.yaml").write_text(text)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("sivt: error: ")
@@ -437,6 +459,40 @@ def test_quiet_leaves_errors_alone_to_be_said(tmp_path: Path, capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert not out
     assert "absent.ckpt" in err
+
+
+@pytest.mark.parametrize("verb", ["test", "predict"])
+def test_a_test_of_the_last_checkpoint_asks_for_no_callbacks_of_a_training(
+    verb: str, trained: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    photos = ["--data.predict_path", str(tiny_data / "down/test")] if verb == "predict" else []
+    last = str(trained / "checkpoints/last.ckpt")
+    assert main([verb, "--ckpt_path", last, *photos, "--output", "out", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert [str(warning.message) for warning in recwarn if "callbacks" in str(warning.message)] == []
+
+
+def test_an_epoch_without_a_last_one_is_numbered_alone(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = ["--trainer.max_epochs", "-1", "--trainer.max_steps", "5"]
+    assert main(["fit", "--config", str(tiny_config), *steps]) == 0
+    assert "\nepoch 1  train/loss" in capsys.readouterr().out
+
+
+def test_an_error_in_a_step_is_not_taken_for_a_setting(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a fault of the program")
+
+    monkeypatch.setattr("sivt_lightning.module.SIVT.training_step", fail)
+    with pytest.raises(ValueError, match="a fault of the program"):
+        main(["fit", "--config", str(tiny_config)])
+
+
+def test_other_runs_of_a_name_stay_when_one_is_given_back() -> None:
+    kept, failed = claim("same"), claim("same")
+    give_back(failed)
+    assert kept.is_dir()
+    give_back(kept)
+    assert not Path("runs/same").exists()
 
 
 def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:

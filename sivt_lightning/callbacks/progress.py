@@ -45,7 +45,8 @@ class TrainingProgress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.by_line and trainer.is_global_zero:
             figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            shown = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+            most = "" if trainer.max_epochs == -1 else f"/{trainer.max_epochs}"
+            shown = [f"epoch {trainer.current_epoch + 1}{most}"]
             named = ("train/loss_epoch", "val/loss", "val/synthetic_auroc")
             shown += [f"{name.removesuffix('_epoch')} {figures[name]:.4g}" for name in named if name in figures]
             if self.seen:  # a training stopped at the very end of an epoch goes on with none of its batches
