@@ -21,8 +21,8 @@ ALLOWED = {
     "arguments": "errors help",
     "benchmark": "allocator arguments checkpoint data errors features files model module optimizer precision recording "
     "report seeding",
-    "callbacks": "checkpoint continuation data drift errors features files lightning metrics prediction processes report "
-    "seeding system thresholds",
+    "callbacks": "checkpoint continuation data drift errors features files lightning metrics prediction processes "
+    "report seeding system thresholds",
     "checkpoint": "errors",
     "cli": "allocator arguments benchmark callbacks checkpoint compare continuation data ending errors experiment "
     "export help lightning module precision run_folder serve thresholds",
