@@ -52,6 +52,7 @@ from sivt_lightning.ending import ending
 from sivt_lightning.errors import SIVTError, did_you_mean, first_line
 from sivt_lightning.experiment import experiment
 from sivt_lightning.export import export
+from sivt_lightning.files import SHOWN
 from sivt_lightning.help import HELP, OPTIONS, Formatter
 from sivt_lightning.module import SIVT
 from sivt_lightning.precision import check_precision
@@ -412,8 +413,9 @@ def main(args: Sequence[str] | None = None) -> int:
     comes from, --quiet leaves errors alone to be said.
     """
     args = sys.argv[1:] if args is None else list(args)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a file name need be no UTF-8
+    for screen in (sys.stdout, sys.stderr):
+        if isinstance(screen, io.TextIOWrapper):
+            screen.reconfigure(errors=SHOWN)  # a file name need be no UTF-8
     quiet_lightning()
     debug, quiet = "--debug" in args, "--quiet" in args
     args = [argument for argument in args if argument not in ("--debug", "--quiet")]

@@ -1,5 +1,6 @@
 """Files that appear whole, and CSV that any program can take in: names of files are data, whatever they are made of."""
 
+import codecs
 import errno
 import re
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,18 @@ def visible(text: str) -> str:
     Gr\xf6\xdfe
     """
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _shown(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    shown = (visible(letter) if "\udc80" <= letter <= "\udcff" else letter for letter in letters)
+    return "".join(shown).encode("ascii", "backslashreplace").decode(), error.end
+
+
+SHOWN = "sivt_shown"  # how a screen takes what it cannot encode: a file's name is shown as in tables
+codecs.register_error(SHOWN, _shown)
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:

@@ -25,7 +25,7 @@ ALLOWED = {
     "report seeding system thresholds",
     "checkpoint": "errors",
     "cli": "allocator arguments benchmark callbacks checkpoint compare continuation data ending errors experiment "
-    "export help lightning module precision run_folder serve thresholds",
+    "export files help lightning module precision run_folder serve thresholds",
     "compare": "arguments errors files report",
     "continuation": "checkpoint errors processes",
     "data": "errors seeding",
