@@ -1,5 +1,6 @@
 """Folders to samples. Layouts never open an image, so empty files do."""
 
+import json
 import os
 import re
 import shutil
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from sivt_lightning.cli import main
 from sivt_lightning.data import layouts
 from sivt_lightning.data.asked import predict_samples
 from sivt_lightning.data.folders import IMAGE_SUFFIXES
 from sivt_lightning.data.layouts import Sample, hold_out
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import SHOWN
 
 
 def touch(root: Path, *names: str) -> None:
@@ -264,6 +267,20 @@ def test_a_category_that_is_no_utf_8_is_refused(tmp_path: Path, part: str) -> No
             collect(tmp_path / part, None)
 
 
+def test_the_screen_shows_a_byte_of_a_name_as_tables_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path / "caf\udce9/train/good", "0.png", "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--data.root", str(tmp_path), "--trainer.accelerator", "cpu"]) == 1
+    assert r"caf\xe9 is no UTF-8" in capsys.readouterr().err
+
+
+def test_what_no_screen_can_show_is_escaped() -> None:
+    assert "caf\udce9 \udcff\ud800".encode("utf-8", SHOWN).decode() == r"caf\xe9 \xff\ud800"
+    assert "\u30cd".encode("latin-1", SHOWN) == rb"\u30cd"
+
+
 # --- what names say
 
 
@@ -319,6 +336,18 @@ def test_the_layouts_folders_may_be_written_in_any_case(tmp_path: Path, parts: s
         ("bolt ng", "ng", ""),
         ("bolt ground_truth", "ground_truth", ""),
         ("training testing", "testing", ""),
+        ("ok_front def_front", "def_front", "ok_front"),
+        ("ok_front burr_front nut", "burr_front", "ok_front"),
+        ("bolt bolt_ok", "bolt", "bolt_ok"),
+        ("Negative Positive", "Negative", "Positive"),
+        ("clean dirty", "clean", "dirty"),
+        ("bolt_clean bolt_dirty nut", "bolt_clean", "bolt_dirty"),
+        ("perfect imperfect", "imperfect", "perfect"),
+        ("conform nonconform_images", "conform", "nonconform_images"),
+        ("bueno malo", "bueno", "malo"),
+        ("bon mauvais", "bon", "mauvais"),
+        ("healthy sick", "healthy", "sick"),
+        ("inliers outliers", "inliers", "outliers"),
     ],
 )
 def test_defects_and_masks_are_never_trained_on(tmp_path: Path, layout: str, bad: str, good: str) -> None:
@@ -332,7 +361,18 @@ def test_defects_and_masks_are_never_trained_on(tmp_path: Path, layout: str, bad
 
 @pytest.mark.parametrize(
     "products",
-    ["bolt label", "bottle bottle_label", "label", "01 02", "bolt_ok nut_ok", "metal_nut screw", "io_module label"],
+    [
+        *(
+            "bolt label",
+            "bottle bottle_label",
+            "label",
+            "01 02",
+            "bolt_ok nut_ok",
+            "metal_nut screw",
+            "io_module label",
+        ),
+        *("bolt clean", "negative_lead positive_terminal", "inside side", "bolt imperfect"),
+    ],
 )
 def test_products_may_be_called_like_that(tmp_path: Path, products: str) -> None:
     for product in products.split():
@@ -349,7 +389,52 @@ def test_folders_chosen_by_hand_are_products_but_never_beside_their_good_ones(tm
         SIVTError, match=r"folder nut_ng beside nut_ok, .* --data.categories '\[\"bolt\", \"nut_ok\"\]'"
     ):
         layouts.train_samples(tmp_path, ["nut_ok", "nut_ng", "bolt"])
-    with pytest.raises(SIVTError, match="holds the folder mask beside nut_ok, which is named like masks"):
+    with pytest.raises(SIVTError, match="holds the folder mask beside nut_ok, which is named like masks") as error:
+        layouts.train_samples(tmp_path, None)
+    assert "name them all" not in str(error.value)  # of which one is of defects
+
+
+@pytest.mark.parametrize(
+    "products",
+    [
+        "face_mask ok_button",
+        "ok_button test_strip test_tube training_shoe",
+        "dent_filler filler",
+        "IO bolt nut",
+        "bolt gut",
+        "bolt gt nut",
+        "negative_terminal positive_terminal",
+        "button ok_button",
+    ],
+)
+def test_products_with_such_names_are_taken_when_all_are_named(tmp_path: Path, products: str) -> None:
+    for product in products.split():
+        touch(tmp_path / product, "0.png", "1.png")
+    with pytest.raises(SIVTError, match="name them all") as error:
+        layouts.train_samples(tmp_path, None)
+    offered = re.search(r"name them all: --data.root (\S+) --data.categories '(.*)'\.$", str(error.value))
+    assert offered is not None
+    assert offered[1] == str(tmp_path)
+    samples = train_samples(tmp_path, json.loads(offered[2]))
+    assert sorted({sample.category for sample in samples}) == products.split()
+
+
+@pytest.mark.parametrize("folders", ["good bad", "good mask", "ok ng bolt", "nut_ok nut_ng", "good test_bad"])
+def test_defects_beside_good_are_refused_by_hand_too(tmp_path: Path, folders: str) -> None:
+    for folder in folders.split():
+        touch(tmp_path / folder, "0.png", "1.png")
+    for chosen in (None, folders.split()):
+        with pytest.raises(SIVTError, match="only good parts are trained on") as error:
+            layouts.train_samples(tmp_path, chosen)
+        assert "name them all" not in str(error.value)
+
+
+def test_of_two_opposites_none_is_recommended(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{folder}/{index}.png" for folder in ("Positive", "Negative", "bolt") for index in (0, 1)))
+    with pytest.raises(SIVTError, match=r"choose the products, --data.categories '\[\"bolt\"\]'"):
+        layouts.train_samples(tmp_path, None)
+    shutil.rmtree(tmp_path / "bolt")
+    with pytest.raises(SIVTError, match=r"the same part in another state, and only good parts are trained on: sort"):
         layouts.train_samples(tmp_path, None)
 
 
@@ -383,10 +468,39 @@ def test_of_good_and_bad_the_good_one_may_be_chosen_by_hand(tmp_path: Path) -> N
 def test_a_mask_among_the_photos_is_named_with_its_photo(tmp_path: Path, folder: str, photo: str, mask: str) -> None:
     touch(tmp_path / folder, photo, mask)
     collect = layouts.test_samples if "test" in folder else layouts.train_samples
-    with pytest.raises(SIVTError, match=r"lies among the photos.* move masks elsewhere") as error:
+    with pytest.raises(SIVTError, match=r"lies among the photos.* move masks elsewhere.* rename it\.") as error:
         collect(tmp_path, None)
     assert f"{tmp_path / folder / mask} " in str(error.value)
     assert f" {photo}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("defect", "good"),
+    [
+        ("ng_1.png", "ok_1.png"),
+        ("defect_1.png", "good_1.png"),
+        ("cast_def_0_1059.jpeg", "cast_ok_0_1018.jpeg"),
+        ("0001-NG.png", "0001-OK.png"),
+        ("3 not ok.png", "4 ok.png"),
+        ("negative (1).png", "positive (1).png"),
+        ("cam1_imperfect_2.png", "cam1_perfect_2.png"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["bolt", "bolt/train/good/lot", "bolt/good", "bolt/test/good"])
+def test_photos_that_are_called_defects_beside_good_ones_are_refused(
+    tmp_path: Path, folder: str, defect: str, good: str
+) -> None:
+    touch(tmp_path / folder, defect, good, "0.png", "1.png")
+    collect = layouts.test_samples if "test" in folder else layouts.train_samples
+    with pytest.raises(SIVTError, match=r"would count as good parts.* rename them") as error:
+        collect(tmp_path, None)
+    assert f"the names of {defect} and {good} tell two kinds" in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["ng", "crack_test", "ok", "good", "positive", "perfect"])
+def test_a_word_that_all_photos_share_says_nothing(tmp_path: Path, word: str) -> None:
+    touch(tmp_path / "bolt", f"{word}_1.png", f"{word}_2.png", "3.png", "a7ok3.png", "b4ng1.png")
+    assert len(train_samples(tmp_path)) == 5
 
 
 def test_a_few_photos_in_two_formats_are_no_masks(tmp_path: Path) -> None:
@@ -428,11 +542,11 @@ def test_good_and_defect_may_have_sub_folders(tmp_path: Path) -> None:
         ),
         (
             "test/good_front/0.png",
-            r"says good and something beside it \(front\), so what its photos show stays unclear",
+            r"says good and something beside it \(front\), and there is .*/good, so what its photos show stays",
         ),
         (
             "train/good_front/0.png",
-            r"says good and something beside it \(front\), so what its photos show stays unclear",
+            r"says good and something beside it \(front\), and there is .*/good, so what its photos show stays",
         ),
     ],
 )
@@ -442,6 +556,27 @@ def test_a_name_that_says_otherwise_is_refused(tmp_path: Path, stray: str, told:
     collect = layouts.train_samples if stray.startswith("train") else layouts.test_samples
     with pytest.raises(SIVTError, match=told):
         collect(tmp_path, None)
+
+
+def test_good_with_something_beside_it_is_good_where_nothing_else_says_so(tmp_path: Path) -> None:
+    parts = ("train/ok_front", "train/def_front", "test/ok_front", "test/def_front")
+    touch(tmp_path / "casting", *(f"{part}/{index}.png" for part in parts for index in (0, 1)))
+    samples, left_out = layouts.train_samples(tmp_path, None)
+    assert {sample.path.parent.name for sample in samples} == {"ok_front"}
+    assert left_out == [f"In {tmp_path / 'casting'}, not used for training: train/def_front (2 images)."]
+    labels = {(sample.path.parent.name, sample.anomalous, sample.defect) for sample in labelled_samples(tmp_path)}
+    assert labels == {("ok_front", False, "good"), ("def_front", True, "def_front")}
+
+
+@pytest.mark.parametrize("other", ["train/ok_rear", "train/good", "test/normal_wear"])
+def test_it_is_unclear_beside_another_that_says_good(tmp_path: Path, other: str) -> None:
+    touch(tmp_path / "casting", "train/ok_front/0.png", "train/ok_front/1.png", "test/ok_front/0.png", f"{other}/0.png")
+    unclear = r"something beside it \((front|wear)\), and there is .* If they show good parts, move"
+    with pytest.raises(SIVTError, match=unclear):
+        layouts.test_samples(tmp_path, None)
+    if "train" in other:
+        with pytest.raises(SIVTError, match=unclear):
+            layouts.train_samples(tmp_path, None)
 
 
 def test_photos_one_folder_deeper_are_not_left_out(tmp_path: Path) -> None:

@@ -19,9 +19,12 @@ from sivt_lightning.data.folders import (
     sub_folders,
     there,
 )
-from sivt_lightning.data.names import is_good, meaning, no_product, product_of
+from sivt_lightning.data.names import are_opposites, is_good, meaning, no_product, product_of
 from sivt_lightning.errors import SIVTError, listing
 
+# Of what kind something is that is no product.
+LIKE = {"defects": "defects", "split": "a part of a data set", "": "the same part in another state"}
+LIKE |= dict.fromkeys(("masks", "labels"), "masks")
 AS_MVTEC = "PRODUCT/train/good, PRODUCT/test/good and PRODUCT/test/DEFECT (masks: PRODUCT/ground_truth/DEFECT)"
 
 
@@ -49,7 +52,7 @@ def find_categories(root: Path, names: Sequence[str] | None) -> tuple[list[Categ
     if whole is not None and (
         whole.layout == "mvtec"
         or (whole.layout == "photos" and not inside)
-        or (whole.layout == "good" and not (names and all(is_good(name) for name in names)))
+        or (whole.layout == "good" and not (names and {category.name for category in inside}.issuperset(names)))
     ):
         _refuse_other_photos(whole)
         return _choose(root, [whole], names), []
@@ -60,21 +63,27 @@ def find_categories(root: Path, names: Sequence[str] | None) -> tuple[list[Categ
     return chosen, [] if by_hand else _strays(root, inside)
 
 
-def good_folders(category: Category) -> list[Path]:
-    """Those whose photos, with those of their sub-folders, are all of good parts; not of a category of plain photos."""
-    folder = child(category.folder, "train") if category.layout == "mvtec" else category.folder
-    return [inner for inner in sub_folders(folder) if says_good(inner)] if folder.is_dir() else []
+def good_folders(category: Category, part: Literal["train", "test"] = "train") -> list[Path]:
+    """Those whose photos, with those of their sub-folders, are all of good parts; not of a category of plain photos.
 
-
-def says_good(folder: Path) -> bool:
-    """Whether a folder of a category is called good. Raises SIVTError where its name says something beside that."""
-    kind, rest = meaning(folder.name)
-    if kind == "good" and rest and contents(folder).photos:
-        raise SIVTError(
-            f"The name of {folder} says good and something beside it ({rest}), so what its photos show stays unclear. "
-            "Call it good, or after the defect; good may have sub-folders."
-        )
-    return is_good(folder.name)
+    Raises SIVTError where a name says good and something beside it, and is not the only one that says good: good parts
+    seen from the front, or a defect of theirs.
+    """
+    if category.layout != "mvtec":
+        return [inner for inner in sub_folders(category.folder) if is_good(inner.name)]
+    # A training never looks into the folder of tests.
+    parts = [folder for name in dict.fromkeys(("train", part)) if (folder := child(category.folder, name)).is_dir()]
+    said = [inner for folder in parts for inner in sub_folders(folder) if meaning(inner.name).kind == "good"]
+    here = [folder for folder in said if folder.parent.name.casefold() == part]
+    for folder in here:
+        unlike = [other for other in said if other.name.casefold() != folder.name.casefold()]
+        if unlike and not is_good(folder.name) and contents(folder).photos:
+            raise SIVTError(
+                f"The name of {folder} says good and something beside it ({meaning(folder.name).product}), and there "
+                f"is {unlike[0]}, so what its photos show stays unclear. If they show good parts, move it into a "
+                f"folder {folder.parent / 'good'}, which may have sub-folders; if not, name it after what they show."
+            )
+    return [folder for folder in here if is_good(folder.name) or contents(folder).photos]
 
 
 def _category(name: str, folder: Path) -> Category | None:
@@ -117,18 +126,28 @@ def _choose(root: Path, known: Sequence[Category], names: Sequence[str] | None) 
 def _refuse_no_products(root: Path, chosen: Sequence[Category], by_hand: bool) -> None:
     """Raises SIVTError where the name of one says that it holds other things than good parts of a product."""
     plain = [category.name for category in chosen if category.layout == "photos"]
-    pair = no_product(plain, [category.name for category in chosen], by_hand)
+    names = [category.name for category in chosen]
+    pair = no_product(plain, names, by_hand)
     if pair is None:
         return
     name, beside = pair
-    like = {"defects": "defects", "split": "a part of a data set"}.get(meaning(name).kind, "masks")
-    others = [category.name for category in chosen if category.name != name]
-    rest = [other for other in others if meaning(other).kind in ("", "good", "labels")]
+    like = LIKE[meaning(name).kind]
+    rest = names
+    while rest and (other := no_product([of for of in rest if of in plain], rest, by_hand)):
+        # Of opposites either may be the good one.
+        rest = [of for of in rest if of not in (other if are_opposites(*other) else other[:1])]
     choice = f"choose the products, {_option(rest)}, or " if rest else ""
     raise SIVTError(
         f"{root} holds the folder {name}{f' beside {beside}' if beside else ''}, which is named like {like}, and only "
-        f"good parts are trained on: {choice}sort the photos as {AS_MVTEC}."
+        f"good parts are trained on: {choice}sort the photos as {AS_MVTEC}.{_all_by_hand(root, plain, names)}"
     )
+
+
+def _all_by_hand(root: Path, plain: Sequence[str], names: Sequence[str]) -> str:
+    """A sentence on how to train on all of them in spite of their names, where that may be right."""
+    if no_product(plain, names, by_hand=True):
+        return ""
+    return f" If each of them holds good parts of a product, name them all: --data.root {root} {_option(names)}."
 
 
 def _refuse_other_photos(category: Category) -> None:
@@ -139,10 +158,12 @@ def _refuse_other_photos(category: Category) -> None:
     held = [folder.name for folder in sub_folders(category.folder) if _holds_photos(folder)]
     others = [name for name in held if category.layout == "photos" or name not in good]
     if others and category.layout == "good":
+        plain = [name for name in held if images_in(category.folder / name)]
+        hint = _all_by_hand(category.folder, plain, held) if plain == held else ""
         raise SIVTError(
             f"{category.folder} holds the folder {others[0]} beside {good[0]}: only good parts are trained on, and a "
-            f"folder called {good[0]} is no product, so the one beside it is none either. Name the good ones alone, "
-            f"--data.root {category.folder / good[0]}, or sort the photos as {AS_MVTEC}."
+            f"folder called {good[0]} is seldom a product, so the one beside it may be none. Name the good ones alone, "
+            f"--data.root {category.folder / good[0]}, or sort the photos as {AS_MVTEC}.{hint}"
         )
     if others:
         photos = listing(photo.name for photo in images_in(category.folder))

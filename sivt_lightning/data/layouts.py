@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sivt_lightning.data.categories import Category, find_categories, good_folders, says_good
+from sivt_lightning.data.categories import Category, find_categories, good_folders
 from sivt_lightning.data.folders import (
     Contents,
     child,
@@ -31,7 +31,7 @@ from sivt_lightning.data.folders import (
     there,
     walk,
 )
-from sivt_lightning.data.names import mask_among, meaning
+from sivt_lightning.data.names import defect_among, mask_among, meaning
 from sivt_lightning.errors import SIVTError, listing
 
 MIN_TRAIN_IMAGES = 2  # one to learn from, one to hold out
@@ -73,6 +73,7 @@ def train_samples(root: Path, categories: Sequence[str] | None) -> Selection:
                 "Add images, or choose other categories."
             )
         _refuse_masks(photos)
+        _refuse_defects(photos)
         samples += [Sample(photo, category.name) for photo in photos]
         left_out += _unused(category, leftovers, "training")
     return Selection(samples, left_out)
@@ -148,15 +149,17 @@ def _category_test_samples(category: Category) -> tuple[list[Sample], list[str]]
     if not test.is_dir():
         return [], []
     samples, leftovers = [], _outside_layout(category)
+    good_ones = good_folders(category, "test")
     for entry in entries(test):
         inside = contents(entry) if entry.is_dir() else None
         if inside is None or not inside.photos:
             leftovers.append(entry)
             continue
-        good = says_good(entry)
+        good = entry in good_ones
         leftovers += _checked(inside, entry, good).others
         samples += [Sample(photo, category.name, not good, "good" if good else entry.name) for photo in inside.photos]
     _refuse_masks([sample.path for sample in samples])
+    _refuse_defects([sample.path for sample in samples if not sample.anomalous])
     if truth.is_dir():
         samples = _with_masks(samples, test, truth)
         used = {sample.mask_path for sample in samples}
@@ -185,7 +188,20 @@ def _refuse_masks(photos: Sequence[Path]) -> None:
         mask, photo = pair
         raise SIVTError(
             f"{mask} lies among the photos, and by its name it is a mask of {photo.name}, or that photo once more: "
-            "move masks elsewhere (for a test: to PRODUCT/ground_truth/DEFECT), and leave one file of each photo."
+            "move masks elsewhere (for a test: to PRODUCT/ground_truth/DEFECT), and leave one file of each photo. "
+            "If it shows something else, rename it."
+        )
+
+
+def _refuse_defects(photos: Sequence[Path]) -> None:
+    """Raises SIVTError where by their names some of those that would count as good parts show defects."""
+    pair = defect_among(photos)
+    if pair is not None:
+        defect, good = pair
+        raise SIVTError(
+            f"The photos in {defect.parent} would count as good parts, but the names of {defect.name} and {good.name} "
+            "tell two kinds: move those of defects elsewhere (for a test: to PRODUCT/test/DEFECT), or, if all show "
+            "good parts, rename them."
         )
 
 

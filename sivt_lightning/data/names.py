@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 Kind = Literal["good", "defects", "masks", "labels", "split", ""]
 
-FAULT = "(?:defects?|defective|faults?|faulty|anomal(?:y|ies|ous)|damaged?|cracks?|scratch(?:es)?)"
+FAULT = "(?:def|defects?|defective|faults?|faulty|anomal(?:y|ies|ous)|damaged?|cracks?|scratch(?:es)?)"
 # In the order in which they are looked for: "not ok" holds "ok", and masks of defects are masks.
 KINDS: tuple[tuple[Kind, str], ...] = (
     ("good", f"{FAULT} ?free|(?:non?|without) ?{FAULT}|fehlerfrei"),
@@ -23,6 +24,14 @@ PATTERNS = tuple((kind, re.compile(rf"(?<!\S)(?:{words})(?!\S)")) for kind, word
 # Words that tell no product from another.
 FILLING = {"dir", "folder", "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"}
 FILLING |= {"data", "sample", "samples", "part", "parts", "piece", "pieces", "product", "products", "set", "raw"}
+# Pairs of which either may be the good one: "positive" is a part that passes, or a crack that is there.
+PAIRS = (
+    "positive negative, positives negatives, clean dirty, healthy sick, inlier outlier, inliers outliers, bueno malo"
+)
+PAIRS += ", buena mala, buenos malos, buenas malas, bon mauvais, bons mauvais, bonne mauvaise, bonnes mauvaises"
+OPPOSITES = dict(pair.split() for pair in PAIRS.split(", "))
+NEGATIONS = ("un", "in", "im", "ir", "non", "not", "dis", "mal", "mis")  # imperfect, nonconform
+SHORTEST_NEGATED = 5  # letters: side and inside are no opposites
 MASK_WORDS = r"(?:masks?|labels?|gt|ground[ _-]?truth|seg|segmentation|annotation)"
 MASK_STEM = re.compile(rf"(.+?)[ _.-]+{MASK_WORDS}|{MASK_WORDS}[ _.-]+(.+)", re.IGNORECASE)
 
@@ -34,6 +43,7 @@ class Meaning(NamedTuple):
     product: str  # the words that are left: "" where the name speaks of nothing else
 
 
+@lru_cache(4096)
 def meaning(name: str) -> Meaning:
     """
     >>> [meaning(name).kind for name in ("Good", "0.normal", "n.i.O.", "abnormal_dir", "anomaly masks", "bolt")]
@@ -64,20 +74,73 @@ def no_product(names: Sequence[str], beside: Sequence[str], by_hand: bool) -> tu
     >>> no_product(["bolt_ok", "bolt_ng"], ["bolt_ok", "bolt_ng"], by_hand=True)
     ('bolt_ng', 'bolt_ok')
     >>> no_product(["bolt", "label"], ["bolt", "label"], by_hand=False)
+    >>> no_product(["ok_front", "burr_front"], ["ok_front", "burr_front"], by_hand=False)
+    ('burr_front', 'ok_front')
     """
-    suspects = {name: said for name in names if (said := meaning(name)).kind not in ("", "good")}
-    for name, (kind, product) in suspects.items():
-        sure = kind != "labels" and not by_hand
+    for name in names:
         for other in beside:
-            other_kind, other_product = meaning(other)
-            same = product == other_product != ""
-            if (other_kind == "good" and (same or sure)) or (other_kind == "" and same and sure):
+            if other != name and _is_betrayed(name, other, by_hand):
                 return name, other
-            if not (product or by_hand) and FILLING.issuperset(_words(other, digits=True)):
-                return name, other
-        if sure and not product:
+        kind, product = meaning(name)
+        if kind in ("defects", "masks", "split") and not (product or by_hand):
             return name, ""
     return None
+
+
+def _is_betrayed(name: str, other: str, by_hand: bool) -> bool:
+    """Whether the name of one beside it shows that a folder holds other things than a product's good parts."""
+    (kind, product), (other_kind, other_product) = meaning(name), meaning(other)
+    if kind == "good":
+        return False
+    if kind and other_kind == "good" and product == other_product:
+        return True
+    if by_hand:
+        return False
+    if not kind:
+        shared = set(other_product.split())
+        same_but_good = other_kind == "good" and bool(shared) and shared.issubset(product.split())
+        return same_but_good or are_opposites(name, other)
+    if kind != "labels" and (other_kind == "good" or (other_kind == "" and product == other_product != "")):
+        return True
+    return not product and FILLING.issuperset(_words(other, digits=True))
+
+
+def are_opposites(name: str, other: str) -> bool:
+    """Whether two names differ in one word that says the opposite.
+
+    >>> are_opposites("Negative", "Positive"), are_opposites("bolts_clean", "bolts_unclean"), are_opposites("a", "b")
+    (True, True, False)
+    """
+    one, two = _telling(name), _telling(other)
+    return one in _opposites(two) or two in _opposites(one)
+
+
+@lru_cache(4096)
+def _telling(name: str) -> str:
+    return " ".join(word for word in _words(name) if word not in FILLING)
+
+
+@lru_cache(4096)
+def _opposites(text: str) -> frozenset[str]:
+    """The text with one of its words turned into its opposite, in each way."""
+    words, texts = text.split(), set[str]()
+    for place, word in enumerate(words):
+        turned = [OPPOSITES[word]] if word in OPPOSITES else []
+        turned += [no + word for no in NEGATIONS] if len(word) >= SHORTEST_NEGATED else []
+        texts.update(" ".join([*words[:place], opposite, *words[place + 1 :]]) for opposite in turned)
+    return frozenset(texts)
+
+
+def defect_among(photos: Sequence[Path]) -> tuple[Path, Path] | None:
+    """A file whose name says defect and one whose name says good, or two that are opposites, where there are such."""
+    named: dict[str, Path] = {}  # the first of those that differ in numbers alone
+    for photo in photos:
+        parts = (part.strip("0123456789") for part in re.findall(r"[^\W_]+", photo.stem.casefold()))
+        named.setdefault(" ".join(part for part in parts if part.isalpha()), photo)  # not within names made at random
+    kinds = {meaning(text).kind: photo for text, photo in reversed(named.items())}
+    if "defects" in kinds and "good" in kinds:
+        return kinds["defects"], kinds["good"]
+    return next(((named[o], photo) for text, photo in named.items() for o in _opposites(text) if o in named), None)
 
 
 def mask_among(photos: Sequence[Path]) -> tuple[Path, Path] | None:
