@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 from conftest import TINY, rows_of, write_tiny_data
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
@@ -21,6 +22,7 @@ from sivt_lightning.data.images import array_to_rgb, deep_values, read_image, to
 from sivt_lightning.data.masks import read_mask
 from sivt_lightning.export import write_model
 from sivt_lightning.runtimes import restore_detector
+from sivt_lightning.serve.app import Limits, build_app
 
 GREY = np.random.default_rng(0).integers(40, 220, (24, 16)).astype(np.uint8)
 RGB = np.random.default_rng(1).integers(40, 220, (24, 16, 3)).astype(np.uint8)
@@ -207,6 +209,17 @@ def test_the_depth_goes_where_the_model_goes(
         assert "depth is 14, but the model was trained on photos of depth 12" in capsys.readouterr().err
     with pytest.raises(SIVTError, match="depth is 11: give one of bytes, 8"):
         Predictor(deep_checkpoint, depth=11)
+
+
+def test_the_server_reads_photos_of_the_depth(deep_checkpoint: Path, tmp_path: Path) -> None:
+    predictor = Predictor(deep_checkpoint, device="cpu")
+    photo = deep_checkpoint.parents[4] / "data/down/test/good/000.tif"
+    bright = save(tmp_path / "bright.tif", np.asarray(Image.open(photo)) * np.uint16(16))
+    with TestClient(build_app(predictor, Limits())) as client:
+        right, wrong = (client.post("/v1/predict", content=path.read_bytes()) for path in (photo, bright))
+    assert right.json()["score"] == pytest.approx(predictor(photo).score)
+    assert wrong.status_code == 400
+    assert "from 0 to 4095" in wrong.json()["error"]
 
 
 def test_training_says_the_depth_and_a_setting_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
