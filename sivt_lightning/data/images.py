@@ -268,13 +268,18 @@ def _explain(error: Exception, path: Path) -> tuple[str, str]:
         return "it has too many pixels", "Shrink it, or cut it into several images."
     if path.is_file() and path.stat().st_size == 0:
         return "the file is empty", "Replace or remove it."
-    if isinstance(error, UnidentifiedImageError) and path.is_file() and path.read_bytes()[:4] in TIFF_MAGIC:
+    if isinstance(error, UnidentifiedImageError) and path.is_file() and _magic(path) in TIFF_MAGIC:
         return "it is a TIFF of a kind that is not read", "Save it with 8 or 16 bits, or in grey with decimals of 32."
     if isinstance(error, UnidentifiedImageError):
         return "it is not a valid PNG, JPEG, BMP, TIFF or WebP image", "Convert or remove it."
     if isinstance(error, OSError) and error.errno and error.strerror:  # of the system; a decoder's have no number
         return f"{error.strerror[:1].lower()}{error.strerror[1:]}", "Check the file and its disk, or remove it."
     return "it is cut off or damaged", "Replace or remove it."
+
+
+def _magic(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _to_photo(opened: Opened, depth: Depth | None) -> Photo:
