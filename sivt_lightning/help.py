@@ -34,7 +34,7 @@ HELP: dict[str, Help] = {
         (
             ("--config", "settings to start from; configs/small.yaml suits a machine without a GPU"),
             ("--data.root", "folder of the products"),
-            ("--model.weights", "file of the network's ImageNet weights, where there is no internet"),
+            ("--model.weights", "file of the network's ImageNet weights, or package: where there is no internet"),
             ("--trainer.max_epochs", "how often it looks at each photo"),
             ("--ckpt_path", "a last.ckpt: goes on with a training that was stopped"),
         ),
@@ -92,7 +92,7 @@ HELP: dict[str, Help] = {
         (
             ("files", "tables of settings, such as those in configs/experiments"),
             ("--root", "folder of the products"),
-            ("--weights", "weight file of the network, where there is no internet"),
+            ("--weights", "weight file of the network, or NAME=package: where there is no internet"),
             ("--seeds", "instead of the seeds that the files name"),
             ("--output", "folder of trainings and tables; default: runs/experiments"),
         ),

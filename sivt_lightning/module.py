@@ -50,7 +50,8 @@ class SIVT(LightningModule):
     Args:
         backbone: timm network that makes the feature map; frozen. "pixels" for the image itself.
         strides: its outputs to use, as downsampling factors.
-        weights: "imagenet" (timm's, downloaded or cached), the path of a weight file, or "random".
+        weights: "imagenet" (timm's, downloaded or cached), "package" (ImageNet weights installed by pip, of
+            tf_efficientnet_lite0 to 2), the path of a weight file, or "random".
         init_from: checkpoint of a trained model of the same shape to go on from with other data: its weights and
             statistics, nothing of its training. `weights` is not looked at then.
         image_size: side in pixels to which every image is resized.

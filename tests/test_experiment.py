@@ -170,11 +170,18 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
     monkeypatch.setattr(verb, "_call", lambda folder, arguments: calls.append(arguments) or "")  # type: ignore[func-returns-value]
     Path("b4.pth").touch()
     Path("r34.pth").touch()
-    weights = verb._weights(["b4.pth", "resnet34=r34.pth"])
+    weights = verb._weights(["b4.pth", "resnet34=r34.pth", "tf_efficientnet_lite0=package"])
     laboratory = verb.Laboratory(Path("out").resolve(), tiny_data, weights)
     one = read_experiment(file)
     for number, own in enumerate(
-        ((None, False), ("tf_efficientnet_b4.aa_in1k", False), ("resnet34", False), ("vgg19", False), (None, True))
+        (
+            (None, False),
+            ("tf_efficientnet_b4.aa_in1k", False),
+            ("resnet34", False),
+            ("tf_efficientnet_lite0", False),
+            ("vgg19", False),
+            (None, True),
+        )
     ):
         laboratory.carry_out(one, Run(f"row {number}", 0, None, ["--config", str(one.config)], *own))
     given = [[a for a in call if "--model.weights=" in a] for call in calls if call[0] == "fit"]
@@ -183,6 +190,7 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
         [f"--model.weights={here}/b4.pth"],
         [f"--model.weights={here}/b4.pth"],
         [f"--model.weights={here}/r34.pth"],
+        ["--model.weights=package"],
         [],
         [],
     ]

