@@ -90,7 +90,7 @@ def main() -> None:
         parser.error("there is no GPU here that torch can use; --device cpu tries the script out")
     module = SIVT(weights="random", **(SMALL if settings.small == "true" else {})).eval()
     detector = module.detector.to(device)
-    counts = multiply_adds(detector, dict(module.hparams))
+    counts = multiply_adds(detector)
     operations = counts["backbone"] + counts["reconstructor_fast"]
     side = 8192 if device.type == "cuda" else 1024
     one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))

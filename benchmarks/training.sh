@@ -4,7 +4,7 @@
 #   benchmarks/training.sh cpu FOLDER      (about half an hour on 2 cores)
 #   benchmarks/training.sh cuda FOLDER
 #
-# In each table "plain" is the float32 loop without cache and fast path; "times plain" the gain over it in the same run.
+# In each table "plain" is the float32 loop with nothing kept; "times plain" the gain over it in the same run.
 set -eu
 device=$1
 folder=$2

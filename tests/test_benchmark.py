@@ -5,15 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import literal
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sivt_lightning.benchmark import training
-from sivt_lightning.benchmark.counts import count_parameters, multiply_adds
+from sivt_lightning.benchmark.counts import as_drawn, count_parameters, multiply_adds
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.benchmark.training import PARTS
 from sivt_lightning.cli import main
 from sivt_lightning.data.demo import SMALLEST, write_demo_data
+from sivt_lightning.model.partition import draw_partition
+from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.module import SIVT
 
 QUICK = ["--seconds", "0.01", "--batch_sizes", "[1,2]", "--device", "cpu"]
@@ -35,7 +39,7 @@ def test_the_paper_s_model() -> None:
     module = SIVT()
     assert count_parameters(module)["trainable"] == 14_595_248
     assert count_parameters(module)["frozen"] == sum(p.numel() for p in module.detector.backbone.parameters())
-    counts = multiply_adds(module.detector, dict(module.hparams))
+    counts = multiply_adds(module.detector)
     # Each of 4 x 256 tokens in 12 blocks and 256 in 8 blocks: 12 D^2; embedding and head.
     width, patch = 240, 4 * 272
     assert counts["linear"] == 12 * width**2 * (12 * 1024 + 8 * 256) + 2 * 256 * width * patch
@@ -43,6 +47,20 @@ def test_the_paper_s_model() -> None:
     assert counts["reconstructor"] == counts["linear"] + counts["attention"]
     assert 0.94 < counts["reconstructor_fast"] / counts["reconstructor"] < 0.97
     assert 1.1e9 < counts["backbone"] < 1.3e9
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"groups": 3, "mlp_ratio": 2.6}, {"self_induction": False}, {"decoder_depth": 0}, {"patch_size": 1}]
+)
+def test_what_is_drawn_is_what_torch_counts_of_it(changes: dict[str, Any]) -> None:
+    shape: dict[str, Any] = {"width": 16, "heads": 2, "encoder_depth": 2, "decoder_depth": 1} | changes
+    model = Reconstructor(5, 8, **shape)
+    partition = draw_partition(model.length, model.groups, torch.Generator())[None]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        literal.reconstruct(model, torch.zeros(1, 5, 8, 8), partition)
+    counts = {str(name): flops // 2 for name, flops in counter.get_flop_counts()["Global"].items()}
+    attention = sum(count for name, count in counts.items() if "bmm" in name)
+    assert as_drawn(model) == {"linear": sum(counts.values()) - attention, "attention": attention}
 
 
 def test_the_report(tiny_config: Path) -> None:

@@ -45,7 +45,7 @@ def benchmark(args: Sequence[str]) -> int:
             "model": {key: model[key] for key in ("backbone", "image_size", *SHAPE)},
             "images": images,
             "parameters": count_parameters(module),
-            "multiply_adds": multiply_adds(detector, model),
+            "multiply_adds": multiply_adds(detector),
         }
         print_report(report)
         report |= measure_inference(detector, machine, settings.batch_sizes, report)

@@ -1,13 +1,13 @@
 """What a model consists of, and how many operations it takes."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sivt_lightning.model.attention import Attention
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.reconstructor import Reconstructor
 
@@ -20,33 +20,40 @@ def count_parameters(module: nn.Module) -> dict[str, int]:
     return {"trainable": trainable, "frozen": sum(p.numel() for p in module.parameters()) - trainable}
 
 
-def multiply_adds(detector: Detector, model: dict[str, Any]) -> dict[str, int]:
-    """Of one image, by torch's counter. The fast path's and, for comparison, those of the plain one."""
+def multiply_adds(detector: Detector) -> dict[str, int]:
+    """Of one image: those of Algorithm 1 as the paper draws it, and those that are computed ("reconstructor_fast")."""
     backbone = detector.backbone
     device = backbone.mean.device
-    plain = plain_reconstructor(detector, {key: model[key] for key in SHAPE})
     images = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=device)
     features = torch.zeros(1, backbone.channels, backbone.grid, backbone.grid, device=device)
-    of_plain = operations(lambda: plain(features, detector.partition))
+    drawn = as_drawn(detector.reconstructor)
     return {
-        "backbone": sum(operations(lambda: backbone(images)).values()),
-        "linear": of_plain["linear"],
-        "attention": of_plain["attention"],
-        "reconstructor": sum(of_plain.values()),
-        "reconstructor_fast": sum(operations(lambda: detector.reconstruct(features)).values()),
+        "backbone": operations(lambda: backbone(images)),
+        **drawn,
+        "reconstructor": sum(drawn.values()),
+        "reconstructor_fast": operations(lambda: detector.reconstruct(features)),
     }
 
 
-def operations(call: Callable[[], object]) -> dict[str, int]:
+def as_drawn(model: Reconstructor) -> dict[str, int]:
+    """Of one image, were all N sequences encoded whole, as nobody has to compute them: `Reconstructor.induce` says why.
+
+    A token meets each weight of a linear layer once, and in each block all tokens of its sequence twice: in the product
+    that makes the scores, and in the one that mixes the values.
+    """
+    linear = attention = 0
+    for part in (model.embed, model.encoder, model.decoder, model.head):
+        sequences = model.groups if part is model.encoder and model.self_induction else 1
+        tokens = sequences * model.length
+        linear += tokens * sum(layer.weight.numel() for layer in part.modules() if isinstance(layer, nn.Linear))
+        widths = (layer.proj.in_features for layer in part.modules() if isinstance(layer, Attention))
+        attention += tokens * 2 * model.length * sum(widths)
+    return {"linear": linear, "attention": attention}
+
+
+def operations(call: Callable[[], object]) -> int:
+    """Multiply-adds of a call, by torch's counter."""
     # Attention as plain products: torch's counter knows no fused kernel of the CPU before torch 2.15.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
-    counts = {str(operation): flops // 2 for operation, flops in counter.get_flop_counts()["Global"].items()}
-    attention = sum(n for name, n in counts.items() if "bmm" in name)
-    return {"linear": sum(counts.values()) - attention, "attention": attention}
-
-
-def plain_reconstructor(detector: Detector, shape: dict[str, Any]) -> Reconstructor:
-    """A reconstructor of this shape that takes the plain path."""
-    backbone = detector.backbone
-    return Reconstructor(backbone.channels, backbone.grid, **shape).to(backbone.mean.device)
+    return counter.get_total_flops() // 2

@@ -13,14 +13,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sivt_lightning.allocator import keep_freed_memory
-from sivt_lightning.benchmark.counts import SHAPE, operations, plain_reconstructor
+from sivt_lightning.benchmark.counts import SHAPE, operations
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import write_demo_data
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import DiskStore, FeatureDataset, FeatureStore, MemoryStore, collate_features
 from sivt_lightning.model.detector import Detector
-from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor, dropout_gain
 from sivt_lightning.module import SIVT
@@ -37,9 +36,8 @@ PAPER_RUN = (400, 3629)  # epochs, and training images of MVTec AD
 def measure_training(
     module: SIVT, machine: Machine, images: DataLoader[Any], folder: Path, report: dict[str, Any]
 ) -> dict[str, Any]:
-    """A training step and its parts: the plain loop (float32, nothing kept, plain path), and what this package does."""
+    """A training step and its parts: of the plain loop (float32, nothing kept or recorded), and of this package's."""
     detector, batch_size = module.detector, images.batch_size or 1
-    fast, plain = detector.reconstructor, plain_reconstructor(detector, {key: module.hparams[key] for key in SHAPE})
     shape = (detector.backbone.channels, detector.backbone.grid, detector.backbone.grid)
     kept = [(kind, feature_loader(kind, folder, shape, batch_size)) for kind in ("memory", "disk")]
     rows = []
@@ -47,7 +45,7 @@ def measure_training(
         is_plain = cache == "plain"
         where = replace(machine, precision="32-true") if is_plain else machine
         keep_freed_memory(not is_plain)
-        measured = TrainingStep(detector, plain if is_plain else fast, module, where, not is_plain).measure(loader)
+        measured = TrainingStep(detector, detector.reconstructor, module, where, not is_plain).measure(loader)
         row = {"cache": cache, "precision": where.precision} | measured
         seconds = (row["ms"]["forward"] + row["ms"]["backward"]) / 1e3
         work = 3 * batch_size * report["multiply_adds"]["reconstructor_fast"]
@@ -179,11 +177,11 @@ def measure_growth(module: SIVT, machine: Machine, batch_size: int) -> dict[str,
 
 def _growth_row(chosen: dict[str, Any], module: SIVT, machine: Machine) -> dict[str, Any]:
     channels, grid = module.detector.backbone.channels, chosen["image_size"] // chosen["feature_stride"]
-    model = FastReconstructor(channels, grid, **{key: chosen[key] for key in SHAPE}).to(machine.device)
+    model = Reconstructor(channels, grid, **{key: chosen[key] for key in SHAPE}).to(machine.device)
     loader = feature_loader("memory", Path(), (channels, grid, grid), chosen["batch_size"])
     sample = torch.randn(1, channels, grid, grid, device=machine.device)
     partition = draw_partition(model.length, model.groups, generator_for(0))[None].to(machine.device)
-    needed = sum(operations(lambda: model(sample, partition)).values())
+    needed = operations(lambda: model(sample, partition))
     measured = TrainingStep(module.detector, model, module, machine).measure(loader)
     return {
         "multiply_adds": 3 * chosen["batch_size"] * needed,

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sivt_lightning.model.backbone import Backbone, Resize, Standardization, Standardize
-from sivt_lightning.model.fast import FastReconstructor
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.scoring import anomaly_map, check_power, check_sigma, image_score
@@ -95,7 +94,7 @@ def build_detector(
 ) -> Detector:
     """A detector of this shape, untrained; what the settings mean is said at `SIVT`."""
     network = Backbone(backbone, strides, image_size, feature_stride, resize)
-    reconstructor = FastReconstructor(
+    reconstructor = Reconstructor(
         network.channels,
         network.grid,
         patch_size=patch_size,

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.partition import collect, substitute
+from sivt_lightning.model.attention import pick
+from sivt_lightning.model.partition import induced, substitute
 from sivt_lightning.model.transformer import Transformer
 
 
@@ -71,8 +72,9 @@ class Reconstructor(nn.Module):
         partition: Int64[Tensor, "#B L"],
         gain: Float[Tensor, "B L D"] | None = None,
     ) -> Float[Tensor, "B C H W"]:
-        """F~ from F. `partition` says which positions are induced together, in each image or alike in all; the ablation
-        takes no notice of it. The latents are multiplied by `gain`, see `dropout_gain`."""
+        """F~ from F. Positions of one group of `partition` are induced together, in each image or alike in all; group
+        sizes are within one of each other, as `draw_partition` makes them. The ablation takes no notice of it.
+        The latents are multiplied by `gain`, see `dropout_gain`."""
         tokens = self.embed(self.patchify(features))
         latents = self.induce(tokens, partition) if self.self_induction else self.encode(tokens)
         if gain is not None:
@@ -80,12 +82,46 @@ class Reconstructor(nn.Module):
         return self.unpatchify(self.head(self.decode(latents)))
 
     def induce(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "B L D"]:
-        """Latents Z: the one at a position has seen other positions' tokens only, never its own."""
-        sequences = substitute(tokens, self.induction, partition, self.groups)
-        return collect(self.encode(sequences), partition, self.groups)
+        """Latents Z: the one at a position has seen other positions' tokens only, never its own.
+
+        Algorithm 1 makes N sequences of the tokens (Eq. 1), encodes each, and of sequence i collects the outputs at
+        group i. So do these steps, which equal it but for rounding:
+
+        - `first_block` computes once what sequences share. Layer norm and the projection to query, key and value act
+          on each token alone, and a sequence holds either the image's token or the induction token at a position: to
+          project both and then choose is to choose and then project.
+        - Between, all outputs of a block are inputs of the next: nothing is left out.
+        - `last_block` computes what is collected. An output depends on its own token's query, and on keys and values of
+          all tokens; the MLP and the final norm act on each output alone. So outputs that nobody reads, (N - 1) / N of
+          them, are not needed for the others.
+        """
+        sequences = self.first_block(tokens, partition)
+        for block in self.encoder.blocks[1:-1]:
+            sequences = block(sequences)
+        return self.last_block(sequences, partition)
+
+    def first_block(self, tokens: Float[Tensor, "B L D"], partition: Int64[Tensor, "#B L"]) -> Float[Tensor, "NB L D"]:
+        """Substitutes, and encodes by one block. Position is added here, to patch and induction tokens alike."""
+        block = self.encoder.blocks[0]
+        shared = torch.cat([self.induction[None], tokens]) + self.encoder_position
+        parts = (shared, block.project(shared))
+        sequences, projected = (substitute(part[1:], part[0], partition, self.groups) for part in parts)
+        return block.finish(sequences, projected)
+
+    def last_block(
+        self, sequences: Float[Tensor, "NB L D"], partition: Int64[Tensor, "#B L"]
+    ) -> Float[Tensor, "B L D"]:
+        """Encodes by the last block where sequences hold induction tokens, and collects."""
+        images = sequences.shape[0] // self.groups
+        positions, places = induced(partition, self.groups)
+        positions = positions.expand(-1, images, -1).flatten(0, 1)
+        *others, last = self.encoder.blocks
+        latents = last(sequences, positions) if others else pick(sequences, positions)  # an only block has been first
+        latents = rearrange(self.encoder[-1](latents), "(n b) m d -> b (n m) d", n=self.groups)
+        return pick(latents, places.expand(images, -1))
 
     def encode(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Position is added here, to patch and induction tokens alike."""
+        """Latents of the ablation: each position has seen its own token, too."""
         return self.encoder(tokens + self.encoder_position)
 
     def decode(self, latents: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:

@@ -1,24 +1,9 @@
-"""A plain pre-norm vision transformer: attention, MLP, block, stack."""
+"""A plain pre-norm vision transformer: MLP, block, stack."""
 
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all tokens of a sequence."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        query, key, value = rearrange(self.qkv(tokens), "b l (three h d) -> three b h l d", three=3, h=self.heads)
-        mixed = scaled_dot_product_attention(query, key, value)
-        return self.proj(rearrange(mixed, "b h l d -> b l (h d)"))
+from sivt_lightning.model.attention import Attention, pick
 
 
 class MLP(nn.Sequential):
@@ -37,8 +22,24 @@ class Block(nn.Module):
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.norm2, self.mlp = nn.LayerNorm(width), MLP(width, mlp_ratio)
 
-    def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        tokens = tokens + self.attention(self.norm1(tokens))
+    def forward(
+        self, tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B M D"]:
+        """Outputs at these positions only, or all without positions."""
+        mixed = self.attention(self.norm1(tokens), positions)
+        return self._add(tokens if positions is None else pick(tokens, positions), mixed)
+
+    def project(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L 3*D"]:
+        """Query, key and value of each token: as far into the block as a token comes without the others."""
+        return self.attention.qkv(self.norm1(tokens))
+
+    def finish(self, tokens: Float[Tensor, "B L D"], projected: Float[Tensor, "B L 3*D"]) -> Float[Tensor, "B L D"]:
+        """The rest of the block: `finish(tokens, project(tokens))` is `forward(tokens)`."""
+        return self._add(tokens, self.attention.attend(*projected.chunk(3, dim=-1)))
+
+    def _add(self, tokens: Float[Tensor, "B M D"], mixed: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
+        """Attention's part to the tokens, then the MLP's."""
+        tokens = tokens + mixed
         return tokens + self.mlp(self.norm2(tokens))
 
 
@@ -47,3 +48,8 @@ class Transformer(nn.Sequential):
 
     def __init__(self, depth: int, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__(*(Block(width, heads, mlp_ratio) for _ in range(depth)), nn.LayerNorm(width))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Without the norm."""
+        return [part for part in self if isinstance(part, Block)]
