@@ -2,10 +2,10 @@
 
     python benchmarks/results.py
 
-A comment `<!-- table: NAME -->` stands before each table; a comment `<!-- figures: TABLE | ROW | FIGURE; ... -->` ends
-each paragraph that tells figures and names their records, in order: parts that are left out are those of the record
-before, and of a row its beginning is enough. Figures are all decimal numbers but settings in `code`, versions, and
-those with a unit.
+A comment `<!-- table: NAME -->` stands before each table, or `<!-- rows: TABLE | ROW; ... -->` before one whose rows
+are of several; a comment `<!-- figures: TABLE | ROW | FIGURE; ... -->` ends each paragraph that tells figures and names
+their records, in order: parts that are left out are those of the record before, and of a row its beginning is enough.
+Figures are all decimal numbers but settings in `code`, versions, and those with a unit.
 """
 
 import csv
@@ -19,8 +19,9 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).parents[1]
 RECORDS = REPOSITORY / "docs" / "results.csv"
 # Where in a document all figures are those of records: from one heading to another.
-DOCUMENTS = {"docs/results.md": ("# Results", None), "README.md": ("## A new product", "## What it costs")}
+DOCUMENTS = {"docs/results.md": ("# Results", None), "README.md": ("## Results", "## In Python")}
 TABLE = re.compile(r"(<!-- table: (.+) -->\n\|)([^|]*)(\|.*\n(?:\|.*\n)*)")
+ROWS = re.compile(r"<!-- rows:([^>]+)-->\n(\|.*)\n\|[-:| ]+\n((?:\|.*\n)*)")
 REFERENCES = re.compile(r"<!-- figures:(.*?)-->", re.DOTALL)
 NO_FIGURE = re.compile(r"`[^`]*`|<!--.*?-->|\b(?:Python|torch) [\d.]+|\b\d+\.\d+ (?:ms|M|points?|minutes)\b", re.DOTALL)
 FIGURE = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.]*\d)")
@@ -49,7 +50,7 @@ def read_records() -> Records:
 
 
 def with_tables(text: str, records: Records) -> str:
-    """The document with each table as the records have it; only the name of its first column is its own."""
+    """The document with each table as the records have it; only its first column, or the name of that, is its own."""
 
     def table(match: re.Match[str]) -> str:
         rows = records[match[2]]
@@ -59,14 +60,22 @@ def with_tables(text: str, records: Records) -> str:
             lines.append(f"| {name} | {' | '.join(row.get(figure, '-') for figure in figures)} |")
         return match[1] + match[3] + "\n".join(lines) + "\n"
 
-    return TABLE.sub(table, text)
+    def rows(match: re.Match[str]) -> str:
+        _, *figures = (cell.strip() for cell in match[2].strip("|").split("|"))
+        lines, places = match[3].splitlines(), _items(match[1])
+        for number, (line, place) in enumerate(zip(lines, places, strict=True)):
+            row = records[place[0]][_row_of(records, *place)]
+            lines[number] = f"|{line.split('|')[1]}| {' | '.join(row.get(figure, '-') for figure in figures)} |"
+        return match[0][: match.start(3) - match.start()] + "\n".join(lines) + "\n"
+
+    return ROWS.sub(rows, TABLE.sub(table, text))
 
 
 def faults(text: str, records: Records) -> Iterator[str]:
     """What is wrong with the figures of a document's prose, and which of its tables are not written from records."""
     for block in re.split(r"\n\s*\n", text):
         if re.search(r"^\|", block, re.MULTILINE):
-            if not TABLE.fullmatch(block.strip() + "\n"):
+            if not (TABLE.fullmatch(block.strip() + "\n") or ROWS.fullmatch(block.strip() + "\n")):
                 yield f"a table without a comment that names its records: {block.splitlines()[0]}"
             continue
         figures = FIGURE.findall(NO_FIGURE.sub("", block))
@@ -87,21 +96,29 @@ def faults(text: str, records: Records) -> Iterator[str]:
 
 def _references(text: str, records: Records) -> Iterator[Reference]:
     table, row = "", ""
-    for item in filter(None, (" ".join(item.split()) for item in text.split(";"))):
-        *place, figure = item.split(" | ")
+    for *place, figure in _items(text):
         if len(place) == 2:
             table = place[0]
-        if table not in records:
-            raise ValueError(f"{item}: there is no table {table!r}")
-        if place:
-            rows = [name for name in records[table] if name == place[-1]]
-            rows = rows or [name for name in records[table] if name.strip("*").startswith(place[-1])]
-            if len(rows) != 1:
-                raise ValueError(f"{item}: {len(rows)} rows of {table} begin so")
-            row = rows[0]
+        if place or not row:
+            row = _row_of(records, table, place[-1] if place else "")
         if figure not in records[table][row]:
-            raise ValueError(f"{item}: {table} | {row} has {', '.join(records[table][row])} only")
+            raise ValueError(f"{figure}: {table} | {row} has {', '.join(records[table][row])} only")
         yield Reference(table, row, figure)
+
+
+def _items(text: str) -> list[list[str]]:
+    """Of a comment: places of records, in parts."""
+    return [" ".join(item.split()).split(" | ") for item in text.split(";") if item.strip()]
+
+
+def _row_of(records: Records, table: str, beginning: str) -> str:
+    if table not in records:
+        raise ValueError(f"{beginning}: there is no table {table!r}")
+    rows = [name for name in records[table] if name == beginning]
+    rows = rows or [name for name in records[table] if name.strip("*").startswith(beginning)]
+    if len(rows) != 1:
+        raise ValueError(f"{beginning}: {len(rows)} rows of {table} begin so")
+    return rows[0]
 
 
 def part_of(document: str, text: str) -> str:

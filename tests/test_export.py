@@ -50,7 +50,7 @@ for kind, files in {made!r}.items():
         assert main(["export", *told]) == 0
 assert main(["export", *told[:4], "--keep_thresholds", "--output", "kept.pt2"]) == 0
 """
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs/deployment.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +412,7 @@ def test_a_package_that_is_missing_is_named(
             Predictor(folder / file)
 
 
-def test_the_readme_script_needs_three_packages_only(folder: Path, photos: list[Path], tmp_path: Path) -> None:
+def test_the_script_in_deployment_needs_three_packages_only(folder: Path, photos: list[Path], tmp_path: Path) -> None:
     """In an environment that has onnxruntime, numpy, pillow, and what these need; linked, so without a network."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     place = next((tmp_path / "env").glob("lib/python*/site-packages"))
@@ -432,7 +432,7 @@ def test_the_readme_script_needs_three_packages_only(folder: Path, photos: list[
     python = tmp_path / "env/bin/python"
     for absent in ("torch", "lightning", "sivt_lightning"):
         assert subprocess.run([python, "-Ic", f"import {absent}"], capture_output=True).returncode == 1
-    script = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "onnxruntime" in block)
+    script = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "onnxruntime" in block)
     (tmp_path / "score.py").write_text(script)
     path = photos[0].parent / "sideways.jpg"
     image = Image.open(photos[0]).convert("RGB")
