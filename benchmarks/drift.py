@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from sivt_lightning.drift import WINDOW, DriftMonitor, level_of
-from sivt_lightning.thresholds import Threshold, threshold_of
+from sivt_lightning.inference.drift import WINDOW, DriftMonitor, level_of
+from sivt_lightning.inference.thresholds import Threshold, threshold_of
 
 SCALE = 5.0
 DEVIATION = 2 * SCALE  # of a gamma distribution of shape 4

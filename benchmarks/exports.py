@@ -23,18 +23,18 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from sivt_lightning.allocator import keep_freed_memory
-from sivt_lightning.checkpoint import read_checkpoint
-from sivt_lightning.cli import quiet_lightning
+from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import to_tensor
+from sivt_lightning.evaluation.metrics.ranking import ImageRanking
 from sivt_lightning.export import PRECISIONS, SUFFIXES, write_model
-from sivt_lightning.metrics.ranking import ImageRanking
+from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.runtimes import open_model, restore_detector
+from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detection, Detector
-from sivt_lightning.module import SIVT
-from sivt_lightning.precision import autocast
-from sivt_lightning.runtimes import open_model, restore_detector
-from sivt_lightning.thresholds import Threshold, Thresholds
+from sivt_lightning.model.precision import autocast
+from sivt_lightning.system import keep_freed_memory
+from sivt_lightning.training.module import SIVT
 
 Run = Callable[[Tensor], Detection]
 NONE = asdict(Thresholds(0.99, Threshold(0.0, 0.0, 1), {}))

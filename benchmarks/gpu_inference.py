@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from sivt_lightning.benchmark.counts import multiply_adds
-from sivt_lightning.cli import quiet_lightning
+from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.model.detector import Detection, Detector
-from sivt_lightning.module import SIVT
-from sivt_lightning.precision import autocast
+from sivt_lightning.model.precision import autocast
+from sivt_lightning.training.module import SIVT
 
 SMALL = {"width": 128, "encoder_depth": 4, "decoder_depth": 2, "heads": 4}
 

@@ -20,10 +20,10 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from sivt_lightning.allocator import keep_freed_memory
-from sivt_lightning.callbacks.tally import Tally
 from sivt_lightning.data.layouts import Sample
-from sivt_lightning.scoring import smooth
+from sivt_lightning.evaluation.tally import Tally
+from sivt_lightning.model.scoring import smooth
+from sivt_lightning.system import keep_freed_memory
 
 SIDE, CATEGORIES, IMAGES, BATCH = 256, 15, 1725, 15
 REPEATS = 3  # of ours, which takes so little time that a busy machine shows; the median counts

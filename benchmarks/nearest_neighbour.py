@@ -19,9 +19,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 from torch.utils.data import DataLoader
 from trained import load
 
-from sivt_lightning.callbacks.tally import Tally, mean_of, plain
 from sivt_lightning.data.dataset import ImageDataset, collate
-from sivt_lightning.scoring import image_score, smooth
+from sivt_lightning.evaluation.tally import Tally, mean_of, plain
+from sivt_lightning.model.scoring import image_score, smooth
 
 SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 PROJECTED = 64  # dimensions in which the coreset looks for distances (Johnson-Lindenstrauss, as PatchCore does)

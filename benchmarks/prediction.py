@@ -24,11 +24,11 @@ from lightning import Trainer
 from PIL import Image
 from scipy import ndimage
 
-from sivt_lightning.callbacks import PredictionWriter
-from sivt_lightning.cli import quiet_lightning
+from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.module import SIVT
-from sivt_lightning.thresholds import Threshold, Thresholds, threshold_of
+from sivt_lightning.inference.thresholds import Threshold, Thresholds, threshold_of
+from sivt_lightning.prediction_files.writer import PredictionWriter
+from sivt_lightning.training.module import SIVT
 
 SMALL = {"width": 128, "encoder_depth": 4, "decoder_depth": 2, "heads": 4}
 DIFFERENT = 20  # photos; the others are links to them

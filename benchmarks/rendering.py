@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trained import load
 
-from sivt_lightning.allocator import keep_freed_memory
-from sivt_lightning.callbacks.gallery import choose
 from sivt_lightning.data.dataset import collate
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.evaluation.gallery import choose
 from sivt_lightning.report.overlay import outlined
+from sivt_lightning.system import keep_freed_memory
 
 SHARED = ("backbone", "strides", "image_size", "feature_stride", "standardize")
 STEPS, BATCH, GAP = 600, 8, 6

@@ -35,11 +35,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from sivt_lightning.allocator import keep_freed_memory
 from sivt_lightning.export import write_model
-from sivt_lightning.module import SIVT
-from sivt_lightning.predictor import Predictor
-from sivt_lightning.thresholds import Threshold, Thresholds
+from sivt_lightning.inference.predictor import Predictor
+from sivt_lightning.inference.thresholds import Threshold, Thresholds
+from sivt_lightning.system import keep_freed_memory
+from sivt_lightning.training.module import SIVT
 
 SMALL = {"width": 128, "encoder_depth": 4, "decoder_depth": 2, "heads": 4}
 BATCH = 8

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.model.detector import Detector
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 
 class Trained(NamedTuple):

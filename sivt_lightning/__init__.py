@@ -1,18 +1,23 @@
 """Self-induction vision transformer for anomaly detection over many product categories.
 
-In Python: `Predictor(path_of_a_checkpoint)(image)`, see `predictor.py`. On the command line: `sivt`.
+In Python: `Predictor(path_of_a_checkpoint)(image)`, see `inference/predictor.py`. On the command line: `sivt`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sivt_lightning.errors import SIVTError
-    from sivt_lightning.prediction import Prediction, Region
-    from sivt_lightning.predictor import Predictor
+    from sivt_lightning.inference.prediction import Prediction, Region
+    from sivt_lightning.inference.predictor import Predictor
 
 __all__ = ["Prediction", "Predictor", "Region", "SIVTError"]
 
-_HOMES = {"Prediction": "prediction", "Predictor": "predictor", "Region": "prediction", "SIVTError": "errors"}
+_HOMES = {
+    "Prediction": "inference.prediction",
+    "Predictor": "inference.predictor",
+    "Region": "inference.prediction",
+    "SIVTError": "errors",
+}
 
 
 def __getattr__(name: str) -> Any:

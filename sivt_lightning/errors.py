@@ -4,6 +4,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MOST_SHOWN = 5  # names in a sentence
+NOT_FINITE = (
+    "not a finite number: the model diverged in training, or the precision is too narrow for it. "
+    "Train with a lower learning rate, or run with --trainer.precision 32-true."
+)
 
 
 class SIVTError(ValueError):

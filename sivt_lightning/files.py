@@ -103,3 +103,9 @@ def _rows(text: str) -> list[list[str]]:
 def _original(cell: str) -> str:
     cell = cell if _HARMLESS.fullmatch(cell) else _GUARDED.sub(r"\1", cell)
     return _BYTE.sub(lambda found: bytes.fromhex(found[1]).decode("utf-8", "surrogateescape"), cell)
+
+
+def spare(photos: Iterable[Path], files: Iterable[Path]) -> None:
+    """Raises SIVTError where one of the files to be written would replace a photo."""
+    if lost := set(photos) & set(files):
+        raise SIVTError(f"The results would overwrite the photo {min(lost)}. Name another folder with --output.")

@@ -16,10 +16,10 @@ from forked import Forked
 from PIL import Image
 
 from sivt_lightning import Prediction, Predictor
-from sivt_lightning.predictor import Prepared
+from sivt_lightning.inference.predictor import Prepared
+from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.service import Limits
-from sivt_lightning.thresholds import Threshold, Thresholds
 
 TOKEN = "a-secret-of-the-line"
 

@@ -84,7 +84,7 @@ class Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
-    from sivt_lightning.module import SIVT
+    from sivt_lightning.training.module import SIVT
 
     seen, step = Watched(), SIVT.training_step
 

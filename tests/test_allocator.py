@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sivt_lightning import cli
-from sivt_lightning.cli import main
+from sivt_lightning.cli import lightning_cli, main
 
 # Resident megabytes before 64 are taken, with them, after they are freed, and after all is given back.
 TAKE = """
 import ctypes, sys
 from pathlib import Path
-from sivt_lightning.allocator import give_back_freed_memory, keep_freed_memory
+from sivt_lightning.system import give_back_freed_memory, keep_freed_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
@@ -50,7 +49,7 @@ def test_only_training_keeps_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     kept: list[str] = []
-    monkeypatch.setattr(cli, "keep_freed_memory", lambda: kept.append(verb))
+    monkeypatch.setattr(lightning_cli, "keep_freed_memory", lambda: kept.append(verb))
     for verb in ("test", "fit"):
         given = ["--ckpt_path", str(checkpoint)] if verb == "test" else ["--config", str(tiny_config)]
         assert main([verb, *given, *(["--trainer.max_epochs", "1"] if verb == "fit" else ["--output", "out"])]) == 0

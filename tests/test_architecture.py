@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,53 +17,56 @@ NAME = PACKAGE.name
 
 # What a part, or one module of it, may import: other parts, "lightning", and "?" for names known only as it runs.
 ALLOWED = {
-    "__init__": "errors prediction predictor ?",  # loads what it is asked for
+    "__init__": "errors inference ?",  # loads what it is asked for
     "__main__": "cli",
-    "arguments": "errors help",
-    "benchmark": "allocator arguments checkpoint data errors features files model module optimizer precision recording "
-    "report seeding",
-    "callbacks": "checkpoint continuation data drift errors features files lightning metrics prediction processes "
-    "report seeding system thresholds",
-    "checkpoint": "errors",
-    "cli": "allocator arguments benchmark callbacks checkpoint compare continuation data ending errors experiment "
-    "export files help lightning module precision run_folder serve thresholds",
-    "compare": "arguments errors files report",
-    "continuation": "checkpoint errors processes",
+    "benchmark": "cli data errors features files inference model report seeding system training",
+    "cli": "errors files",
+    "cli.__init__": "benchmark evaluation experiment export serve ?",  # ? the module of a command
+    "cli.demo_data": "data",
+    "cli.lightning_cli": "data evaluation inference lightning model prediction_files system training",
+    "cli.photo_table": "data lightning report",
     "data": "errors seeding",
     "data.datamodule": "features lightning processes system",
-    "drift": "errors thresholds",
-    "ending": "arguments errors files lightning",
-    "experiment": "arguments checkpoint data errors files module report",
-    "export": "arguments checkpoint data errors files model runtimes sidecar thresholds ?",  # ? packages of a format
+    "evaluation": "data errors evaluation.metrics files inference prediction_files processes report",
+    "evaluation.callback": "lightning",
+    "evaluation.comparison": "cli",
+    "experiment": "cli data errors files inference report training",
+    "export": "cli data errors files inference model ?",  # ? packages of a format
     "features": "errors processes system",
-    "features.key": "checkpoint model",
+    "features.key": "inference model",
     "files": "errors",
-    "loss": "distance",
+    "inference": "errors",
+    "inference.predictor": "data",
+    "inference.runtimes": "data model ?",  # ? the runtime of a format
+    "inference.side_car": "data",
     "model": "errors seeding",
-    "model.detector": "scoring",
-    "module": "checkpoint continuation data errors features lightning loss model optimizer recording seeding "
-    "thresholds",
-    "optimizer": "errors model",
-    "precision": "errors",
-    "prediction": "thresholds",
-    "predictor": "data errors prediction runtimes thresholds",
+    "model.detector": "model.scoring",
+    "model.scoring": "errors model",
+    "prediction_files": "data errors files inference processes report system",
+    "prediction_files.progress_bar": "lightning",
+    "prediction_files.writer": "lightning",
     "processes": "errors",
-    "recording": "loss model",
     "report": "files",
-    "run_folder": "errors",
-    "runtimes": "checkpoint data errors model precision sidecar thresholds ?",  # ? the runtime of a format
-    "scoring": "distance errors",
-    "serve": "allocator arguments data drift errors prediction predictor system",
-    "sidecar": "data errors thresholds",
-    "thresholds": "errors",
+    "serve": "cli data errors inference system",
+    "training": "data errors evaluation.metrics features files inference lightning model processes report seeding",
 }
-APART = {"model", "metrics", "data", "report"}  # import none of one another
-WITHOUT_LIGHTNING = "compare data.dataset drift files metrics.ranking model.detector predictor report.page serve.app"
+WITHIN = ("evaluation.metrics", "model.scoring")  # parts that lie in another one, and are apart all the same
+APART = {"model", "evaluation.metrics", "data", "report"}  # import none of one another
+WITHOUT_LIGHTNING = (
+    "cli data.dataset evaluation.comparison evaluation.metrics.ranking files inference.drift inference.predictor "
+    "model.detector report.page serve.app"
+)
 
 
 def module_of(path: Path, package: Path) -> str:
-    """Its name within the package; "__init__" for the package itself."""
-    return ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+    """Its name within the package, "model.__init__" for a folder's own."""
+    return ".".join(path.relative_to(package).with_suffix("").parts)
+
+
+def part_of(module: str) -> str:
+    """The part that a module belongs to, or "__init__" for the package itself."""
+    inner = [part for part in WITHIN if module == part or module.startswith(f"{part}.")]
+    return inner[0] if inner else module.split(".")[0] or "__init__"
 
 
 @functools.cache
@@ -109,9 +113,8 @@ def edges(package: Path) -> set[tuple[str, str]]:
         for name in imported(path.read_text(encoding="utf-8"), here):
             first, _, rest = name.partition(".")
             if first == NAME:
-                part = rest.split(".")[0] or "__init__"
-                if part != module.split(".")[0]:
-                    found.add((module, part))
+                if part_of(rest) != part_of(module):
+                    found.add((module, part_of(rest)))
             elif first in ("lightning", "pytorch_lightning", "lightning_fabric"):
                 found.add((module, "lightning"))
             elif first == "?":
@@ -142,8 +145,8 @@ def test_every_import_is_on_the_list_and_every_entry_is_needed() -> None:
 
 def test_the_list_keeps_the_rules() -> None:
     for importer, part in allowances():
-        assert not {importer.split(".")[0], part} <= APART, f"{importer} imports {part}"
-        assert part != "scoring" or importer == "model.detector", f"{importer} imports {part}"
+        assert not {part_of(importer), part} <= APART, f"{importer} imports {part}"
+        assert part != "model.scoring" or importer == "model.detector", f"{importer} imports {part}"
         assert importer != "errors"
 
 
@@ -178,7 +181,9 @@ def copy(tmp_path: Path) -> Path:
         ("__import__('sivt_lightning.report')", "report"),
         ("import pkgutil\npkgutil.resolve_name('sivt_lightning.report')", "report"),
         ("import importlib\nimportlib.import_module('sivt_' + 'lightning.report')", "?"),
-        ("from sivt_lightning.scoring import anomaly_map", "scoring"),
+        ("from sivt_lightning.model.scoring import anomaly_map", "model.scoring"),
+        ("from sivt_lightning.model import scoring", "model.scoring"),
+        ("from sivt_lightning.evaluation.metrics.ranking import PixelRanking", "evaluation.metrics"),
         ("import lightning", "lightning"),
         ("from lightning.pytorch import Trainer", "lightning"),
         ("import pytorch_lightning as pl", "lightning"),
@@ -197,9 +202,14 @@ def test_a_new_module_has_to_be_listed(copy: Path) -> None:
 
 
 def test_an_entry_that_nothing_needs_any_more_is_caught(copy: Path) -> None:
-    file = copy / "loss.py"
-    file.write_text(re.sub(r"from sivt_lightning\.distance .*", "", file.read_text()))
-    assert planted_in(copy) == {("loss", "distance")}
+    file = copy / "model" / "scoring.py"
+    file.write_text(re.sub(r"from sivt_lightning\.model\.distance .*", "", file.read_text()))
+    assert planted_in(copy) == {("model.scoring", "model")}
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = Counter(path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_importing_the_package_does_not_import_lightning_or_torch() -> None:

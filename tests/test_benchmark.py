@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sivt_lightning.benchmark import training
+from sivt_lightning.benchmark import steps as training
 from sivt_lightning.benchmark.counts import as_drawn, count_parameters, multiply_adds
 from sivt_lightning.benchmark.machine import Machine
-from sivt_lightning.benchmark.training import PARTS
+from sivt_lightning.benchmark.steps import PARTS
 from sivt_lightning.cli import main
 from sivt_lightning.data.demo import SMALLEST, write_demo_data
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 QUICK = ["--seconds", "0.01", "--batch_sizes", "[1,2]", "--device", "cpu"]
 

@@ -16,8 +16,9 @@ import yaml
 from conftest import rows_of, write_tiny_data
 from forked import run
 
-from sivt_lightning.cli import VERBS, main
-from sivt_lightning.run_folder import claim, give_back
+from sivt_lightning.cli import main
+from sivt_lightning.evaluation import comparison
+from sivt_lightning.training.run_folder import claim, give_back
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -483,7 +484,7 @@ def test_an_error_in_a_step_is_not_taken_for_a_setting(tiny_config: Path, monkey
     def fail(*_: object) -> None:
         raise ValueError("a fault of the program")
 
-    monkeypatch.setattr("sivt_lightning.module.SIVT.training_step", fail)
+    monkeypatch.setattr("sivt_lightning.training.module.SIVT.training_step", fail)
     with pytest.raises(ValueError, match="a fault of the program"):
         main(["fit", "--config", str(tiny_config)])
 
@@ -514,7 +515,7 @@ def test_ctrl_c_in_a_verb_is_no_crash(monkeypatch: pytest.MonkeyPatch, capsys: p
     def interrupted(args: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "compare", interrupted)
+    monkeypatch.setattr(comparison, "compare", interrupted)
     assert main(["compare", "a"]) == 1
     assert capsys.readouterr().err == "sivt: Stopped.\n"
 

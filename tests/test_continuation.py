@@ -14,16 +14,15 @@ from conftest import Watched, rows_of, write_tiny_data
 from forked import together
 from PIL import Image, ImageOps
 
-from sivt_lightning import cli
-from sivt_lightning.cli import main
-from sivt_lightning.continuation import FREE, IMAGES, LINKED, refuse_changes
+from sivt_lightning.cli import lightning_cli, main
 from sivt_lightning.data import datamodule
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import TrainSampler
 from sivt_lightning.data.identity import digest
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.module import SIVT
-from sivt_lightning.optimizer import ADAMW_SHARE, Schedule
+from sivt_lightning.training.continuation import FREE, IMAGES, LINKED, refuse_changes
+from sivt_lightning.training.module import SIVT
+from sivt_lightning.training.optimizer import ADAMW_SHARE, Schedule
 
 LAST = Path("runs/tiny/version_0/checkpoints/last.ckpt")
 GO_ON = ["fit", "--ckpt_path", str(LAST)]
@@ -130,7 +129,7 @@ def test_progress_counts_in_epochs_and_ends_at_one() -> None:
 
 def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(cli, "refuse_changes", lambda *args: asked.append(args))
+    monkeypatch.setattr(lightning_cli, "refuse_changes", lambda *args: asked.append(args))
     assert main([*GO_ON, "--trainer.max_epochs", "2"]) == 0  # nothing left, so settings are all that is looked at
     config, checkpoint, folder, recorded = asked[0]
     refuse_changes(config, checkpoint, folder, recorded)

@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageEnhance
 from scipy.stats import mannwhitneyu
 
-from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.cli import main
-from sivt_lightning.drift import ALARMS, FEWEST, WINDOW, DriftMonitor, Window, level_of
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.drift import ALARMS, FEWEST, WINDOW, DriftMonitor, Window, level_of
+from sivt_lightning.inference.thresholds import Threshold, threshold_of
 from sivt_lightning.serve.app import Limits, build_app
-from sivt_lightning.thresholds import Threshold, threshold_of
 
 
 def held_out(generator: np.random.Generator, images: int = 90) -> Threshold:

@@ -18,16 +18,16 @@ from PIL import Image
 from rich.console import Console
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from sivt_lightning.callbacks import Evaluation
-from sivt_lightning.callbacks.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.data import layouts
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import Agreed, SIVTError
+from sivt_lightning.evaluation.callback import Evaluation
+from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, operating_points, plain
+from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detection
 from sivt_lightning.report import curves
 from sivt_lightning.report.tables import FIGURES, OPERATING, Results, console_tables, csv_table, markdown_tables
-from sivt_lightning.thresholds import Threshold, Thresholds
 
 SIZE = 16
 MASK = Path("mask.png")
@@ -461,7 +461,7 @@ def test_a_score_that_is_no_number_gives_no_figures(root: Path) -> None:
 
 def test_a_score_that_is_no_number_on_one_process_ends_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = Evaluation(str(root.parent / "out"))
-    monkeypatch.setattr("sivt_lightning.callbacks.evaluation.gather", lambda value: [value, "of another process"])
+    monkeypatch.setattr("sivt_lightning.evaluation.callback.gather", lambda value: [value, "of another process"])
     with pytest.raises(Agreed, match="of another process"):
         run_test(root, evaluation, Probe())
 
@@ -478,7 +478,9 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from lightning import LightningModule, Trainer
-from sivt_lightning.callbacks import Evaluation, PredictionWriter, ThresholdCalibration
+from sivt_lightning.evaluation.callback import Evaluation
+from sivt_lightning.prediction_files.writer import PredictionWriter
+from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.model.detector import Detection
 

@@ -16,11 +16,11 @@ import yaml
 from conftest import rows_of
 
 from sivt_lightning import experiment as verb
-from sivt_lightning.checkpoint import CONTENTS
 from sivt_lightning.cli import main
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import PASSES, Outcome, csv_table, markdown_table
+from sivt_lightning.inference.checkpoint import CONTENTS
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "experiments").glob("*.yaml"))
 ONLY_DATA = ("--data.", "--trainer.max_epochs", "--trainer.precision", "--seed_everything", "--synthetic.per_image")

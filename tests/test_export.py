@@ -20,15 +20,15 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
-from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.export import graph
 from sivt_lightning.export.photos import Photos
+from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.runtimes import restore_detector
+from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import Detection
-from sivt_lightning.runtimes import restore_detector
-from sivt_lightning.thresholds import Thresholds
 
 MADE = {
     "onnx": ("fp32.onnx", "int8.onnx"),

@@ -28,7 +28,7 @@ from sivt_lightning.features.key import feature_key
 from sivt_lightning.features.store import DiskStore, FeatureDataset, MemoryStore, check_memory, make_room
 from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detector import Detector
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 SHAPE = (2, 4, 4)
 PACKAGE = Path(sivt_lightning.__file__).parent

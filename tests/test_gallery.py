@@ -7,10 +7,10 @@ import torch
 from conftest import write_tiny_data
 from PIL import Image
 
-from sivt_lightning.callbacks.gallery import choose, write_gallery
 from sivt_lightning.data import layouts
 from sivt_lightning.data.dataset import Batch, ImageDataset
-from sivt_lightning.report.gallery import FOOT, GAP, HEAD
+from sivt_lightning.evaluation.gallery import choose, write_gallery
+from sivt_lightning.report.sheets import FOOT, GAP, HEAD
 
 
 def test_the_worst_normal_image_and_the_spread_of_the_anomalous_ones() -> None:

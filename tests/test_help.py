@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from jsonargparse import ArgumentParser
 
-from sivt_lightning import cli
 from sivt_lightning.benchmark import parse as parse_benchmark
-from sivt_lightning.cli import SIVTCLI, main
-from sivt_lightning.help import HELP
+from sivt_lightning.cli import lightning_cli, main
+from sivt_lightning.cli.help import HELP
+from sivt_lightning.cli.lightning_cli import SIVTCLI
 
 
 def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -69,7 +69,7 @@ def test_an_example_can_be_typed(example: str, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.chdir(Path(__file__).parents[1])  # of configs/
     monkeypatch.setattr(ArgumentParser, "parse_args", parse)
-    monkeypatch.setattr(cli, "read_checkpoint", lambda path: {"optimizer_states": [], "global_step": 0})
+    monkeypatch.setattr(lightning_cli, "read_checkpoint", lambda path: {"optimizer_states": [], "global_step": 0})
     monkeypatch.setattr(SIVTCLI, "_take_defaults", lambda *of: None)  # there is no such checkpoint to take them from
     with pytest.raises(Parsed):
         main(shlex.split(example)[1:])

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from test_prediction_writer import SIZE, paint, predict, rows_of
 
-from sivt_lightning.callbacks import PredictionWriter, prediction
-from sivt_lightning.callbacks import pictures as pictures_module
-from sivt_lightning.callbacks.survey import Survey
+from sivt_lightning.cli.photo_table import Survey
 from sivt_lightning.data.asked import predict_samples
 from sivt_lightning.data.layouts import train_samples
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import read_csv
+from sivt_lightning.prediction_files import pictures as pictures_module
+from sivt_lightning.prediction_files import writer as prediction_writer
+from sivt_lightning.prediction_files.writer import PredictionWriter
 
 GREY = Image.fromarray(np.full((20, 30), 90, np.uint8))
 
@@ -258,7 +259,7 @@ def test_a_disk_that_is_full_for_a_row_or_a_table(
         paint(tmp_path / "photos" / f"{name}.png", 0)
     out = tmp_path / "out"
     full = DiskThatFills(room)  # for the heading and what is done before, then a row each
-    monkeypatch.setattr(prediction, "csv_text", full.in_front_of(prediction.csv_text))
+    monkeypatch.setattr(prediction_writer, "csv_text", full.in_front_of(prediction_writer.csv_text))
     with pytest.raises(SIVTError, match=rf"Cannot write into {out}: No space left on device\. Free space.* --resume"):
         predict(tmp_path / "photos", PredictionWriter(str(out)), None, 1)
     monkeypatch.undo()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sivt_lightning.distance import cosine_distance
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.loss import reconstruction_loss
-from sivt_lightning.scoring import anomaly_map, check_power, check_sigma, image_score
+from sivt_lightning.model.distance import cosine_distance
+from sivt_lightning.model.loss import reconstruction_loss
+from sivt_lightning.model.scoring import anomaly_map, check_power, check_sigma, image_score
 
 
 def pair(scale: float = 1.0, channels: int = 7) -> tuple[torch.Tensor, torch.Tensor]:

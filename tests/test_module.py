@@ -10,10 +10,10 @@ import torch
 from timm.optim import Muon
 
 from sivt_lightning.data.dataset import Batch
+from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detector
-from sivt_lightning.module import SIVT
-from sivt_lightning.optimizer import ADAMW_SHARE
-from sivt_lightning.thresholds import Threshold, Thresholds
+from sivt_lightning.training.module import SIVT
+from sivt_lightning.training.optimizer import ADAMW_SHARE
 
 TINY: dict[str, Any] = {
     "backbone": "resnet18",

@@ -16,14 +16,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 
-from sivt_lightning.callbacks import PredictionWriter
-from sivt_lightning.callbacks.progress import PredictionProgress
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import read_csv
+from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detection
-from sivt_lightning.report.names import picture_names
-from sivt_lightning.thresholds import Threshold, Thresholds
+from sivt_lightning.prediction_files.progress_bar import PredictionProgress
+from sivt_lightning.prediction_files.writer import PredictionWriter
+from sivt_lightning.report.picture_names import picture_names
 
 SIZE = 16
 THRESHOLDS = Thresholds(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sivt_lightning import Prediction, Predictor, SIVTError
 from sivt_lightning.cli import main
-from sivt_lightning.prediction import Region, find_regions
+from sivt_lightning.inference.prediction import Region, find_regions
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ STEPS = """
 import sys, torch
 from lightning.pytorch import Callback, Trainer
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 class Keep(Callback):
     kept = {}
@@ -193,7 +193,7 @@ BROKEN = """
 import sys
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 step = SIVT.training_step
 def training_step(self, batch, batch_idx):

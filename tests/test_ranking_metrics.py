@@ -12,11 +12,11 @@ from forked import Forked
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sivt_lightning.metrics import ranking, sketch
-from sivt_lightning.metrics.figures import FPR_LIMIT, Bounded
-from sivt_lightning.metrics.intervals import concatenate, condense, points
-from sivt_lightning.metrics.ranking import ImageRanking, PixelRanking
-from sivt_lightning.metrics.regions import region_weights
+from sivt_lightning.evaluation.metrics import ranking, sketch
+from sivt_lightning.evaluation.metrics.figures import FPR_LIMIT, Bounded
+from sivt_lightning.evaluation.metrics.intervals import concatenate, condense, points
+from sivt_lightning.evaluation.metrics.ranking import ImageRanking, PixelRanking
+from sivt_lightning.evaluation.metrics.regions import region_weights
 
 MAPS, SIDE = 24, 256  # 1.6 million pixels
 MOST_ERROR = {"auroc": 1e-5, "ap": 1e-4, "f1max": 1e-4, "aupro": 1e-5}
@@ -289,7 +289,7 @@ def test_forward_reset_and_copies_behave_as_torchmetrics_has_it() -> None:
 PROCESS = """
 import sys, torch
 import torch.distributed as dist
-from sivt_lightning.metrics.ranking import ImageRanking, PixelRanking
+from sivt_lightning.evaluation.metrics.ranking import ImageRanking, PixelRanking
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

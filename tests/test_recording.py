@@ -10,9 +10,9 @@ from conftest import rows_of
 from sivt_lightning.cli import main
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.module import SIVT
-from sivt_lightning.recording import BatchLoss, RecordedLoss, _Recording, _Replay
 from sivt_lightning.seeding import generator_for
+from sivt_lightning.training.module import SIVT
+from sivt_lightning.training.recording import BatchLoss, RecordedLoss, _Recording, _Replay
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on a GPU, and there is none here")
 
@@ -74,7 +74,7 @@ def test_a_training_goes_the_same_way(
     assert main([*arguments, "--name", "recorded"]) == 0
     assert isinstance(used[0], RecordedLoss)
     assert used[0].recording is not None
-    monkeypatch.setattr("sivt_lightning.module.RecordedLoss", BatchLoss)
+    monkeypatch.setattr("sivt_lightning.training.module.RecordedLoss", BatchLoss)
     assert main([*arguments, "--name", "plain"]) == 0
     found = [rows_of(tmp_path / "runs" / name / "version_0/metrics.csv") for name in ("recorded", "plain")]
     losses = [[float(row["val/loss"]) for row in rows if row["val/loss"]] for rows in found]

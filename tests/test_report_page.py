@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from sivt_lightning.callbacks.pictures import save_whole
 from sivt_lightning.files import read_csv, write_whole
+from sivt_lightning.prediction_files.pictures import save_whole
 from sivt_lightning.report.overlay import levels
 from sivt_lightning.report.page import Shown, address, html_table, report_page
 

@@ -20,7 +20,7 @@ import os, resource, signal, sys
 import torch.utils.data._utils.worker as worker
 from sivt_lightning.cli import main
 from sivt_lightning.features.store import DiskStore
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 def at(call, act, function):
     calls = [0]

@@ -81,7 +81,7 @@ def test_a_decoder_that_raises_something_unusual(error: BaseException, monkeypat
             raise error
         return photo
 
-    monkeypatch.setattr("sivt_lightning.predictor.read_image_bytes", read)
+    monkeypatch.setattr("sivt_lightning.inference.predictor.read_image_bytes", read)
     with listening(Limits()) as (host, port):
         url = f"http://{host}:{port}"
         answer = httpx.post(f"{url}/v1/predict", content=photo(99), timeout=10)

@@ -9,8 +9,8 @@ from lightning import LightningModule, Trainer
 from PIL import Image
 from test_hostile_folder import png_of
 
-from sivt_lightning.callbacks.survey import Survey
 from sivt_lightning.cli import main
+from sivt_lightning.cli.photo_table import Survey
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.survey import Header, read_headers, sizes
 

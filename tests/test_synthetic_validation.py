@@ -13,12 +13,12 @@ from lightning import LightningModule, Trainer
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import adaptive_max_pool2d
 
-from sivt_lightning.callbacks.synthetic import FIGURE, PIXEL_FIGURE, SyntheticValidation
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detector import Detection
+from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
 
 
 @pytest.fixture(autouse=True)

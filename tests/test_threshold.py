@@ -11,12 +11,12 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from sivt_lightning.callbacks import ThresholdCalibration
 from sivt_lightning.data.dataset import Item, collate
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.thresholds import ROUNDING, Threshold, Thresholds, threshold_of
 from sivt_lightning.model.detector import Detection
-from sivt_lightning.thresholds import ROUNDING, Threshold, Thresholds, threshold_of
+from sivt_lightning.training.calibration import ThresholdCalibration
 
 IMAGES, SIZE = 10, 16
 

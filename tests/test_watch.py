@@ -9,8 +9,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sivt_lightning.cli import main
-from sivt_lightning.module import SIVT
-from sivt_lightning.report.panel import GAP, panel
+from sivt_lightning.report.sheets import NARROW as GAP
+from sivt_lightning.report.sheets import panel
+from sivt_lightning.training.module import SIVT
 
 RUN = Path("runs/tiny/version_0")
 

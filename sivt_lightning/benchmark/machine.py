@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from sivt_lightning.allocator import give_back_freed_memory
-from sivt_lightning.precision import DTYPES
+from sivt_lightning.model.precision import DTYPES
+from sivt_lightning.system import give_back_freed_memory
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 

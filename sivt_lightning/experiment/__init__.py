@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sivt_lightning.arguments import parse, verb_parser
+from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment.plan import FEATURES, Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import Outcome, csv_table, markdown_table
 from sivt_lightning.files import writable_folder, write_whole
-from sivt_lightning.module import SIVT
+from sivt_lightning.training.module import SIVT
 
 COMMAND = [sys.executable, "-m", "sivt_lightning"]
 RUN = Path("runs/run/version_0")  # of a training's own folder

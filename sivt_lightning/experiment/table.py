@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sivt_lightning.checkpoint import read_checkpoint
 from sivt_lightning.experiment.plan import Experiment, Run
 from sivt_lightning.files import csv_text, read_csv
+from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.report import tables
 
 TESTED = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")

@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sivt_lightning.arguments import parse, verb_parser
-from sivt_lightning.checkpoint import read_checkpoint
+from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
 from sivt_lightning.export.photos import Photos, measured
 from sivt_lightning.files import writable_folder, write_whole
+from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.runtimes import open_model, restore_detector
+from sivt_lightning.inference.side_car import SideCar, sha256_of, side_car_path
+from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import Detection, Detector
-from sivt_lightning.runtimes import open_model, restore_detector
-from sivt_lightning.sidecar import SideCar, sha256_of, side_car_path
-from sivt_lightning.thresholds import Thresholds
 
 Format = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "int8"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.thresholds import Held, Thresholds, held_of, thresholds_of
 from sivt_lightning.model.detector import Detection
-from sivt_lightning.thresholds import Held, Thresholds, held_of, thresholds_of
 
 BATCH = 8  # as Predictor has it
 FAR = 0.1  # of a threshold: narrow numbers move scores by hundredths

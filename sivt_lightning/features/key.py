@@ -7,7 +7,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-from sivt_lightning.checkpoint import fingerprint
+from sivt_lightning.inference.checkpoint import fingerprint
 from sivt_lightning.model.detector import Detector
 
 # The code from an image file to its features. A test follows its imports.

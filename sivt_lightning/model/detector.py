@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sivt_lightning.model.backbone import Backbone, Resize, Standardization, Standardize
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.scoring import anomaly_map, check_power, check_sigma, image_score
+from sivt_lightning.model.scoring import anomaly_map, check_power, check_sigma, image_score
 from sivt_lightning.seeding import generator_for
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from sivt_lightning.allocator import share_heap
-from sivt_lightning.arguments import parse, verb_parser
+from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError, first_line
-from sivt_lightning.predictor import Predictor
+from sivt_lightning.inference.predictor import Predictor
+from sivt_lightning.system import share_heap
 
 TOKEN = "SIVT_TOKEN"
 SHORTEST = 16  # letters of a token: fewer can be guessed

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.predictor import Predictor
+from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.serve.body import FORM, JSON
 from sivt_lightning.serve.cors import CORS
 from sivt_lightning.serve.linger import Linger

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from sivt_lightning.prediction import Prediction
-from sivt_lightning.predictor import Prepared
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.predictor import Prepared
 from sivt_lightning.serve.threads import Threads, tame
 
 Predict = Callable[[Sequence[Prepared]], list[Prediction]]

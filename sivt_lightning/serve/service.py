@@ -13,10 +13,10 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from starlette.requests import ClientDisconnect
 
-from sivt_lightning.drift import DriftMonitor
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.prediction import Prediction
-from sivt_lightning.predictor import Predictor, Prepared
+from sivt_lightning.inference.drift import DriftMonitor
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.predictor import Predictor, Prepared
 from sivt_lightning.serve.batcher import Batcher
 from sivt_lightning.serve.body import Body, body_of
 from sivt_lightning.serve.header import LARGEST, decoding_cost

@@ -1,0 +1,78 @@
+"""`sivt`: which command is meant, and how it ends."""
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+from sivt_lightning.cli.arguments import UsageError
+from sivt_lightning.cli.ending import ending, is_first, leave_processes
+from sivt_lightning.cli.help import HELP
+from sivt_lightning.cli.quiet import quiet_lightning
+from sivt_lightning.errors import did_you_mean
+from sivt_lightning.files import SHOWN
+
+# Where the commands are that are no Trainer methods. They are loaded when they are asked for: torch takes seconds.
+VERBS = {
+    "compare": "sivt_lightning.evaluation.comparison",
+    "experiment": "sivt_lightning.experiment",
+    "export": "sivt_lightning.export",
+    "serve": "sivt_lightning.serve",
+    "benchmark": "sivt_lightning.benchmark",
+    "demo-data": "sivt_lightning.cli.demo_data",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code.
+
+    0 done, 1 a clear error or stopped, 2 wrong usage, 3 done but some images unreadable. --debug shows where an error
+    comes from, --quiet leaves errors alone to be said.
+    """
+    args = sys.argv[1:] if args is None else list(args)
+    for screen in (sys.stdout, sys.stderr):
+        if isinstance(screen, io.TextIOWrapper):
+            screen.reconfigure(errors=SHOWN)  # a file name need be no UTF-8
+    debug, quiet = "--debug" in args, "--quiet" in args
+    args = [argument for argument in args if argument not in ("--debug", "--quiet")]
+    try:
+        with contextlib.ExitStack() as stack:
+            if quiet:
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))  # noqa: PTH123
+            return _run(args)
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python would complain once more at its end
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        end = ending(error, is_first())
+        if end is None:
+            raise
+        said, code = end
+        if debug and code:
+            traceback.print_exc()
+        if said and (code or not quiet):
+            print(said, file=sys.stderr if code else sys.stdout)
+        return code
+    finally:
+        leave_processes()
+
+
+def _run(args: Sequence[str]) -> int:
+    verb = args[0] if args and not args[0].startswith("-") else ""
+    if verb and verb not in HELP:
+        meant = did_you_mean(verb, HELP, 1) or f"there are {', '.join(HELP)}."
+        raise UsageError(f"There is no command {verb}: {meant}")
+    if not args:
+        raise UsageError(f"Give a command: {', '.join(HELP)}. `sivt --help` says what they do.")
+    if verb in VERBS:
+        module = import_module(VERBS[verb])
+        quiet_lightning()  # not before: it sets its own levels when it is loaded
+        code: int = getattr(module, verb.replace("-", "_"))(args[1:])
+        return code
+    from sivt_lightning.cli.lightning_cli import SIVTCLI
+
+    quiet_lightning()
+    return SIVTCLI(args).exit_code

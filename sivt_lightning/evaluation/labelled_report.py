@@ -1,0 +1,106 @@
+"""report.html of a test: every image with its ground truth, and the tables."""
+
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from sivt_lightning.data.dataset import LONGEST_VIEW, Batch, View
+from sivt_lightning.data.layouts import Sample
+from sivt_lightning.files import write_whole
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.thresholds import Threshold
+from sivt_lightning.prediction_files.pictures import Pictures, Queue, save_whole
+from sivt_lightning.report.overlay import scale_of
+from sivt_lightning.report.page import Shown, address, html_table, report_page
+from sivt_lightning.report.picture_names import picture_names
+from sivt_lightning.report.tables import HEADINGS, OPERATING, ORACLE, Results, figure_rows, operating_rows
+
+
+class LabelledReport:
+    """Writes the pictures of report.html while the test runs.
+
+    Args:
+        folder: of the page and its pictures.
+        samples: all test images, which lie in `root`.
+        thresholds: of each category.
+        device: the model's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        samples: Sequence[Sample],
+        thresholds: dict[str, Threshold],
+        device: torch.device,
+    ) -> None:
+        self.folder, self.samples, self.thresholds = folder, samples, thresholds
+        self.paths = [PurePosixPath(sample.path.relative_to(root).as_posix()) for sample in samples]
+        self.names = picture_names(self.paths)
+        self.pictures = Pictures(folder, ("photo", "heat"))
+        self.queue = Queue(device)
+        self.shown: dict[int, Shown] = {}
+
+    def add(self, batch: Batch, scores: Sequence[float], maps: Float[np.ndarray, "B S S"]) -> None:
+        """Have the pictures of a batch written."""
+        images = zip(
+            batch.index.tolist(), scores, maps, (m.cpu().numpy() for m in batch.masks), batch.views, strict=True
+        )
+        self.shown |= dict(self.queue.put([partial(self._show, *image) for image in images]))
+
+    def close(self) -> dict[int, Shown]:
+        """Wait for the last pictures; all images of this process by their position in the samples."""
+        return self.shown | dict(self.queue.close())
+
+    def _show(
+        self,
+        index: int,
+        score: float,
+        anomaly_map: Float[np.ndarray, "S S"],
+        mask: Bool[np.ndarray, "height width"],
+        view: View | None,
+    ) -> tuple[int, Shown]:
+        assert view is not None  # asked for, and a test stops at what cannot be read
+        sample, name, path = self.samples[index], self.names[index], str(self.paths[index])
+        found = Prediction.of(score, anomaly_map, self.thresholds[sample.category], view.size)
+        self.pictures.write(name, path, view.photo, found, scale_of(found.pixel_threshold))
+        truth = f"report/truth/{name}.png"
+        if mask.any():
+            save_whole(self.folder / truth, _contour(mask))
+        return index, Shown(
+            path=path,
+            score=score,
+            threshold=found.threshold,
+            share=float(found.mask.mean()),
+            regions=[[*region.box, region.area, region.peak] for region in found.regions],
+            **{kind: address(file) for kind, file in self.pictures.paths(name).items()},
+            truth=address(truth) if mask.any() else "",
+            defect=sample.defect if sample.anomalous else None,
+        )
+
+
+def write_report(file: Path, shown: Sequence[Shown], results: Results, notes: Sequence[str]) -> None:
+    """The page of all images, below the tables."""
+    undefined = "-"
+    tables = [
+        html_table(["category", *HEADINGS.values()], figure_rows(results, undefined), "Figures, in fractions of 1"),
+        html_table(
+            ["category", *OPERATING.values(), ORACLE], operating_rows(results, undefined), "Verdicts at the threshold"
+        ),
+        f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>",
+    ]
+    said = "Test images, whose label is known. Those whose score is above the threshold are called anomalous."
+    write_whole(file, report_page("Test", said, shown, tables, labelled=True))
+
+
+def _contour(mask: Bool[np.ndarray, "height width"]) -> Image.Image:
+    """The mask as 0 and 255, no larger than a photo is shown; nothing of it is lost."""
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    picture.thumbnail((LONGEST_VIEW, LONGEST_VIEW), Image.Resampling.BOX)
+    return picture.point(lambda value: 255 if value else 0)

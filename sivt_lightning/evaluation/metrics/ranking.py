@@ -1,0 +1,137 @@
+"""AUROC, AP, F1-max and AUPRO as torchmetrics, of scores that are no probabilities."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchmetrics import Metric
+
+from sivt_lightning.evaluation.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Ranking
+from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, condense
+from sivt_lightning.evaluation.metrics.regions import region_weights
+from sivt_lightning.evaluation.metrics.sketch import RAW, RankSketch
+
+
+class _RankingMetric(Metric):
+    """Collects scores in a sketch, which turns into intervals, the mergeable state, whenever the state is looked at."""
+
+    higher_is_better = True
+    full_state_update = False
+    low: Any
+    exact: bool
+    names: tuple[str, ...]  # of the figures
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for field in Intervals._fields:  # lists of tensors, after a synchronisation a tensor
+            self.add_state(field, default=[], dist_reduce_fx="cat")
+        self._sketch = RankSketch(self.exact)
+
+    def intervals(self) -> Intervals:
+        """All scores so far, of all processes where the metric is synchronised."""
+        self._settle()
+        account = concatenate(*self._parts())
+        return account if self.exact or len(account.low) <= RAW else condense(account, RAW)
+
+    def figures(self) -> dict[str, Bounded]:
+        """Each figure with the bound on its error."""
+        return Ranking(self.intervals()).figures(self.names)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The figures by name, and under NAME_error the bound on the error of each; NaN where undefined."""
+        figures = self.figures()
+        values = {name: figure.value for name, figure in figures.items()}
+        errors = {f"{name}_error": figure.error for name, figure in figures.items()}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in (values | errors).items()}
+
+    def reset(self) -> None:
+        """Forget all scores."""
+        for field in Intervals._fields:  # torchmetrics expects the lists that a synchronisation has replaced
+            setattr(self, field, [])
+        super().reset()
+        self._sketch = RankSketch(self.exact)
+
+    @property
+    def metric_state(self) -> dict[str, Any]:
+        """What another metric of the kind can be merged with, as torchmetrics has it."""
+        self._settle()
+        return super().metric_state
+
+    def merge_state(self, incoming_state: Any) -> None:
+        """Take in the scores of another metric of the kind, or its state."""
+        super().merge_state(incoming_state)
+        self._computed = None  # torchmetrics would go on answering with the figures of before
+
+    def _copy_state_dict(self) -> dict[str, Any]:  # before a synchronisation and in `forward`
+        self._settle()
+        return super()._copy_state_dict()
+
+    def _settle(self) -> None:
+        intervals, self._sketch = self._sketch.intervals(), RankSketch(self.exact)
+        parts = self._parts()
+        # Empty tensors, where there is nothing yet, have the type that other processes send.
+        if len(intervals.low) or not parts:
+            parts.append(intervals)
+        if not self.exact and sum(len(part.low) for part in parts) > 2 * RAW:
+            parts = [condense(concatenate(*parts), RAW)]
+        if isinstance(self.low, list):
+            for field, tensors in zip(Intervals._fields, zip(*parts, strict=True), strict=True):
+                getattr(self, field)[:] = [torch.from_numpy(tensor).to(self.device) for tensor in tensors]
+
+    def _parts(self) -> list[Intervals]:
+        """The state as it is."""
+        states = [getattr(self, field) for field in Intervals._fields]
+        lists = [[state] if isinstance(state, Tensor) else state for state in states]
+        return [Intervals(*(tensor.cpu().numpy() for tensor in tensors)) for tensors in zip(*lists, strict=True)]
+
+    def _add(self, scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> None:
+        if not len(scores):
+            return
+        low, high = scores.min(), scores.max()
+        if not (low >= 0 and high <= np.finfo(np.float32).max):  # so written, NaN fails too
+            raise ValueError(f"Scores must be finite and 0 or more, but these run from {low} to {high}.")
+        scores = scores + np.float32(0)  # -0.0 becomes 0.0; a copy, for the sketch keeps what it is given
+        self._sketch.add(scores[~positive] if positive.any() else scores, scores[positive], weights)
+
+
+class ImageRanking(_RankingMetric):
+    """Exact AUROC, AP and F1-max of image scores, which are taken as float32.
+
+    >>> metric = ImageRanking()
+    >>> metric.update(torch.tensor([7.0, 3.0, 2.0]), torch.tensor([True, False, True]))
+    >>> round(metric.compute()["auroc"].item(), 6)
+    0.5
+    """
+
+    exact = True
+    names = IMAGE_FIGURES
+
+    def update(self, scores: Float[Tensor, " B"], anomalous: Bool[Tensor, " B"]) -> None:
+        """Raises ValueError where a score is negative or no finite number."""
+        labels = anomalous.cpu().numpy()
+        self._add(scores.detach().float().cpu().numpy(), labels, np.ones(labels.sum()))
+
+
+class PixelRanking(_RankingMetric):
+    """AUROC, AP, F1-max and AUPRO of anomaly maps, in one pass and in memory that does not grow with their number.
+
+    They are exact to the bound that comes with each; up to 2^20 pixels are kept as they are, and the bound is rounding.
+
+    >>> metric = PixelRanking()
+    >>> maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+    >>> metric.update(maps, maps > 1.5)
+    >>> round(metric.compute()["aupro"].item(), 6)
+    1.0
+    """
+
+    exact = False
+    names = PIXEL_FIGURES
+
+    def update(self, maps: Float[Tensor, "B H W"], masks: Bool[Tensor, "B H W"]) -> None:
+        """`masks` are True where anomalous. Raises ValueError where a score is negative or no finite number."""
+        labels = masks.cpu().numpy()
+        weights = [region_weights(mask) for mask in labels if mask.any()]
+        scores = maps.detach().float().cpu().numpy()
+        self._add(scores.reshape(-1), labels.reshape(-1), np.concatenate([np.empty(0), *weights]))

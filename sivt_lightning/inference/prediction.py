@@ -1,0 +1,99 @@
+"""What is said of one image: its verdict, and the regions that are anomalous."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from sivt_lightning.inference.thresholds import Threshold
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Connected pixels of a photo whose anomaly map is above the pixel threshold, in the photo's own pixels.
+
+    Args:
+        box: left, top, right, bottom; the last two are the first pixels outside.
+        area: in pixels.
+        peak: highest value of the anomaly map inside.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    peak: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Verdict on one image.
+
+    Args:
+        score: 0 or more, without an upper bound; compares with scores of the same model only.
+        threshold: the score above which an image is anomalous.
+        anomaly_map: (S, S) float32 at the network's size, whatever the photo's.
+        pixel_threshold: the value of the map above which a pixel is anomalous.
+        size: width and height of the photo.
+        note: what to know of how the photo was read, or "".
+    """
+
+    score: float
+    threshold: float
+    anomaly_map: Float[np.ndarray, "S S"]
+    pixel_threshold: float
+    size: tuple[int, int]
+    note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        score: float,
+        anomaly_map: Float[np.ndarray, "S S"],
+        threshold: Threshold,
+        size: tuple[int, int],
+        note: str = "",
+    ) -> "Prediction":
+        """What the model says of a photo of `size`, held against a threshold."""
+        return cls(score, threshold.image, anomaly_map, threshold.pixel, size, note)
+
+    @property
+    def is_anomalous(self) -> bool:
+        return self.score > self.threshold
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "S S"]:
+        """The anomalous pixels of the map."""
+        return self.anomaly_map > self.pixel_threshold
+
+    @property
+    def regions(self) -> list[Region]:
+        """The highest peak first. A photo that is not anomalous may have some, too, and an anomalous one none."""
+        return find_regions(self.anomaly_map, self.pixel_threshold, self.size)
+
+
+def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: tuple[int, int]) -> list[Region]:
+    """Regions of a photo of this width and height; map pixels that touch at a side or corner belong together.
+
+    >>> find_regions(np.array([[0, 0, 0, 0], [0, 5, 7, 0], [0, 0, 0, 0], [9, 0, 0, 0]], np.float32), 1.0, (8, 40))
+    [Region(box=(0, 30, 2, 40), area=20, peak=9.0), Region(box=(2, 10, 6, 20), area=40, peak=7.0)]
+    """
+    labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
+    (height, width), regions = anomaly_map.shape, []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
+        left, right = _outwards(columns, size[0], width)
+        top, bottom = _outwards(rows, size[1], height)
+        area = max(1, round(int(inside.sum()) * size[0] * size[1] / (width * height)))
+        peak = float(anomaly_map[rows, columns][inside].max())
+        regions.append(Region((left, top, right, bottom), area, peak))
+    return sorted(regions, key=lambda region: -region.peak)
+
+
+def _outwards(part: slice, photo: int, network: int) -> tuple[int, int]:
+    """First pixel of the photo's side that these of the map's side stand for, and the first one behind them.
+
+    In whole numbers: 7 / 100 * 100 is above 7, and the box would leave the photo.
+    """
+    return part.start * photo // network, -(-part.stop * photo // network)

@@ -1,0 +1,141 @@
+"""The trained model in Python: image in, verdict out, without Lightning."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
+from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.runtimes import open_model
+from sivt_lightning.inference.thresholds import check_given
+
+Source = str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO | Image.Image | np.ndarray | Tensor
+
+
+class Prepared(NamedTuple):
+    """An image as the model takes it."""
+
+    pixels: Float[Tensor, "3 S S"]  # RGB in [0, 1]
+    size: tuple[int, int]  # width and height of the photo
+    note: str = ""  # what to know of how it was read
+
+
+class Predictor:
+    """Finds anomalies with a model that `sivt fit` has trained, as `sivt predict` does.
+
+        predictor = Predictor("runs/small/version_0/checkpoints/best.ckpt")
+        found = predictor("photo.png")
+        found.score, found.is_anomalous, found.anomaly_map, found.regions
+
+    Args:
+        path: a checkpoint, or a .onnx or .xml file of `sivt export`; it is read as data, nothing in it is run.
+        device: where torch computes, such as "cpu" or "cuda:1"; by default the GPU, where there is one.
+        threshold: score above which an image is anomalous, instead of what training found.
+        category: takes the threshold of this category instead of that of all.
+        precision: of a checkpoint: "32-true", "bf16-mixed" or, on a GPU, "16-mixed"; by default that of the training,
+            which the thresholds were found in.
+        batch_size: images of a list that are computed together.
+        depth: of images of more than 8 bits, instead of that of the training: 8, 10, 12, 14, 16 or "float".
+
+    Raises SIVTError, a ValueError whose message says what is wrong and what to do.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | None = None,
+        threshold: float | None = None,
+        category: str | None = None,
+        precision: str | None = None,
+        batch_size: int = 8,
+        depth: int | str | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise SIVTError(f"batch_size is {batch_size}: give 1 or more.")
+        chosen = next((known for known in DEPTHS if known == depth), None)
+        if chosen is None and depth is not None:
+            raise SIVTError(f"depth is {depth}: give one of {', '.join(map(str, DEPTHS))}.")
+        self.model = open_model(Path(path), device, precision)
+        check_depth(chosen, self.model.depth)
+        self.depth = chosen or self.model.depth
+        self.threshold = self.model.thresholds.of(category, check_given(threshold))
+        self.batch_size = batch_size
+
+    # A str is a sequence of str, too, but the first signature that fits counts.
+    @overload
+    def __call__(self, images: Source) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, images: Sequence[Source]) -> list[Prediction]: ...
+
+    def __call__(self, images: Source | Sequence[Source]) -> Prediction | list[Prediction]:
+        """The verdict on an image, or on each of a list, which may be of any length and sizes.
+
+        An image is the name of a file, a file's content (bytes or BytesIO), a PIL image, an array of height x width
+        (grey), x 3 (RGB, not BGR) or x 4 (RGBA), or a tensor of channels x height x width: as bytes, as 16-bit integers
+        of the model's depth or as decimals from 0 to 1. Raises SIVTError at the first that cannot be read.
+        """
+        if isinstance(images, Source):
+            return self.predict([self.prepare(images)])[0]
+        if not isinstance(images, Sequence):
+            raise _no_image(images)
+        batches: list[Any] = [
+            images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)
+        ]
+        return [found for batch in batches for found in self.predict([self.prepare(image) for image in batch])]
+
+    def prepare(self, image: Source, most_pixels: int | None = None) -> Prepared:
+        """The image as the model takes it; a file's content of more pixels is not decoded.
+
+        Raises SIVTError where it cannot be read.
+        """
+        photo, note = _decoded(image, self.depth, most_pixels)
+        return Prepared(to_tensor(photo, self.model.image_size), photo.size, note)
+
+    def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
+        """The verdicts on images computed as one batch. Raises SIVTError where a map is not finite."""
+        scores, maps = self.model(torch.stack([image.pixels for image in images]))
+        if not maps.isfinite().all():
+            raise SIVTError("An anomaly map is not finite: the model diverged, or the precision is too narrow for it.")
+        found = zip(scores.tolist(), maps.numpy(), images, strict=True)
+        return [Prediction.of(score, one, self.threshold, image.size, image.note) for score, one, image in found]
+
+
+def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Photo:
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(Path(image), depth)
+    if isinstance(image, io.BytesIO):
+        image = image.getvalue()
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return read_image_bytes(bytes(image), depth, most_pixels)
+    if isinstance(image, Image.Image):
+        return to_rgb(image, depth)
+    if isinstance(image, Tensor):
+        image = _as_array(image)
+    if isinstance(image, np.ndarray):
+        return Photo(array_to_rgb(image, depth), "")
+    raise _no_image(image)
+
+
+def _as_array(image: Tensor) -> np.ndarray:
+    """Channels last, as arrays have them."""
+    values = image.detach().cpu()
+    values = values.float() if values.is_floating_point() else values
+    return (values.permute(1, 2, 0) if values.ndim == 3 else values).numpy()
+
+
+def _no_image(given: object) -> SIVTError:
+    return SIVTError(
+        f"A {type(given).__name__} is no image: give a file's name or content, a PIL image, an array or a tensor, or a "
+        "list of these."
+    )

@@ -1,0 +1,123 @@
+"""The JSON file beside an exported model: what whoever runs it has to know."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sivt_lightning.data.depth import Depth, white_of
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class SideCar:
+    """How an exported model is fed and read. The thresholds stand here, not in the graph.
+
+    Args:
+        format: "onnx", "openvino" or "torch".
+        precision: "fp32", "bf16" or "int8".
+        depth: of photos of more than 8 bits, see `data.depth`; None where the model knows of none.
+        image_size: S of the model's input, float32 (batch, 3, S, S), RGB in [0, 1].
+        mean: of each channel, which the graph subtracts.
+        std: by which the graph then divides.
+        thresholds: scores above them are anomalous.
+        thresholds_from: on which images they were found, and by whose scores.
+        calibration_images: training images by which int8 was scaled; 0 for other precisions.
+        sha256: of each of the model's files, by name.
+        versions: of the packages that made it.
+    """
+
+    format: str
+    precision: str
+    depth: Depth | None
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    thresholds: Thresholds
+    thresholds_from: str
+    calibration_images: int
+    sha256: dict[str, str]
+    versions: dict[str, str]
+
+    def text(self) -> str:
+        """As JSON."""
+        size = self.image_size
+        told = {
+            "format": self.format,
+            "precision": self.precision,
+            "input": {
+                "name": "images",
+                "type": "float32",
+                "layout": "NCHW",
+                "shape": ["batch", 3, size, size],
+                "colours": "RGB, 0 to 1",
+                "depth": self.depth,
+                "white": None if self.depth in (None, "bytes") else white_of(self.depth),
+                "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
+            },
+            "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
+            "outputs": {"score": ["batch"], "map": ["batch", size, size]},
+            "categories": sorted(self.thresholds.categories),
+            "thresholds_from": self.thresholds_from,
+            "thresholds": asdict(self.thresholds),
+            "calibration_images": self.calibration_images,
+            "sha256": self.sha256,
+            "versions": self.versions,
+        }
+        return json.dumps(told, indent=2) + "\n"
+
+
+def side_car_path(model: Path) -> Path:
+    """`best.onnx.json` of `best.onnx`."""
+    return model.with_name(f"{model.name}.json")
+
+
+def read_side_car(model: Path) -> SideCar:
+    """That of a model, whose files are held against it: they may be renamed together, but not changed.
+
+    Raises SIVTError where it is missing or damaged, or the files are not those that it was written for.
+    """
+    if not model.is_file():
+        fault = "it is a folder" if model.is_dir() else "there is no such file"
+        raise SIVTError(f"Model {model}: {fault}. `sivt export` prints the path of the file that it writes.")
+    path = side_car_path(model)
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found = SideCar(
+            told["format"],
+            told["precision"],
+            told["input"].get("depth"),
+            int(told["input"]["shape"][-1]),
+            told["normalization"]["mean"],
+            told["normalization"]["std"],
+            Thresholds.from_plain(told["thresholds"]),
+            told["thresholds_from"],
+            told["calibration_images"],
+            dict(told["sha256"]),
+            told["versions"],
+        )
+    except FileNotFoundError as error:
+        raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise SIVTError(f"Model {model}: {path.name} is damaged. Export the model again.") from error
+    if model.suffix.lower() not in {Path(name).suffix for name in found.sha256}:
+        raise SIVTError(f"Model {model}: {path.name} is of another model. Export the model again.")
+    for name, expected in found.sha256.items():
+        suffix = Path(name).suffix
+        # Whatever the model was called when it was exported.
+        file = model if suffix == model.suffix.lower() else model.with_name(model.stem + suffix)
+        if not file.is_file():
+            raise SIVTError(f"Model {model}: its file {file.name} is missing. Put it there, or export the model again.")
+        if sha256_of(file) != expected:
+            raise SIVTError(
+                f"Model {model}: {file.name} is not the file that {path.name} was written for. Export it again."
+            )
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

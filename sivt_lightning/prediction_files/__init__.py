@@ -1,0 +1,1 @@
+"""The files of a prediction: table, pictures, page, and those of an earlier run."""

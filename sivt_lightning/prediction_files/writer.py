@@ -1,0 +1,359 @@
+"""Files of a prediction: one table for all images, pictures of each."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+import numpy as np
+from jaxtyping import Float
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sivt_lightning.data.dataset import View
+from sivt_lightning.data.layouts import Sample
+from sivt_lightning.errors import NOT_FINITE, SIVTError, listing
+from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
+from sivt_lightning.inference.checkpoint import fingerprint
+from sivt_lightning.inference.drift import DriftMonitor, Window, drift_report
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.thresholds import By, Threshold, Thresholds, check_given
+from sivt_lightning.prediction_files.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
+from sivt_lightning.prediction_files.pictures import Kind, Pictures, Queue
+from sivt_lightning.processes import gather
+from sivt_lightning.report.overlay import ColourScale, scale_of
+from sivt_lightning.report.page import Shown, address, report_page
+from sivt_lightning.report.picture_names import picture_names
+
+COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "note", "anomalous_share", "regions")
+
+
+class PredictionWriter(Callback):
+    """Write `predictions.csv` and the pictures while the model predicts; keep only rows of the table.
+
+    Rows are also written to `predictions.csv.part` after each batch, which stays where a run is interrupted.
+    It starts in `setup` and ends in `teardown`, because a process without any image (more devices than images) is
+    given none of the prediction's own hooks, but the others wait for its part.
+
+    Args:
+        output: folder of the files; by default `predictions/` and the name of what is predicted.
+        masks: write the anomalous pixels of each image in black and white at the photo's size.
+        overlays: write each photo with what is anomalous outlined, beside its anomaly map.
+        maps: also write each anomaly map, as float32 TIFF at the network's size.
+        report: write report.html and the pictures that it shows.
+        drift: write drift.json, which says whether the scores of normal parts have moved since training; for photos of
+            a running production in the order of their names.
+        threshold: score above which an image is anomalous, instead of what training found.
+        threshold_by: "pooled" holds every image against the threshold of all categories; "category" against that of
+            the category whose name a folder on the image's path has.
+        category: holds every image against the threshold of this one.
+        overwrite: replace what an earlier run has written into the folder.
+        resume: do only the images that an earlier run into the folder has not done.
+    """
+
+    def __init__(
+        self,
+        output: str | None = None,
+        masks: bool = True,
+        overlays: bool = True,
+        maps: bool = False,
+        report: bool = True,
+        drift: bool = False,
+        threshold: float | None = None,
+        threshold_by: By = "pooled",
+        category: str | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        self.output = output
+        chosen: dict[Kind, bool] = {"mask": masks, "overlay": overlays, "map": maps, "photo": report, "heat": report}
+        self.kinds = tuple(kind for kind, wanted in chosen.items() if wanted)
+        self.threshold, self.threshold_by, self.category = check_given(threshold), threshold_by, category
+        if category is not None and threshold_by == "category":
+            raise SIVTError(f"category {category} is for all images, threshold_by category for each its own: give one.")
+        if overwrite and resume:
+            raise SIVTError("overwrite replaces what is there, resume goes on with it: give one.")
+        self.overwrite, self.resume, self.report, self.drift = overwrite, resume, report, drift
+        self.columns = (*COLUMNS, *self.kinds)
+        self.anomalous, self.failed = 0, 0  # images so called and without a result: of this process, at the end of all
+        self.part: TextIO | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Name every file before the first is written, alike on all processes, and leave out what is done."""
+        if stage != "predict":
+            return
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.samples: list[Sample] = datamodule.asked.samples
+        base = datamodule.asked.base
+        self.paths = [PurePosixPath(sample.path.relative_to(base).as_posix()) for sample in self.samples]
+        self.names = picture_names(self.paths)
+        self.base_name = base.resolve().name  # a relative path may stand anywhere: no folder above the asked one counts
+        self.folder = Path(self.output) if self.output else Path("predictions") / datamodule.asked.name
+        self.pictures = Pictures(self.folder, self.kinds)
+        photos, folder = base.resolve(), self.folder.resolve()
+        files = (folder / file for name in self.names for file in self.pictures.paths(name).values())
+        spare((photos / path for path in self.paths), files)
+        self.earlier = Earlier(self.folder)
+        if self.earlier and not (self.overwrite or self.resume):
+            raise SIVTError(
+                f"{self.folder} holds the predictions of an earlier run: add --resume to go on with it, "
+                "--overwrite to replace it, or name another folder with --output."
+            )
+        self.rows = self._done() if self.resume else {}
+        self.todo = [index for index in range(len(self.samples)) if index not in self.rows]
+        todo = [self.samples[index] for index in self.todo]
+        datamodule.predict_set = datamodule.images_of(todo, views=True)
+        self.ready = False
+
+    def _done(self) -> dict[int, Row]:
+        """Rows of an earlier run by the position of their image."""
+        found = {
+            index: self.earlier.done(str(path), self.pictures.paths(name))
+            for index, (path, name) in enumerate(zip(self.paths, self.names, strict=True))
+        }
+        return {index: row for index, row in found.items() if row is not None}
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The checkpoint is loaded by now: take its thresholds, and from them the colours of the whole run."""
+        with self._writing():
+            self._prepare(trainer, pl_module)
+            part = self._part(trainer.global_rank)
+            self.part = part.open("a", encoding="utf-8", newline="")
+        self.queue = Queue(pl_module.device)
+
+    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse what cannot be; then make the folder ready."""
+        thresholds: Any = pl_module.thresholds
+        if thresholds is None:
+            raise SIVTError(
+                "The checkpoint holds no thresholds, so nothing can be called anomalous: it was saved before its "
+                "training's first validation. Name one saved after it with --ckpt_path, such as best.ckpt."
+            )
+        self.thresholds = self._thresholds(thresholds)
+        self.scale: ColourScale = scale_of(thresholds.pooled.pixel)
+        settings = self._settings(trainer, pl_module)
+        if self.resume and self.earlier:
+            self.earlier.check(settings)
+        writable_folder(self.folder)
+        # What is done, in the part of the first process: a run that is interrupted again loses nothing of it.
+        kept = self.rows.values() if trainer.is_global_zero else ()
+        write_whole(self._part(trainer.global_rank), csv_text([self.columns, *self._cells(kept)]))
+        self.ready = True
+        if trainer.is_global_zero:
+            running = {self._part(rank) for rank in range(trainer.world_size)}
+            self.earlier.remove_tables(keep=running)
+            write_settings(self.folder, settings)
+            self._announce(trainer)
+
+    def _announce(self, trainer: Trainer) -> None:
+        if self.rows:
+            print(f"{len(self.rows)} of {len(self.samples)} images are done already.")
+        if "map" in self.kinds:
+            count, size = len(self.todo), trainer.datamodule.image_size  # type: ignore[attr-defined]
+            print(f"Maps: {count} x {size} x {size} float32 values, {count * size * size * 4 / 1e6:.1f} MB in all.")
+
+    def _settings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What results of one folder have in common; the keys are for messages."""
+        model = f"{fingerprint(pl_module.state_dict()).hex()} in {trainer.precision}"
+        thresholds: Any = pl_module.thresholds
+        held = asdict(thresholds) | {"given": [self.threshold, self.threshold_by, self.category]}
+        depth = str(trainer.datamodule.depth)  # type: ignore[attr-defined]
+        return {
+            "model": model,
+            "depth of photos": depth,
+            "choice of thresholds": held,
+            "choice of pictures": list(self.kinds),
+        }
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Have the pictures of each image written, then its row, so that a row never promises what is not there."""
+        scores, maps = outputs.score.float().tolist(), outputs.map.float().cpu().numpy()
+        images = zip(batch.index.tolist(), scores, maps, batch.errors, batch.views, batch.notes, strict=True)
+        with self._writing():
+            self._note(self.queue.put([partial(self._predicted, self.todo[position], *of) for position, *of in images]))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last rows."""
+        with self._writing():
+            self._note(self.queue.close())
+
+    def _note(self, done: Sequence[tuple[int, Row]]) -> None:
+        assert self.part is not None  # opened in on_predict_start
+        self.part.write(csv_text(self._cells(row for _, row in done)))
+        self.part.flush()
+        self.rows |= dict(done)  # now they are done: a full disk takes none of them
+        self._count(row for _, row in done)
+
+    def _cells(self, rows: Iterable[Row]) -> list[list[str]]:
+        return [[row.get(column, "") for column in self.columns] for row in rows]
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns a full disk, or another fault of it, into a SIVTError."""
+        try:
+            yield
+        except OSError as error:
+            remedy = "Free space" if error.errno in DISK_FULL else "Put that right"
+            raise SIVTError(
+                f"Cannot write into {self.folder}: {error.strerror}. {remedy} and go on with --resume, or use --output."
+            ) from error
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave what is written; say where."""
+        if self.part is not None:
+            with contextlib.suppress(Exception):  # the fault that is told already, once more
+                self._note(self.queue.close())
+            with contextlib.suppress(OSError):  # the same, of what a full disk has not taken
+                self.part.close()
+            self.part = None
+            print(
+                f"Interrupted. The rows of the {len(self.rows)} images done are in {self._part(trainer.global_rank)}; "
+                "the same command with --resume goes on from there."
+            )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Bring the rows of all processes into the order of the images; write and print on the first."""
+        if stage != "predict":
+            return
+        merged = {index: row for rows in gather(self.rows) for index, row in rows.items()}
+        if not any(gather(self.ready)):  # an earlier run has done all there is to do: hold it against this one's model
+            with self._writing():
+                self._prepare(trainer, pl_module)
+        rows = [merged[index] for index in sorted(merged)]
+        self.anomalous, self.failed = 0, 0
+        self._count(rows)
+        if trainer.is_global_zero:
+            with self._writing():
+                write_whole(self.folder / TABLE, csv_text([self.columns, *self._cells(rows)]))
+                if self.report:
+                    self._write_report(merged)
+                moved = self._write_drift(merged) if self.drift else ""
+            pages = {REPORT: self.report, DRIFT: self.drift}
+            kept = {name for name, wanted in pages.items() if wanted}
+            self.earlier.remove_files(kept | {row[kind] for row in rows for kind in self.kinds})
+            self._print_summary(rows)
+            if moved:
+                print(moved)
+        gather(None)  # a barrier: no part goes before the whole is there
+        if self.part is not None:
+            self.part.close()
+            self.part = None
+        self._part(trainer.global_rank).unlink(missing_ok=True)
+
+    def _write_report(self, rows: Mapping[int, Row]) -> None:
+        shown = [_shown(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
+        said = "Images whose score is above the threshold are called anomalous. " + self.doubt
+        write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said.strip(), shown))
+
+    def _write_drift(self, rows: Mapping[int, Row]) -> str:
+        """What to say of it: each category's images, in their order, against its calibration."""
+        monitors: dict[str | None, DriftMonitor] = {}
+        windows: dict[str | None, list[Window]] = {}
+        paths: dict[str | None, list[str]] = {}
+        for index, row in sorted(rows.items()):
+            name = self.categories[index]
+            monitor = monitors.setdefault(name, DriftMonitor(self.thresholds[index]))
+            windows.setdefault(name, [])
+            paths.setdefault(name, [])
+            if row["score"]:  # an image without a result is no part
+                paths[name].append(row["path"])
+                full = monitor.add(float(row["score"]), row["is_anomalous"] == "true")
+                windows[name].extend([] if full is None else [full])
+        for name, monitor in monitors.items():
+            rest = monitor.close()
+            windows[name].extend([] if rest is None else [rest])
+        write_whole(self.folder / DRIFT, drift_report(monitors, windows, paths))
+        told = {name: monitor.sentence(paths[name]) for name, monitor in monitors.items()}
+        return "\n".join(text if name is None else f"{name}: {text}" for name, text in told.items() if text)
+
+    def _thresholds(self, thresholds: Thresholds) -> list[Threshold]:
+        """That of each image. Raises SIVTError, before anything is written, where an image has none."""
+        self.categories = names = [self._category(path, thresholds) for path in self.paths]
+        chosen = [thresholds.of(name, self.threshold) for name in names]
+        self.doubt = "" if self.threshold is not None else thresholds.doubt(names)
+        return chosen
+
+    def _category(self, path: PurePosixPath, thresholds: Thresholds) -> str | None:
+        if self.category is not None or self.threshold_by == "pooled":
+            return self.category
+        folders = [self.base_name, *path.parts[:-1]]
+        found = next((folder for folder in folders if folder in thresholds.categories), None)
+        if found is None:
+            raise SIVTError(
+                f"{path}: none of its folders ({', '.join(folders)}) is a category that the model was trained on "
+                f"({', '.join(sorted(thresholds.categories))}). Name one with --category, or use --threshold_by pooled."
+            )
+        return found
+
+    def _count(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.anomalous += row["is_anomalous"] == "true"
+            self.failed += bool(row["error"])
+
+    def _print_summary(self, rows: Sequence[Row]) -> None:
+        normal = len(rows) - self.anomalous - self.failed
+        print(f"{len(rows)} images: {self.anomalous} anomalous, {normal} normal, {self.failed} without a result.")
+        if self.failed:
+            print("Why an image has no result is said in the column `error`.")
+        if noted := [row["path"] for row in rows if row.get("note")]:
+            print(f"What to know of {listing(noted)} is said in the column `note`.")
+        if self.doubt:
+            print(self.doubt)
+        folders = [f"{kind}s" for kind in ("mask", "overlay", "map") if kind in self.kinds]
+        drift = [DRIFT] if self.drift else []
+        print("Written:", *(self.folder / name for name in (TABLE, *folders, *drift)))
+        if self.report:
+            print(f"Look at: {self.folder / REPORT}")
+
+    def _part(self, rank: int) -> Path:
+        return self.folder / f"{TABLE}.part{f'.{rank}' if rank else ''}"
+
+    def _predicted(
+        self,
+        index: int,
+        score: float,
+        anomaly_map: Float[np.ndarray, "s s"],
+        error: str,
+        view: View | None,
+        note: str,
+    ) -> tuple[int, Row]:
+        """One row, after writing its pictures; without any for an image that gave no score."""
+        row = dict.fromkeys(self.columns, "")
+        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}", "note": note}
+        if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
+            error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
+        if error or view is None:
+            return index, row | {"error": " ".join(error.split())}
+        return index, row | self._result(index, score, anomaly_map, view)
+
+    def _result(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], view: View) -> Row:
+        found = Prediction.of(score, anomaly_map, self.thresholds[index], view.size)
+        self.pictures.write(self.names[index], str(self.paths[index]), view.photo, found, self.scale)
+        regions = [{"box": region.box, "area": region.area, "peak": round(region.peak, 6)} for region in found.regions]
+        return {
+            "score": f"{score:.9g}",  # nine digits tell any two float32 apart
+            "is_anomalous": "true" if found.is_anomalous else "false",
+            "anomalous_share": f"{found.mask.mean():.6g}",
+            "regions": json.dumps(regions),
+            **self.pictures.paths(self.names[index]),
+        }
+
+
+def _shown(row: Row, original: str) -> Shown:
+    regions = [[*region["box"], region["area"], region["peak"]] for region in json.loads(row["regions"] or "[]")]
+    return Shown(
+        path=row["path"],
+        score=float(row["score"]) if row["score"] else None,
+        threshold=float(row["threshold"]),
+        error=row["error"],
+        share=float(row["anomalous_share"]) if row["anomalous_share"] else None,
+        regions=regions,
+        photo=address(row["photo"]),
+        heat=address(row["heat"]),
+        original=address(original),
+    )

@@ -1,0 +1,62 @@
+"""Thresholds from the held-out normal images, so that a score can become a verdict."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from sivt_lightning.errors import Agreed, SIVTError
+from sivt_lightning.inference.thresholds import Held, held_of, thresholds_of
+from sivt_lightning.processes import gather
+
+
+class ThresholdCalibration(Callback):
+    """Set the module's `thresholds` at the end of every validation of a fit.
+
+    It acts in `on_validation_epoch_end`. ModelCheckpoint saves in `on_validation_end` or `on_train_epoch_end`, which
+    Lightning calls later (and it calls checkpoint callbacks last in every hook), so a checkpoint that follows a
+    validation holds the thresholds of the very weights it saves.
+
+    Args:
+        quantile: the share of normal images, and of their pixels, that may not be above the threshold.
+    """
+
+    def __init__(self, quantile: float = 0.99) -> None:
+        if not 0 < quantile < 1:
+            raise SIVTError(f"The quantile of the thresholds must lie between 0 and 1, both excluded; got {quantile}.")
+        self.quantile = quantile
+        self.held: dict[int, Held] = {}  # by place among the held-out images
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the thresholds of the best checkpoint are of, whatever the last one holds."""
+        return {"quantile": self.quantile}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation."""
+        self.held = {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Keep what is said of each image; the data module has stopped at an image that cannot be read."""
+        if _calibrates(trainer):
+            samples, places = trainer.datamodule.val_set.samples, batch.index.tolist()  # type: ignore[attr-defined]
+            categories = [samples[place].category for place in places]
+            self.held |= dict(zip(places, held_of(categories, outputs.score, outputs.map), strict=True))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute the same thresholds on every process."""
+        if not _calibrates(trainer):
+            return
+        held = {place: image for part in gather(self.held) for place, image in part.items()}
+        self.held = {}
+        module: Any = pl_module
+        module.thresholds_step = trainer.global_step
+        try:
+            module.thresholds = thresholds_of(list(held.values()), self.quantile)
+        except SIVTError as error:
+            raise Agreed(str(error)) from error
+
+
+def _calibrates(trainer: Trainer) -> bool:
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking

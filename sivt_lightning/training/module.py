@@ -1,0 +1,288 @@
+"""The LightningModule: wires detector, loss and optimizer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from sivt_lightning.data.dataset import Batch
+from sivt_lightning.data.depth import check_depth
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.features.key import feature_key
+from sivt_lightning.features.store import FeatureBatch
+from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint, same_setting
+from sivt_lightning.inference.thresholds import Thresholds
+from sivt_lightning.model.backbone import Resize, Standardization
+from sivt_lightning.model.detector import SETTINGS, Detection, build_detector
+from sivt_lightning.model.loss import reconstruction_loss
+from sivt_lightning.model.partition import draw_partition
+from sivt_lightning.model.reconstructor import dropout_gain
+from sivt_lightning.model.weights import load_weights
+from sivt_lightning.seeding import generator_for
+from sivt_lightning.training.continuation import epoch_steps, seen_before, steps_done
+from sivt_lightning.training.optimizer import Name as OptimizerName
+from sivt_lightning.training.optimizer import Schedule, build_optimizer, rates_of, restore_rates
+from sivt_lightning.training.recording import BatchLoss, RecordedLoss
+
+# What a model may differ in from the one whose weights it starts from.
+FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power"}
+FREE |= {"cosine_weight", "latent_dropout", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
+
+
+class Validation(NamedTuple):
+    """A Detection of held-out images, and the training's loss on each."""
+
+    score: Float[Tensor, " B"]
+    map: Float[Tensor, "B S S"]
+    loss: Float[Tensor, " B"]
+
+
+class SIVT(LightningModule):
+    """Self-induction vision transformer: one anomaly detector for many categories, trained on normal images only.
+
+    Args:
+        backbone: timm network that makes the feature map; frozen. "pixels" for the image itself.
+        strides: its outputs to use, as downsampling factors.
+        weights: "imagenet" (timm's, downloaded or cached), "package" (ImageNet weights installed by pip, of
+            tf_efficientnet_lite0 to 2), the path of a weight file, or "random".
+        init_from: checkpoint of a trained model of the same shape to go on from with other data: its weights and
+            statistics, nothing of its training. `weights` is not looked at then.
+        image_size: side in pixels to which every image is resized.
+        feature_stride: pixels of the image per position of the feature map.
+        resize: how finer outputs of the backbone are brought to that: "area" averages them; the paper's "bilinear"
+            interpolation takes four neighbours and leaves out the others.
+        standardize: "channel" scales each feature channel to mean 0 and deviation 1 over the training images, "whiten"
+            also takes out most of their correlation, "none" leaves them as they are.
+        patch_size: P, side of a token's patch in positions of the feature map.
+        groups: N, groups of positions that are induced together.
+        width: D, length of a token.
+        encoder_depth: transformer blocks before collecting the induced latents.
+        decoder_depth: transformer blocks after it.
+        heads: attention heads.
+        mlp_ratio: width of an MLP's hidden layer over `width`.
+        self_induction: false is the ablation, a vanilla transformer of the same shape.
+        smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
+        map_power: upsampling and smoothing the map take the power mean of neighbours with this power; 1 is the paper's.
+        cosine_weight: lambda, weight of the cosine distance in the loss.
+        latent_dropout: share of the latents' values that the decoder does not see in a training step, so that it
+            learns less to rebuild defects; then train longer.
+        optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
+            in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
+        learning_rate: peak of the schedule.
+        weight_decay: of either optimizer.
+        warmup: share of all optimizer steps in which the rate rises linearly to its peak.
+        schedule: after the warm-up, a cosine to zero at the end of training or a constant rate.
+        seed: linked to --seed_everything.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_b4.aa_in1k",
+        strides: Sequence[int] = (2, 4, 8, 16),
+        weights: str = "imagenet",
+        init_from: str | None = None,
+        image_size: int = 256,
+        feature_stride: int = 8,
+        resize: Resize = "area",
+        standardize: Standardization = "channel",
+        patch_size: int = 2,
+        groups: int = 4,
+        width: int = 240,
+        encoder_depth: int = 12,
+        decoder_depth: int = 8,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        self_induction: bool = True,
+        smoothing_sigma: float = 3.0,
+        map_power: float = 0.25,
+        cosine_weight: float = 5.0,
+        latent_dropout: float = 0.0,
+        optimizer: OptimizerName = "muon",
+        learning_rate: float = 1e-2,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.detector = build_detector(**{name: self.hparams[name] for name in SETTINGS})
+        self.batch_loss = BatchLoss(self.detector.reconstructor, cosine_weight)
+        self.thresholds: Thresholds | None = None
+        self.thresholds_step: int | None = None  # at which they were found, on the weights of then
+        self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
+        for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
+            if not 0 <= value < math.inf:
+                raise SIVTError(f"{name} is {value}: give 0 or a positive number.")
+        if not 0 < learning_rate < math.inf:
+            raise SIVTError(f"learning_rate is {learning_rate}: give a positive number.")
+        if not 0 <= latent_dropout < 1:
+            raise SIVTError(f"latent_dropout is {latent_dropout}: give a share of the values from 0 to below 1.")
+        if not 0 <= warmup < 1:
+            raise SIVTError(f"warmup is {warmup}: give a share of the training from 0 to below 1.")
+
+    def on_fit_start(self) -> None:
+        """Weights and channel statistics for a new training, and the features that the data module keeps."""
+        if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
+            self._begin()
+        # Several processes exchange gradients while others are computed; a replay would hand over all at the end.
+        alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
+        kind = RecordedLoss if alone and self.device.type == "cuda" else BatchLoss
+        # Anew for each training: a strategy may have wrapped the reconstructor.
+        self.batch_loss = kind(self.detector.reconstructor, self.hparams["cosine_weight"])
+        network, data = self.detector.backbone, self.trainer.datamodule  # type: ignore[attr-defined]
+        key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
+        data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
+
+    def on_train_start(self) -> None:
+        """A checkpoint is restored by now, with rates and counts of batches as they were before it."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        self.schedule.ahead = steps_done(self.trainer) - scheduler.last_epoch
+        restore_rates(optimizer, scheduler, self.rates)
+
+    def on_fit_end(self) -> None:
+        """Gives back the memory of a recorded step."""
+        self.batch_loss = BatchLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
+
+    def _begin(self) -> None:
+        if self.hparams["init_from"]:
+            self._start_from(self.hparams["init_from"])
+        else:
+            load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
+            batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
+            self.detector.calibrate(images.to(self.device) for images in batches)
+
+    def frozen_features(self, images: Tensor) -> Tensor:
+        """F in the training's precision, on any thread."""
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            return self.detector.features(images.to(self.device))
+
+    def _start_from(self, path: str) -> None:
+        """Raises SIVTError where that model is another than this one."""
+        checkpoint = read_checkpoint(path)
+        theirs = checkpoint["hyper_parameters"]
+        for name, value in self.hparams.items():
+            if name not in FREE and not same_setting(theirs.get(name), value):
+                raise SIVTError(
+                    f"model.{name} is {value}, but the model of init_from {path} has {theirs.get(name)}: weights fit "
+                    "into a model of the same shape only. Leave out the config and --model options that say otherwise."
+                )
+        self.load_state_dict(checkpoint["state_dict"])
+
+    def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
+        features = self.features(batch)
+        loss = self.batch_loss(features, self.draw_partitions(batch.index), self.draw_gains(batch.index))
+        self._log_loss(loss.detach(), len(features))
+        return loss
+
+    def _log_loss(self, loss: Tensor, images: int) -> None:
+        """Over all processes. To exchange that of a step takes time, so only what is written down is exchanged."""
+        trainer: Any = self.trainer
+        settings: dict[str, Any] = {"batch_size": images, "prog_bar": True}
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True, **settings)
+        if trainer.world_size == 1:
+            self.log("train/loss_step", loss, **settings)
+        elif trainer.log_every_n_steps and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            self.log("train/loss_step", trainer.strategy.reduce(loss.clone(), reduce_op="mean"), **settings)
+
+    def features(self, batch: Batch | FeatureBatch) -> Tensor:
+        """F of a batch, whether computed now or kept."""
+        return batch.features.float() if isinstance(batch, FeatureBatch) else self.detector.features(batch.images)
+
+    def draw_partitions(self, index: Tensor) -> Tensor:
+        """Anew for each image and epoch, the same however the images are spread over batches and processes."""
+        model, key = self.detector.reconstructor, (self.hparams["seed"], self.current_epoch)
+        drawn = [draw_partition(model.length, model.groups, generator_for(*key, i)) for i in index.tolist()]
+        return torch.stack(drawn).to(self.device)
+
+    def draw_gains(self, index: Tensor) -> Tensor | None:
+        """Which latent values are dropped; as independent of batches and processes as the partitions."""
+        shape, key = self.detector.reconstructor.encoder_position.shape, (self.hparams["seed"], self.current_epoch)
+        # The last number sets these numbers apart from the others that are drawn for an image.
+        generators = (generator_for(*key, i, 3) for i in index.tolist())
+        return dropout_gain(shape, self.hparams["latent_dropout"], generators, self.device)
+
+    # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
+    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]
+        features = self.features(batch)
+        reconstruction = self.detector.reconstruct(features)
+        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"])
+        self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
+        return Validation(*self.detector.score(features, reconstruction), loss)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
+        return self.detector(batch.images)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
+        return self.detector(batch.images)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        optimizer = build_optimizer(self.detector.reconstructor, self.hparams["optimizer"], rate, decay)
+        self.rates = rates_of(optimizer)
+        trainer = self.trainer
+        if math.isinf(trainer.estimated_stepping_batches):  # which also has the number of batches counted
+            raise SIVTError("The learning-rate schedule needs an end of training: set trainer.max_epochs to 1 or more.")
+        by_epochs = math.inf if trainer.max_epochs == -1 else epoch_steps(trainer) * max(trainer.max_epochs or 1, 1)
+        by_steps = math.inf if trainer.max_steps == -1 else max(trainer.max_steps, 1)
+        cosine = self.hparams["schedule"] == "cosine"
+        self.schedule = schedule = Schedule(by_epochs, by_steps, self.hparams["warmup"], cosine)
+        # A checkpoint would hold what is in an object, but nothing of a function.
+        scheduler = LambdaLR(optimizer, lambda step: schedule(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside the weights, what `test` and `predict` need and a state_dict does not hold."""
+        # The weights have moved since where validations are rarer than epochs, or a training was stopped within one.
+        own = self.thresholds_step == self.trainer.global_step
+        checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds and own else None
+        checkpoint["precision"] = str(self.trainer.precision)
+        checkpoint["training"] = self._training()
+
+    def _training(self) -> dict[str, Any]:
+        """The Trainer's settings that change what is learned or saved, and the images learned from."""
+        trainer = self.trainer
+        best: Any = trainer.checkpoint_callback
+        stopping: Any = trainer.early_stopping_callback
+        return {
+            "max_epochs": trainer.max_epochs,
+            "max_steps": trainer.max_steps,
+            "processes": trainer.world_size,
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "gradient_clip_val": trainer.gradient_clip_val,
+            "monitor": best and best.monitor,
+            "patience": stopping and stopping.patience,
+            "images": trainer.datamodule.training_images if trainer.is_global_zero else None,  # type: ignore[attr-defined]
+            "limit_val_batches": str(trainer.limit_val_batches),  # 1 is a batch, 1.0 are all
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises SIVTError where the checkpoint's weights are not this model's."""
+        own, stored_weights = self.state_dict(), checkpoint["state_dict"]
+        shapes = {name: tuple(value.shape) for name, value in own.items()}
+        if shapes != {name: tuple(value.shape) for name, value in stored_weights.items()}:
+            raise SIVTError(
+                "The checkpoint holds a model of another shape than the settings given: leave out the --model options "
+                "and the config, which the checkpoint brings along, or train a new model."
+            )
+        backbone = {name: value for name, value in stored_weights.items() if name.startswith("detector.backbone.")}
+        known = {name: checkpoint.get(name) for name in ("precision", "epoch")}
+        known["backbone"] = fingerprint(backbone).hex()[:16]
+        self.training_settings = checkpoint.get("training", {}) | known
+        if self.trainer.state.fn == "fit" and "SIVTDataModule" not in checkpoint:  # of an earlier version
+            self.trainer.datamodule.seen = seen_before(checkpoint)  # type: ignore[attr-defined]
+        stored = checkpoint.get("thresholds")
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_depth(data.depth, checkpoint["datamodule_hyper_parameters"].get("depth"))
+        self.thresholds = Thresholds.from_plain(stored) if stored else None
+        self.thresholds_step = checkpoint["global_step"]
