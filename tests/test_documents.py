@@ -23,8 +23,8 @@ from PIL import Image
 
 from sivt_lightning import Predictor
 from sivt_lightning.cli import main
+from sivt_lightning.cli.help import HELP
 from sivt_lightning.experiment.plan import read_experiment
-from sivt_lightning.help import HELP
 from sivt_lightning.serve.app import Limits, build_app
 
 REPOSITORY = Path(__file__).parents[1]

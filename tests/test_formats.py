@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sivt_lightning import Predictor
 
 DATA = Path(__file__).parent / "data"
