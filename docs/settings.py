@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from docstring_parser import parse
-from sivt_lightning.callbacks.evaluation import Evaluation
-from sivt_lightning.callbacks.panel import Panel
-from sivt_lightning.callbacks.prediction import PredictionWriter
-from sivt_lightning.callbacks.synthetic import SyntheticValidation
-from sivt_lightning.callbacks.threshold import ThresholdCalibration
-from sivt_lightning.module import SIVT
 
 from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.evaluation.callback import Evaluation
+from sivt_lightning.prediction_files.writer import PredictionWriter
+from sivt_lightning.training.calibration import ThresholdCalibration
+from sivt_lightning.training.module import SIVT
+from sivt_lightning.training.panel import Panel
+from sivt_lightning.training.synthetic_validation import SyntheticValidation
 
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
