@@ -97,28 +97,32 @@ def typed(code: str, place: Path) -> list[list[str]]:
     return [command.split("\0") for command in commands]
 
 
-def run_or_parse(arguments: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of `sivt`; what stands on several pages once."""
-    monkeypatch.chdir(place)
-    if arguments[0] in RUN:
-        if arguments not in done:
-            shutil.rmtree(place / "predictions", ignore_errors=True)
-            assert main(arguments) == 0
+def can_be_typed(arguments: list[str], place: Path) -> bool:
+    """Whether `sivt` runs these, or its parser takes them; what stands on several pages runs once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        if arguments[0] in RUN:
+            if arguments in done:
+                return True
             done.append(arguments)
-        return
-    whole = ArgumentParser.parse_args
+            shutil.rmtree(place / "predictions", ignore_errors=True)
+            return main(arguments) == 0
+        whole = ArgumentParser.parse_args
 
-    def parse(parser: ArgumentParser, *args: Any, **kwargs: Any) -> None:
-        whole(parser, *args, **kwargs)
-        raise Parsed
+        def parse(parser: ArgumentParser, *args: Any, **kwargs: Any) -> None:
+            whole(parser, *args, **kwargs)
+            raise Parsed
 
-    monkeypatch.setattr(ArgumentParser, "parse_args", parse)
-    with pytest.raises(Parsed):
-        main(arguments)
+        patch.setattr(ArgumentParser, "parse_args", parse)
+        try:
+            main(arguments)
+        except Parsed:
+            return True
+        return False
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("bash"))
-def test_every_command_can_be_typed(page: str, code: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_can_be_typed(page: str, code: str, place: Path) -> None:
     commands = typed(code, place)
     assert commands
     for program, *arguments in commands:
@@ -127,13 +131,26 @@ def test_every_command_can_be_typed(page: str, code: str, place: Path, monkeypat
         if program == "torchrun":
             arguments = arguments[arguments.index("-m") :]
         if program == "sivt":
-            with monkeypatch.context() as patch:
-                run_or_parse(arguments, place, patch)
+            assert can_be_typed(arguments, place), arguments
         elif arguments[:2] == ["-m", "sivt_lightning"]:
-            with monkeypatch.context() as patch:
-                run_or_parse(arguments[2:], place, patch)
+            assert can_be_typed(arguments[2:], place), arguments
         else:
             check_other(program, arguments)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "fit --config configs/tiny.yaml --data.root photos",
+        "fit --config configs/small.yaml --data.rot photos",
+        "predict --ckpt_path worst.ckpt --data.predict_path photos",
+        "serve --modell model/model.xml",
+        "export --ckpt_path best.ckpt --format tflite",
+        "demodata runs/demo_data",
+    ],
+)
+def test_a_wrong_command_is_noticed(command: str, place: Path) -> None:
+    assert not can_be_typed(command.split(), place)
 
 
 def check_other(program: str, arguments: list[str]) -> None:

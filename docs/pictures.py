@@ -1,0 +1,70 @@
+"""Draws docs/demo.jpg and docs/report.png from what `make demo` leaves behind.
+
+    make demo
+    python docs/pictures.py runs/make-demo
+
+demo.jpg: of each product of the demo data a good photo and a defective one, each above its anomaly map; of the defective
+ones that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from sivt_lightning import Prediction, Predictor
+from sivt_lightning.report.overlay import blended, normalised, outlined, scale_of
+
+HERE = Path(__file__).parent
+SIDE, GAP = 150, 6
+
+
+def main(demo: Path) -> None:
+    """Both."""
+    draw_products(demo).save(HERE / "demo.jpg", quality=88)
+    photograph(demo / "predictions" / "report.html", HERE / "report.png")
+
+
+def draw_products(demo: Path) -> Image.Image:
+    """A column for each product."""
+    products = sorted(path.name for path in (demo / "data").iterdir() if path.is_dir())
+    sheet = Image.new("RGB", (len(products) * (SIDE + GAP) - GAP, 4 * (SIDE + GAP) - GAP), "white")
+    for column, product in enumerate(products):
+        predictor = Predictor(demo / "version_0/checkpoints/best.ckpt", category=product)
+        test = demo / "data" / product / "test"
+        good = sorted(path for path in test.glob("good/*.png"))
+        bad = sorted(path for path in test.glob("*/*.png") if path.parent.name != "good")
+        pictures = [one for paths in (good, bad) for one in middle(predictor, paths)]
+        for row, picture in enumerate(pictures):
+            sheet.paste(picture, (column * (SIDE + GAP), row * (SIDE + GAP)))
+    return sheet
+
+
+def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
+    """The photo of middle score, what is anomalous outlined, and its map."""
+    found: list[tuple[float, Path, Prediction]] = []
+    for path in paths:
+        prediction = predictor(path)
+        found.append((prediction.score, path, prediction))
+    _, path, prediction = sorted(found, key=lambda one: one[0])[len(found) // 2]
+    photo = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    position = normalised(prediction.anomaly_map, scale_of(prediction.pixel_threshold))
+    return [outlined(photo, prediction.mask), blended(photo, position)]
+
+
+def photograph(page: Path, picture: Path) -> None:
+    """A page's first screen."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        screen = browser.new_page(viewport={"width": 1120, "height": 760})
+        screen.goto(page.resolve().as_uri())
+        screen.wait_for_load_state("networkidle")
+        screen.screenshot(path=picture)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
