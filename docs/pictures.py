@@ -3,8 +3,8 @@
     make demo
     python docs/pictures.py runs/make-demo
 
-demo.jpg: of each product of the demo data a good photo and a defective one, each above its anomaly map; of the defective
-ones that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
+demo.jpg: of each product of the demo data a good photo and a defective one, each above its anomaly map; of either kind
+that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
 """
 
 import shutil

@@ -273,6 +273,14 @@ def test_every_file_named_exists(page: str) -> None:
     assert {name for name in named if not list(REPOSITORY.glob(name.replace("NAME", "*").removesuffix("/")))} == set()
 
 
+def test_the_page_of_the_architecture_names_every_room_and_no_file_that_is_not_there() -> None:
+    package, text = REPOSITORY / "sivt_lightning", TEXTS["docs/architecture.md"]
+    named = {code for code in inline(text) if re.fullmatch(r"[\w/]+(/|\.py)", code)}
+    assert {name for name in named if not any((place / name).exists() for place in (package, REPOSITORY))} == set()
+    rooms = {f"{path.name}/" if path.is_dir() else path.name for path in package.iterdir()}
+    assert rooms - {"__init__.py", "__main__.py", "__pycache__/", "py.typed"} <= named
+
+
 def settings_script() -> ModuleType:
     specification = importlib.util.spec_from_file_location("settings", REPOSITORY / "docs" / "settings.py")
     assert specification is not None
