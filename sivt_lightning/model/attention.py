@@ -1,4 +1,4 @@
-"""Multi-head attention in which all tokens of a sequence ask, or only some, each in the way that is quickest."""
+"""Multi-head attention, by all tokens or by some, in the way that is quicker on the device and in the precision."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ LONG = 512  # tokens from which torch's kernel is the quicker one
 
 
 class Attention(nn.Module):
-    """Multi-head attention over the tokens of a sequence. Which of them ask, a call may say; all of them are asked."""
+    """Multi-head attention: all tokens of a sequence are asked, by all of them or by those at given positions."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"] | None = None
     ) -> Float[Tensor, "B M D"]:
-        """What the tokens at these positions get for asking all, or what all get, in order, without positions."""
+        """What the tokens at these positions mix from all tokens; without positions, what each token does (M = L)."""
         if positions is None:
             return self.attend(*self.qkv(tokens).chunk(3, dim=-1))
         width = tokens.shape[-1]
@@ -35,7 +35,7 @@ class Attention(nn.Module):
     def attend(
         self, query: Float[Tensor, "B M D"], key: Float[Tensor, "B L D"], value: Float[Tensor, "B L D"]
     ) -> Float[Tensor, "B M D"]:
-        """The same from what has been projected, heads side by side."""
+        """The same from what is projected already, the heads of a token side by side."""
         # Split into three before the heads are moved: OpenVINO then moves nothing, but reads them where they are.
         parts = (rearrange(part, "b l (h e) -> b h l e", h=self.heads) for part in (query, key, value))
         return self.proj(rearrange(mix(*parts), "b h m e -> b m (h e)"))

@@ -25,7 +25,7 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"] | None = None
     ) -> Float[Tensor, "B M D"]:
-        """Outputs at these positions only, or all without positions."""
+        """Outputs at these positions; without positions, at all (M = L)."""
         mixed = self.attention(self.norm1(tokens), positions)
         return self._add(tokens if positions is None else pick(tokens, positions), mixed)
 
