@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from forked import run
+from forked import Forked, run
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -49,6 +49,17 @@ for kind, files in {made!r}.items():
         told = ["--ckpt_path", "best.ckpt", "--format", kind, "--precision", name.split(".")[0], "--output", name]
         assert main(["export", *told]) == 0
 assert main(["export", *told[:4], "--keep_thresholds", "--output", "kept.pt2"]) == 0
+"""
+INTERRUPTED = """
+import signal, sys
+from sivt_lightning import Predictor
+first, second = (Predictor(sys.argv[1]) for _ in range(2))
+del first
+del second
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
 """
 PAGE = (Path(__file__).parents[1] / "docs/deployment.md").read_text()
 
@@ -304,6 +315,12 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(folder: Path, monkeypatc
     )
     with pytest.raises(SIVTError, match="cannot use it here"):
         Predictor(folder / "fp32.onnx", device="cuda")
+
+
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+def test_ctrl_c_is_no_crash_after_two_models_of_a_runtime_have_gone(name: str, folder: Path) -> None:
+    done = Forked(str(folder / name), code=INTERRUPTED).wait()
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_settings_that_a_file_has_not_are_refused(folder: Path) -> None:

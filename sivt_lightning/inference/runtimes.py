@@ -1,5 +1,6 @@
 """Trained models as they are run: each file that holds one, opened as pixels in, scores and maps out."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +87,7 @@ class OpenVINOModel:
 
     def __init__(self, path: Path, device: str | None, precision: str | None) -> None:
         side_car = _side_car(path, precision)
-        core = _package("openvino", path, "openvino").Core()
+        core = _core_of(_package("openvino", path, "openvino"))
         known = [name.lower() for name in core.available_devices]
         chosen = (device or "cpu").lower()
         if chosen not in known:
@@ -99,6 +100,17 @@ class OpenVINOModel:
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         found = self.compiled(images.numpy())
         return Detection(*(torch.from_numpy(found[name].copy()) for name in ("score", "map")))
+
+
+@functools.cache
+def _core_of(openvino: Any) -> Any:
+    """One for the process, which is never given up.
+
+    Each gives its thread another stack for signals, and when it ends the one from before. Of two that end in the order
+    in which they began, the second gives back the stack of the first, which is no more: at the next signal that Python
+    handles, Ctrl-C say, the system ends the process with a segmentation fault. Seen in OpenVINO 2026.4.
+    """
+    return openvino.Core()
 
 
 EXPORTED: dict[str, Callable[[Path, str | None, str | None], Model]] = {".onnx": ONNXModel, ".xml": OpenVINOModel}
