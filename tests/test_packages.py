@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 from torch import nn
 
+from sivt_lightning.cli import main
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model import packages
 from sivt_lightning.model.backbone import Backbone
@@ -82,6 +84,24 @@ def test_the_backbone_has_the_tensors_of_the_whole_network(name: str) -> None:
         load_weights(backbone, "package", seed=0)
         assert all(torch.equal(value, whole[key]) for key, value in backbone.net.state_dict().items())
         assert not backbone.is_random
+
+
+@pytest.mark.parametrize("config", ["demo"])
+@pytest.mark.usefixtures("no_network")
+def test_a_training_from_a_package(
+    config: str, two_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(__file__).parents[1] / "configs" / f"{config}.yaml"
+    name = yaml.safe_load(file.read_text())["model"]["backbone"]
+    if find_spec(package := PACKAGES[name.removesuffix(".in1k")]) is None:
+        pytest.skip(f"needs {package}")
+    monkeypatch.chdir(tmp_path)
+    short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    data = [f"--data.root={two_images}", "--data.categories=[down]", "--data.num_workers=0", "--data.batch_size=1"]
+    assert main(["fit", f"--config={file}", "--trainer.accelerator=cpu", *data, *short]) == 0
+    trained = torch.load(f"runs/{config}/version_0/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    stem = whole_network(name).get_parameter("conv_stem.weight")
+    assert torch.equal(trained["detector.backbone.net.conv_stem.weight"], stem)
 
 
 @each_network
