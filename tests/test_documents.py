@@ -256,6 +256,12 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
+def test_pictures_are_small_and_shown() -> None:
+    pictures = [path for path in (REPOSITORY / "docs").iterdir() if path.suffix in (".jpg", ".png", ".svg")]
+    assert max(path.stat().st_size for path in pictures) < 200_000
+    assert {path.name for path in pictures} <= {Path(link).name for text in TEXTS.values() for link in LINK.findall(text)}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
     links = [link for link in LINK.findall(TEXTS[page]) if not re.match(r"https?:", link)]
