@@ -7,6 +7,7 @@ demo.jpg: of each product of the demo data a good photo and a defective one, eac
 that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
 """
 
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from sivt_lightning import Prediction, Predictor
-from sivt_lightning.report.overlay import blended, normalised, outlined, scale_of
+from sivt_lightning.report.overlay import blended, normalised, scale_of
 
 HERE = Path(__file__).parent
 SIDE, GAP = 150, 6
@@ -24,7 +25,8 @@ SIDE, GAP = 150, 6
 def main(demo: Path) -> None:
     """Both."""
     draw_products(demo).save(HERE / "demo.jpg", quality=88)
-    photograph(demo / "predictions" / "report.html", HERE / "report.png")
+    first = Image.open(io.BytesIO(photograph(demo / "predictions" / "report.html")))
+    first.convert("RGB").quantize(256).save(HERE / "report.png", optimize=True)
 
 
 def draw_products(demo: Path) -> Image.Image:
@@ -43,7 +45,7 @@ def draw_products(demo: Path) -> Image.Image:
 
 
 def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
-    """The photo of middle score, what is anomalous outlined, and its map."""
+    """The photo of middle score, and its map."""
     found: list[tuple[float, Path, Prediction]] = []
     for path in paths:
         prediction = predictor(path)
@@ -51,19 +53,20 @@ def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
     _, path, prediction = sorted(found, key=lambda one: one[0])[len(found) // 2]
     photo = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     position = normalised(prediction.anomaly_map, scale_of(prediction.pixel_threshold))
-    return [outlined(photo, prediction.mask), blended(photo, position)]
+    return [photo, blended(photo, position)]
 
 
-def photograph(page: Path, picture: Path) -> None:
-    """A page's first screen."""
+def photograph(page: Path) -> bytes:
+    """A page's first screen, as PNG."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         screen = browser.new_page(viewport={"width": 1120, "height": 760})
         screen.goto(page.resolve().as_uri())
         screen.wait_for_load_state("networkidle")
-        screen.screenshot(path=picture)
+        picture = screen.screenshot()
         browser.close()
+    return picture
 
 
 if __name__ == "__main__":
