@@ -15,9 +15,9 @@ from docstring_parser import parse
 
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.evaluation.callback import Evaluation
+from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.prediction_files.writer import PredictionWriter
 from sivt_lightning.training.calibration import ThresholdCalibration
-from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.panel import Panel
 from sivt_lightning.training.synthetic_validation import SyntheticValidation
 
@@ -33,7 +33,7 @@ Trainer takes (`--trainer.max_epochs` and its like) and the options of the comma
 """
 # Prefix of the options, what takes them, the commands that have them, and what an option of the command itself sets.
 SECTIONS: tuple[tuple[str, type, str, set[str]], ...] = (
-    ("model", SIVT, "The model and its training, of `fit`; a checkpoint keeps them.", {"seed"}),
+    ("model", ModelSettings, "The model and its training, of `fit`; a checkpoint keeps them.", {"seed"}),
     ("data", SIVTDataModule, "Photos, of `fit`, `test` and `predict`.", {"seed", "image_size"}),
     ("threshold", ThresholdCalibration, "The thresholds that `fit` finds.", set()),
     ("synthetic", SyntheticValidation, "Validation by synthetic defects, of `fit`.", set()),

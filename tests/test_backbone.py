@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from parts import backbone_of
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.backbone import Backbone, Resize, Standardize, check_known
+from sivt_lightning.model.backbone import Standardize, check_known
+from sivt_lightning.model.settings import Resize
 from sivt_lightning.model.weights import load_weights
 
 ASSETS = os.environ.get("SIVT_ASSETS")
@@ -17,7 +19,7 @@ B4 = "tf_efficientnet_b4.aa_in1k"
 
 
 def test_b4_is_cut_after_stride_16_and_gives_the_same_features() -> None:
-    backbone = Backbone(B4, [2, 4, 8, 16], 256, resize="bilinear")
+    backbone = backbone_of(B4, [2, 4, 8, 16], 256, resize="bilinear")
     assert (backbone.channels, backbone.grid) == (272, 32)
     assert sum(p.numel() for p in backbone.parameters()) == 3_635_984
     whole = timm.create_model(B4, features_only=True).eval()
@@ -34,7 +36,7 @@ def test_b4_is_cut_after_stride_16_and_gives_the_same_features() -> None:
 @pytest.mark.parametrize(("resize", "seen"), [("area", 16), ("bilinear", 4)])
 def test_how_much_of_a_fine_output_is_seen(resize: Resize, seen: int) -> None:
     """Of the 4 x 4 squares of 2 x 2 pixels that make a position of the grid."""
-    backbone = Backbone("pixels", strides=[2], image_size=32, resize=resize)
+    backbone = backbone_of("pixels", strides=[2], image_size=32, resize=resize)
     plain = torch.zeros(1, 3, 32, 32)
     specks = plain.repeat(16, 1, 1, 1)
     for i in range(16):
@@ -46,7 +48,7 @@ def test_how_much_of_a_fine_output_is_seen(resize: Resize, seen: int) -> None:
 
 
 def test_area_and_bilinear_agree_where_an_output_is_as_coarse_as_the_grid_or_coarser() -> None:
-    one, other = (Backbone("resnet18", [8, 16], 64, resize=resize) for resize in ("area", "bilinear"))
+    one, other = (backbone_of("resnet18", [8, 16], 64, resize=resize) for resize in ("area", "bilinear"))
     other.load_state_dict(one.state_dict())
     images = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(one(images), other(images), rtol=0, atol=0)
@@ -64,7 +66,7 @@ def test_area_and_bilinear_agree_where_an_output_is_as_coarse_as_the_grid_or_coa
     ],
 )
 def test_any_timm_network_without_idle_stages(name: str, strides: list[int], channels: int) -> None:
-    backbone = Backbone(name, strides, 64)
+    backbone = backbone_of(name, strides, 64)
     assert backbone.channels == channels
     assert backbone(torch.rand(2, 3, 64, 64)).shape == (2, channels, 8, 8)
     # every parameter that is left takes part in the features
@@ -76,7 +78,7 @@ def test_any_timm_network_without_idle_stages(name: str, strides: list[int], cha
 
 
 def test_frozen_and_in_eval_mode_whatever_is_asked() -> None:
-    backbone = Backbone("resnet18", [4], 32)
+    backbone = backbone_of("resnet18", [4], 32)
     backbone.train()
     assert not any(m.training for m in backbone.modules())
     assert not any(p.requires_grad for p in backbone.parameters())
@@ -96,7 +98,7 @@ def test_frozen_and_in_eval_mode_whatever_is_asked() -> None:
 )
 def test_impossible_backbones(arguments: tuple[str, list[int], int], named: str) -> None:
     with pytest.raises(SIVTError, match=named):
-        Backbone(*arguments)
+        backbone_of(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_impossible_backbones(arguments: tuple[str, list[int], int], named: str)
 @pytest.mark.usefixtures("no_network")
 def test_only_networks_of_timms_own(name: str, named: str) -> None:
     with pytest.raises(SIVTError, match=named):
-        Backbone(name, [4], 32)
+        backbone_of(name, [4], 32)
 
 
 def test_every_network_that_timm_lists_is_known_to_it() -> None:
@@ -127,7 +129,7 @@ def test_every_network_that_timm_lists_is_known_to_it() -> None:
 def test_standardize_measures_mean_and_deviation() -> None:
     maps = torch.randn(6, 3, 8, 8) * torch.tensor([1.0, 100.0, 0.01]).view(3, 1, 1) + 5
     maps[:, 2] = 7.0  # a dead channel
-    standardize = Standardize(3)
+    standardize = Standardize(3, "channel")
     standardize.measure([maps[:2], maps[2:]])
     scaled = standardize(maps)
     torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
@@ -136,7 +138,7 @@ def test_standardize_measures_mean_and_deviation() -> None:
     untouched.measure([maps])
     assert torch.equal(untouched(maps), maps)
     with pytest.raises(SIVTError, match="No training image"):
-        Standardize(3).measure([])
+        Standardize(3, "channel").measure([])
 
 
 def test_whitening_takes_out_correlation_but_not_noise() -> None:
@@ -144,7 +146,7 @@ def test_whitening_takes_out_correlation_but_not_noise() -> None:
     shared, own = torch.randn(8, 1, 16, 16, generator=generator), torch.randn(8, 3, 16, 16, generator=generator)
     maps = 4 * (shared + 0.1 * own) + 5
     maps[:, 2] = 10 * own[:, 2]
-    scaled, whitened = Standardize(3), Standardize(3, "whiten")
+    scaled, whitened = Standardize(3, "channel"), Standardize(3, "whiten")
     for one in (scaled, whitened):
         one.measure([maps[:3], maps[3:]])
     with torch.autocast("cpu", torch.bfloat16):
@@ -163,7 +165,7 @@ def test_whitening_takes_out_correlation_but_not_noise() -> None:
 
 
 def test_pixels_are_a_backbone() -> None:
-    net = Backbone("pixels", strides=[4], image_size=32, feature_stride=4)
+    net = backbone_of("pixels", strides=[4], image_size=32, feature_stride=4)
     load_weights(net, "imagenet", seed=0)  # there are none to find
     images = torch.rand(2, 3, 32, 32)
     features = net(images)
@@ -174,7 +176,7 @@ def test_pixels_are_a_backbone() -> None:
 
 def test_random_weights_are_seeded_and_calibrated() -> None:
     images = [torch.rand(4, 3, 64, 64) for _ in range(2)]
-    one, same, other = (Backbone("resnet18", [4, 8], 64) for _ in range(3))
+    one, same, other = (backbone_of("resnet18", [4, 8], 64) for _ in range(3))
     for backbone, seed in ((one, 5), (same, 5), (other, 6)):
         before = torch.get_rng_state()
         load_weights(backbone, "random", seed)
@@ -198,7 +200,7 @@ def whole_state(name: str = "resnet18") -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("part", ["whole", "stages"])
 def test_local_weights(tmp_path: Path, suffix: str, part: str) -> None:
-    backbone = Backbone("resnet18", [4, 8], 32)
+    backbone = backbone_of("resnet18", [4, 8], 32)
     state = whole_state()
     if part == "stages":
         state = {k: v for k, v in state.items() if k in backbone.net.state_dict() and "num_batches" not in k}
@@ -211,7 +213,7 @@ def test_local_weights(tmp_path: Path, suffix: str, part: str) -> None:
 def test_local_weights_of_a_network_whose_features_are_renamed(tmp_path: Path) -> None:
     state = whole_state("convnext_atto")
     save_file(state, tmp_path / "w.safetensors")
-    backbone = Backbone("convnext_atto", [4, 8], 32)
+    backbone = backbone_of("convnext_atto", [4, 8], 32)
     load_weights(backbone, str(tmp_path / "w.safetensors"), seed=0)
     loaded = backbone.net.state_dict()["stages_0.blocks.0.conv_dw.weight"]
     assert torch.equal(loaded, state["stages.0.blocks.0.conv_dw.weight"])
@@ -220,13 +222,13 @@ def test_local_weights_of_a_network_whose_features_are_renamed(tmp_path: Path) -
 def test_local_weights_of_a_vision_transformer(tmp_path: Path) -> None:
     state = timm.create_model("vit_tiny_patch16_224", img_size=64).state_dict()
     save_file(state, tmp_path / "w.safetensors")
-    backbone = Backbone("vit_tiny_patch16_224", [16], 64)
+    backbone = backbone_of("vit_tiny_patch16_224", [16], 64)
     load_weights(backbone, str(tmp_path / "w.safetensors"), seed=0)
     assert torch.equal(backbone.net.state_dict()["model.cls_token"], state["cls_token"])
 
 
 def test_wrong_local_weights_are_named(tmp_path: Path) -> None:
-    backbone = Backbone("resnet18", [4, 8], 32)
+    backbone = backbone_of("resnet18", [4, 8], 32)
     state = whole_state()
     cases = {
         "keys are missing: layer1.0.conv1.weight": {k: v for k, v in state.items() if k != "layer1.0.conv1.weight"},
@@ -251,7 +253,7 @@ class Hostile:
 
 
 def test_unreadable_weights(tmp_path: Path) -> None:
-    backbone = Backbone("resnet18", [4], 32)
+    backbone = backbone_of("resnet18", [4], 32)
     (tmp_path / "damaged.safetensors").write_bytes(b"\x00" * 100)
     (tmp_path / "text.txt").write_text("weights")
     torch.save({"state_dict": {"a": 1}}, tmp_path / "numbers.pth")
@@ -277,11 +279,11 @@ def test_imagenet_weights_out_of_reach_name_the_two_other_ways(monkeypatch: pyte
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(SIVTError, match=r"weights: PATH.*weights: random"):
-        load_weights(Backbone("resnet18", [4], 32), "imagenet", seed=0)
+        load_weights(backbone_of("resnet18", [4], 32), "imagenet", seed=0)
 
 
 def test_a_loader_that_fails_without_a_word_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = Backbone("resnet18", [4], 32)
+    backbone = backbone_of("resnet18", [4], 32)
 
     def create_model(*_: object, **__: object) -> None:
         raise TimeoutError
@@ -292,7 +294,7 @@ def test_a_loader_that_fails_without_a_word_is_named(monkeypatch: pytest.MonkeyP
 
 
 def test_imagenet_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = Backbone("resnet18", [4], 32)
+    backbone = backbone_of("resnet18", [4], 32)
     reference = timm.create_model("resnet18", features_only=True, out_indices=(1,))
     asked = []
 
@@ -308,7 +310,7 @@ def test_imagenet_weights_come_through_timm(monkeypatch: pytest.MonkeyPatch) -> 
 
 @needs_assets
 def test_real_b4_weights_load_from_the_stages_file() -> None:
-    backbone = Backbone(B4, [2, 4, 8, 16], 256)
+    backbone = backbone_of(B4, [2, 4, 8, 16], 256)
     load_weights(backbone, f"{ASSETS}/weights/tf_efficientnet_b4_stages0-4.safetensors", seed=0)
     features = backbone(torch.rand(1, 3, 256, 256))
     assert features.isfinite().all()

@@ -8,6 +8,7 @@ from typing import Any
 import literal
 import pytest
 import torch
+from parts import reconstructor_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from sivt_lightning.benchmark import steps as training
@@ -17,7 +18,6 @@ from sivt_lightning.benchmark.steps import PARTS
 from sivt_lightning.cli import main
 from sivt_lightning.data.demo import SMALLEST, write_demo_data
 from sivt_lightning.model.partition import draw_partition
-from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.training.module import SIVT
 
 QUICK = ["--seconds", "0.01", "--batch_sizes", "[1,2]", "--device", "cpu"]
@@ -54,7 +54,7 @@ def test_the_paper_s_model() -> None:
 )
 def test_what_is_drawn_is_what_torch_counts_of_it(changes: dict[str, Any]) -> None:
     shape: dict[str, Any] = {"width": 16, "heads": 2, "encoder_depth": 2, "decoder_depth": 1} | changes
-    model = Reconstructor(5, 8, **shape)
+    model = reconstructor_of(5, 8, **shape)
     partition = draw_partition(model.length, model.groups, torch.Generator())[None]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         literal.reconstruct(model, torch.zeros(1, 5, 8, 8), partition)

@@ -20,8 +20,8 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import TrainSampler
 from sivt_lightning.data.identity import digest
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.training.continuation import FREE, IMAGES, LINKED, refuse_changes
-from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.optimizer import ADAMW_SHARE, Schedule
 
 LAST = Path("runs/tiny/version_0/checkpoints/last.ckpt")
@@ -133,7 +133,7 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
     assert main([*GO_ON, "--trainer.max_epochs", "2"]) == 0  # nothing left, so settings are all that is looked at
     config, checkpoint, folder, recorded = asked[0]
     refuse_changes(config, checkpoint, folder, recorded)
-    parts = (("model", SIVT), ("data", SIVTDataModule))
+    parts = (("model", ModelSettings), ("data", SIVTDataModule))
     every = {f"{part}.{key}" for part, made in parts for key in inspect.signature(made).parameters}
     assert every > FREE | IMAGES
     for name in every - LINKED:

@@ -9,7 +9,8 @@ import torch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.distance import cosine_distance
 from sivt_lightning.model.loss import reconstruction_loss
-from sivt_lightning.model.scoring import anomaly_map, check_power, check_sigma, image_score
+from sivt_lightning.model.scoring import anomaly_map, image_score
+from sivt_lightning.model.settings import ModelSettings
 
 
 def pair(scale: float = 1.0, channels: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +80,7 @@ def test_neighbours_are_averaged_by_their_power_mean(power: float) -> None:
 @pytest.mark.parametrize("power", [0.0, -1.0, float("nan"), float("inf")])
 def test_impossible_power(power: float) -> None:
     with pytest.raises(SIVTError, match="map_power"):
-        check_power(power)
+        ModelSettings(map_power=power)
 
 
 def test_loss_and_map_are_float32_for_bfloat16_reconstructions() -> None:
@@ -101,9 +102,9 @@ def test_a_perfect_reconstruction_scores_nothing() -> None:
 @pytest.mark.parametrize(("sigma", "size"), [(-1.0, 64), (float("nan"), 64), (16.0, 64)])
 def test_impossible_smoothing(sigma: float, size: int) -> None:
     with pytest.raises(SIVTError, match="smoothing_sigma"):
-        check_sigma(sigma, size)
+        ModelSettings(smoothing_sigma=sigma, image_size=size)
 
 
 def test_widest_possible_smoothing_works() -> None:
-    check_sigma(15.75, 64)
+    assert ModelSettings(smoothing_sigma=15.75, image_size=64).smoothing_sigma == 15.75
     anomaly_map(*pair(), 64, 15.75)

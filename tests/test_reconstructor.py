@@ -6,12 +6,14 @@ from typing import Any
 import literal
 import pytest
 import torch
+from parts import reconstructor_of
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor, sine_cosine_position
+from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.seeding import generator_for
 
 SMALL: dict[str, Any] = {"channels": 6, "grid": 8, "width": 16, "encoder_depth": 2, "decoder_depth": 1, "heads": 4}
@@ -19,14 +21,14 @@ SMALL: dict[str, Any] = {"channels": 6, "grid": 8, "width": 16, "encoder_depth":
 
 def make(**changes: Any) -> tuple[Reconstructor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    model = Reconstructor(**(SMALL | changes))
+    model = reconstructor_of(**(SMALL | changes))
     features = torch.randn(2, 6, 8, 8)
     drawn = [draw_partition(model.length, model.groups, generator_for(0, i)) for i in range(2)]
     return model, features, torch.stack(drawn)
 
 
 def test_the_paper_s_size() -> None:
-    model = Reconstructor(channels=272, grid=32)
+    model = Reconstructor(272, ModelSettings())
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 14_595_248
     assert model.length == 256
     assert model.embed.in_features == 272 * 4

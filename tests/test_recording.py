@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import rows_of
+from parts import reconstructor_of
 
 from sivt_lightning.cli import main
 from sivt_lightning.model.partition import draw_partition
-from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss, _Recording, _Replay
@@ -40,7 +40,7 @@ def step(loss: BatchLoss, case: Case, dtype: torch.dtype | None) -> list[torch.T
 @pytest.mark.parametrize("with_gain", [True, False])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | None, with_gain: bool) -> None:
-    model = Reconstructor(8, 8, 2, width=24, encoder_depth=2, decoder_depth=1, heads=2).cuda()
+    model = reconstructor_of(8, 8, width=24, encoder_depth=2, decoder_depth=1, heads=2).cuda()
     plain, recorded = BatchLoss(model, 5.0), RecordedLoss(model, 5.0)
     for seed, size in enumerate((4, 4, 2, 4)):  # the third is an epoch's last
         case = batch(size, seed, with_gain)

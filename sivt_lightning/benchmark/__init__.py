@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sivt_lightning.benchmark.counts import SHAPE, count_parameters, multiply_adds
+from sivt_lightning.benchmark.counts import count_parameters, multiply_adds
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.benchmark.steps import image_loader, measure_growth, measure_training
 from sivt_lightning.cli import arguments
+from sivt_lightning.cli.arguments import given_option
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import writable_folder, write_whole
-from sivt_lightning.inference.checkpoint import given_option, read_checkpoint
+from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.precision import autocast, check_precision
+from sivt_lightning.model.settings import names_of
 from sivt_lightning.report.cost import print_report
 from sivt_lightning.training.module import SIVT
 
@@ -42,7 +44,7 @@ def benchmark(args: Sequence[str]) -> int:
         loader, images = image_loader(data | {"image_size": detector.backbone.image_size}, Path(folder))
         report: dict[str, Any] = {
             "machine": describe(machine),
-            "model": {key: model[key] for key in ("backbone", "image_size", *SHAPE)},
+            "model": {key: model[key] for key in ("backbone", "image_size", *names_of("shape"))},
             "images": images,
             "parameters": count_parameters(module),
             "multiply_adds": multiply_adds(detector),

@@ -11,8 +11,6 @@ from sivt_lightning.model.attention import Attention
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.reconstructor import Reconstructor
 
-SHAPE = ("patch_size", "groups", "width", "encoder_depth", "decoder_depth", "heads", "mlp_ratio", "self_induction")
-
 
 def count_parameters(module: nn.Module) -> dict[str, int]:
     """Those that are trained and those that are not."""

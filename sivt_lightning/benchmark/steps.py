@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sivt_lightning.benchmark.counts import SHAPE, operations
+from sivt_lightning.benchmark.counts import operations
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import write_demo_data
@@ -98,10 +98,10 @@ class TrainingStep:
         self.detector, self.reconstructor, self.machine = detector, reconstructor, machine
         self.groups = reconstructor.groups
         kind = RecordedLoss if machine.device.type == "cuda" and recorded else BatchLoss
-        self.loss = kind(reconstructor, module.hparams["cosine_weight"])
-        self.dropout = module.hparams["latent_dropout"]
+        self.loss = kind(reconstructor, module.settings.cosine_weight)
+        self.dropout = module.settings.latent_dropout
         # So small a rate that nothing is learned: made-up features could make the loss anything.
-        self.optimizer = build_optimizer(reconstructor, module.hparams["optimizer"], 1e-6, 0.0)
+        self.optimizer = build_optimizer(reconstructor, module.settings.optimizer, 1e-6, 0.0)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
 
     def measure(self, loader: DataLoader[Any]) -> dict[str, Any]:
@@ -163,28 +163,29 @@ def forever(loader: DataLoader[Any]) -> Iterator[Any]:
 
 def measure_growth(module: SIVT, machine: Machine, batch_size: int) -> dict[str, Any]:
     """A training step on kept features, with one setting varied at a time; beside it the operations it needs."""
-    base = {key: module.hparams[key] for key in (*SHAPE, "image_size", "feature_stride")} | {"batch_size": batch_size}
     rows = []
     for setting, values in GROWTH.items():
         for value in values:
             row: dict[str, Any] = {"setting": setting, "value": value}
             try:
-                rows.append(row | _growth_row(base | {setting: value}, module, machine))
+                rows.append(row | _growth_row({setting: value}, batch_size, module, machine))
             except SIVTError as error:
                 rows.append(row | {"error": str(error)})
     return {"growth": rows}
 
 
-def _growth_row(chosen: dict[str, Any], module: SIVT, machine: Machine) -> dict[str, Any]:
-    channels, grid = module.detector.backbone.channels, chosen["image_size"] // chosen["feature_stride"]
-    model = Reconstructor(channels, grid, **{key: chosen[key] for key in SHAPE}).to(machine.device)
-    loader = feature_loader("memory", Path(), (channels, grid, grid), chosen["batch_size"])
+def _growth_row(changed: dict[str, Any], batch_size: int, module: SIVT, machine: Machine) -> dict[str, Any]:
+    batch_size = changed.pop("batch_size", batch_size)
+    settings = replace(module.settings, **changed)
+    channels, grid = module.detector.backbone.channels, settings.grid
+    model = Reconstructor(channels, settings).to(machine.device)
+    loader = feature_loader("memory", Path(), (channels, grid, grid), batch_size)
     sample = torch.randn(1, channels, grid, grid, device=machine.device)
     partition = draw_partition(model.length, model.groups, generator_for(0))[None].to(machine.device)
     needed = operations(lambda: model(sample, partition))
     measured = TrainingStep(module.detector, model, module, machine).measure(loader)
     return {
-        "multiply_adds": 3 * chosen["batch_size"] * needed,
+        "multiply_adds": 3 * batch_size * needed,
         "step_ms": measured["step_ms"],
         "peak_bytes": measured["peak_bytes"],
     }

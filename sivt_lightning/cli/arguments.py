@@ -64,6 +64,17 @@ def joined(args: Sequence[str], option: str) -> list[str]:
     return [*rest[:place], f"{option}={json.dumps(values)}", *rest[place:]]
 
 
+def given_option(args: Sequence[str], name: str) -> str | None:
+    """The last value given for an option, as `--name value` or `--name=value`: a checkpoint's path before parsing."""
+    value = None
+    for position, argument in enumerate(args):
+        if argument == name and position + 1 < len(args):
+            value = args[position + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
 def check_configs(args: Sequence[str]) -> None:
     """Raises UsageError where a config file is no text in UTF-8, as some editors write it, or holds no settings."""
     for option, value in zip(args, [*args[1:], ""], strict=False):

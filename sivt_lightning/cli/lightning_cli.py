@@ -1,6 +1,5 @@
 """`sivt fit`, `test` and `predict`: one LightningCLI."""
 
-import inspect
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from sivt_lightning.cli.arguments import (
     SETTINGS,
     check_configs,
     explained,
+    given_option,
     help_settings,
     joined,
     options_of,
@@ -26,7 +26,7 @@ from sivt_lightning.cli.photo_table import Survey
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.evaluation.callback import Evaluation
-from sivt_lightning.inference.checkpoint import given_option, read_checkpoint, require_settings, same_setting
+from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.inference.thresholds import By
 from sivt_lightning.model.precision import check_precision
 from sivt_lightning.prediction_files.progress_bar import PredictionProgress
@@ -235,7 +235,6 @@ class SIVTCLI(LightningCLI):
 
     def _take_defaults(self, verb: str, path: str, checkpoint: dict[str, Any]) -> None:
         model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])
-        require_settings(path, model, inspect.signature(SIVT).parameters)
         defaults = {"seed_everything": model.pop("seed"), "trainer.precision": checkpoint["precision"]}
         for linked in ("seed", "image_size", "predict_path"):
             data.pop(linked, None)

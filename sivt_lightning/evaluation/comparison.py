@@ -12,6 +12,7 @@ from rich.console import Console
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import csv_text, writable_folder, write_whole
+from sivt_lightning.model.settings import names_of
 from sivt_lightning.report.tables import (
     FIGURES,
     HEADINGS,
@@ -25,7 +26,7 @@ from sivt_lightning.report.tables import (
 GROUPS = ("categories", *SUMMARIES)
 # Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
 # So may the places of data and weights, see `_experiment`.
-FREE = {"seed", "num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
+FREE = {*names_of("seed"), "num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
 
 
 class Tested(NamedTuple):

@@ -1,6 +1,5 @@
 """`sivt experiment`: trains and tests what tables of settings say, and lays the results side by side."""
 
-import inspect
 import json
 import platform
 import shutil
@@ -20,14 +19,14 @@ from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment.plan import FEATURES, Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import Outcome, csv_table, markdown_table
 from sivt_lightning.files import writable_folder, write_whole
-from sivt_lightning.training.module import SIVT
+from sivt_lightning.model.settings import ModelSettings
 
 COMMAND = [sys.executable, "-m", "sivt_lightning"]
 RUN = Path("runs/run/version_0")  # of a training's own folder
 BEST, LAST = RUN / "checkpoints/best.ckpt", RUN / "checkpoints/last.ckpt"
 SETTINGS, RECORD, LOG = "settings.json", "experiment.json", "log.txt"
 GRACE = 60  # seconds to end in, of which a step may take half
-DEFAULT_BACKBONE: str = inspect.signature(SIVT).parameters["backbone"].default
+DEFAULT_BACKBONE = ModelSettings().backbone
 
 
 def experiment(args: Sequence[str]) -> int:

@@ -71,7 +71,7 @@ def export(args: Sequence[str]) -> int:
     images = photos.training() if photos and precision == "int8" else []
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
     detector, thresholds = restore_detector(source, checkpoint), checkpoint["thresholds"]
-    depth = checkpoint["datamodule_hyper_parameters"].get("depth")
+    depth = checkpoint["datamodule_hyper_parameters"]["depth"]
     held_out = photos if measures else None
     side_car = write_model(path, kind, precision, detector, thresholds, images, depth, held_out)
     found, kept = side_car.thresholds.pooled.image, thresholds["pooled"]["image"]

@@ -35,7 +35,7 @@ class Photos:
         stored = checkpoint["datamodule_hyper_parameters"]
         settings = {name: value for name, value in stored.items() if not name.startswith("_")}
         settings |= {"cache": "off", "eval_batch_size": BATCH}
-        self.depth = settings.get("depth")
+        self.depth = settings["depth"]
         self.trained, self.given = Thresholds.from_plain(checkpoint["thresholds"]), root is not None
         trained = self.trained.categories
         if self.given:

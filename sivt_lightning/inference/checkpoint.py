@@ -1,13 +1,16 @@
 """Reading a checkpoint as data: plain tensors and values, never code."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.formats import DATA_BEFORE, format_of
+from sivt_lightning.model.settings import stored_settings
 
 CONTENTS = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "thresholds", "precision"}
 
@@ -19,10 +22,10 @@ def same_setting(one: Any, other: Any) -> bool:
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """The contents of a checkpoint written by `sivt fit`.
+    """The contents of a checkpoint written by `sivt fit`; one of an earlier format says what later ones say.
 
-    Raises SIVTError for a URL, a folder, a missing or damaged file, one that holds more than plain data, or a foreign
-    one.
+    Raises SIVTError for a URL, a folder, a missing or damaged file, one that holds more than plain data, a foreign one,
+    or one of a later format.
     """
     if "://" in path:
         raise SIVTError(f"Checkpoint {path}: checkpoints are read from local files only. Download it first.")
@@ -44,6 +47,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f"Checkpoint {path}: not a checkpoint of `sivt fit` (it lacks {', '.join(sorted(missing))}). "
             "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
         )
+    number = format_of(checkpoint, f"Checkpoint {path}")
+    settings = stored_settings(checkpoint["hyper_parameters"], number, f"Checkpoint {path}")
+    checkpoint["hyper_parameters"] = asdict(settings)
+    checkpoint["datamodule_hyper_parameters"] = DATA_BEFORE | checkpoint["datamodule_hyper_parameters"]
     return checkpoint
 
 
@@ -64,23 +71,3 @@ def fingerprint(state: Mapping[str, torch.Tensor]) -> bytes:
     for value in state.values():
         found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.digest()
-
-
-def require_settings(path: str, settings: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raises SIVTError where a model's settings lack one: its default of today need not be what it was trained with."""
-    if lost := sorted(set(names) - settings.keys()):
-        raise SIVTError(
-            f"Checkpoint {path}: made by another version of sivt_lightning, which did not say {', '.join(lost)}. "
-            "Train the model again."
-        )
-
-
-def given_option(args: Sequence[str], name: str) -> str | None:
-    """The last value given for an option, as `--name value` or `--name=value`: a checkpoint's path before parsing."""
-    value = None
-    for position, argument in enumerate(args):
-        if argument == name and position + 1 < len(args):
-            value = args[position + 1]
-        elif argument.startswith(f"{name}="):
-            value = argument.split("=", 1)[1]
-    return value

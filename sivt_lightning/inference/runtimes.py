@@ -12,11 +12,12 @@ from torch import Tensor
 
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError, first_line
-from sivt_lightning.inference.checkpoint import read_checkpoint, require_settings
+from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.inference.side_car import SideCar, read_side_car
 from sivt_lightning.inference.thresholds import Thresholds
-from sivt_lightning.model.detector import SETTINGS, Detection, Detector, build_detector
+from sivt_lightning.model.detector import Detection, Detector, build_detector
 from sivt_lightning.model.precision import autocast, check_precision
+from sivt_lightning.model.settings import ModelSettings
 
 
 @runtime_checkable
@@ -54,7 +55,7 @@ class CheckpointModel:
         self.precision = check_precision(precision or checkpoint["precision"], self.device.type)
         self.detector = restore_detector(path, checkpoint).to(self.device)
         self.image_size: int = self.detector.backbone.image_size
-        self.depth: Depth | None = checkpoint["datamodule_hyper_parameters"].get("depth")
+        self.depth: Depth | None = checkpoint["datamodule_hyper_parameters"]["depth"]
 
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
@@ -149,11 +150,10 @@ def torch_device(name: str | None) -> torch.device:
 
 def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:
     """The detector in the contents of a checkpoint, in eval mode."""
-    settings, own = checkpoint["hyper_parameters"], "detector."
-    require_settings(str(path), settings, SETTINGS)
+    own = "detector."
     try:
         with torch.random.fork_rng(devices=[]):  # whose numbers are the caller's
-            detector = build_detector(**{name: settings[name] for name in SETTINGS})
+            detector = build_detector(ModelSettings(**checkpoint["hyper_parameters"]))
     except SIVTError:
         raise
     except Exception as error:  # a number where a name should stand fails anywhere

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sivt_lightning.data.depth import Depth, white_of
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.formats import FORMAT, format_of
 from sivt_lightning.inference.thresholds import Thresholds
 
 
@@ -45,6 +46,7 @@ class SideCar:
         """As JSON."""
         size = self.image_size
         told = {
+            "format_number": FORMAT,
             "format": self.format,
             "precision": self.precision,
             "input": {
@@ -85,6 +87,7 @@ def read_side_car(model: Path) -> SideCar:
     path = side_car_path(model)
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
+        format_of(told, f"Model {model}")
         found = SideCar(
             told["format"],
             told["precision"],
@@ -100,6 +103,8 @@ def read_side_car(model: Path) -> SideCar:
         )
     except FileNotFoundError as error:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error
+    except SIVTError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SIVTError(f"Model {model}: {path.name} is damaged. Export the model again.") from error
     if model.suffix.lower() not in {Path(name).suffix for name in found.sha256}:

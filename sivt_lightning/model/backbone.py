@@ -1,7 +1,7 @@
 """Images -> feature map F: a frozen timm network (or none), its strides resized to one grid and concatenated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import timm
 import torch
@@ -13,12 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_unshuffle
 
 from sivt_lightning.errors import SIVTError, did_you_mean, first_line
+from sivt_lightning.model.settings import ModelSettings, Standardization
 
 PIXELS = "pixels"
 SHRINKAGE = 0.3  # of whitening; chosen on synthetic defects
-
-Standardization = Literal["none", "channel", "whiten"]
-Resize = Literal["area", "bilinear"]
 
 
 class Backbone(nn.Module):
@@ -31,30 +29,16 @@ class Backbone(nn.Module):
     Built without weights: `weights.load_weights` fills them before a training, a checkpoint at any other time. Always
     in eval mode and without gradients. Stages after the last one used are removed.
 
-    >>> net = Backbone("resnet18", strides=[4, 8], image_size=64)
+    >>> net = Backbone(ModelSettings(backbone="resnet18", strides=[4, 8], image_size=64))
     >>> net.channels, tuple(net(torch.zeros(2, 3, 64, 64)).shape)
     (192, (2, 192, 8, 8))
     """
 
-    def __init__(
-        self,
-        name: str,
-        strides: Sequence[int],
-        image_size: int,
-        feature_stride: int = 8,
-        resize: Resize = "area",
-    ) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        if resize not in get_args(Resize):
-            raise SIVTError(f"resize {resize}: choose one of {', '.join(get_args(Resize))}.")
-        if feature_stride < 1 or image_size < 1 or image_size % feature_stride:
-            raise SIVTError(
-                f"image_size {image_size} is no multiple of feature_stride {feature_stride}: the feature map would "
-                f"have a broken edge. Choose an image_size of {feature_stride}, {2 * feature_stride}, ..."
-            )
-        self.name, self.image_size, self.grid = name, image_size, image_size // feature_stride
-        self.resize = resize
-        self.out_indices = stride_indices(name, strides, image_size)
+        name, image_size = settings.backbone, settings.image_size
+        self.name, self.image_size, self.grid, self.resize = name, image_size, settings.grid, settings.resize
+        self.out_indices = stride_indices(name, settings.strides, image_size)
         # Channels last: convolutions take two thirds of the time, on processors as on GPUs.
         self.net: Any = build_network(name, image_size, self.out_indices).to(memory_format=torch.channels_last)
         self.channels: int = sum(self.net.feature_info.channels())
@@ -114,10 +98,8 @@ class Standardize(nn.Module):
     say alike does not drown what few say. "none" leaves F as it is.
     """
 
-    def __init__(self, channels: int, kind: Standardization = "channel") -> None:
+    def __init__(self, channels: int, kind: Standardization) -> None:
         super().__init__()
-        if kind not in get_args(Standardization):
-            raise SIVTError(f"standardize {kind}: choose one of {', '.join(get_args(Standardization))}.")
         self.kind = kind
         self.mean: Tensor
         self.std: Tensor

@@ -1,17 +1,17 @@
 """Images -> anomaly scores and maps: the one graph that training's validation, test and prediction share."""
 
-import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sivt_lightning.model.backbone import Backbone, Resize, Standardization, Standardize
+from sivt_lightning.model.backbone import Backbone, Standardize
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.model.scoring import anomaly_map, check_power, check_sigma, image_score
+from sivt_lightning.model.scoring import anomaly_map, image_score
+from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.seeding import generator_for
 
 
@@ -31,11 +31,9 @@ class Detector(nn.Module):
         standardize: Standardize,
         reconstructor: Reconstructor,
         smoothing_sigma: float,
-        map_power: float = 1.0,
+        map_power: float,
     ) -> None:
         super().__init__()
-        check_sigma(smoothing_sigma, backbone.image_size)
-        check_power(map_power)
         self.backbone, self.standardize, self.reconstructor = backbone, standardize, reconstructor
         self.smoothing_sigma, self.map_power = smoothing_sigma, map_power
         # Kept as numbers, not as a seed: a seed is no promise across torch versions.
@@ -74,40 +72,9 @@ class Detector(nn.Module):
         self.calibrated.fill_(True)
 
 
-def build_detector(
-    backbone: str,
-    strides: Sequence[int],
-    image_size: int,
-    feature_stride: int,
-    resize: Resize,
-    standardize: Standardization,
-    patch_size: int,
-    groups: int,
-    width: int,
-    encoder_depth: int,
-    decoder_depth: int,
-    heads: int,
-    mlp_ratio: float,
-    self_induction: bool,
-    smoothing_sigma: float,
-    map_power: float,
-) -> Detector:
-    """A detector of this shape, untrained; what the settings mean is said at `SIVT`."""
-    network = Backbone(backbone, strides, image_size, feature_stride, resize)
-    reconstructor = Reconstructor(
-        network.channels,
-        network.grid,
-        patch_size=patch_size,
-        groups=groups,
-        width=width,
-        encoder_depth=encoder_depth,
-        decoder_depth=decoder_depth,
-        heads=heads,
-        mlp_ratio=mlp_ratio,
-        self_induction=self_induction,
-    )
-    scale = Standardize(network.channels, standardize)
-    return Detector(network, scale, reconstructor, smoothing_sigma, map_power)
-
-
-SETTINGS = tuple(inspect.signature(build_detector).parameters)  # those of a model that make its detector
+def build_detector(settings: ModelSettings) -> Detector:
+    """An untrained detector."""
+    backbone = Backbone(settings)
+    standardize = Standardize(backbone.channels, settings.standardize)
+    reconstructor = Reconstructor(backbone.channels, settings)
+    return Detector(backbone, standardize, reconstructor, settings.smoothing_sigma, settings.map_power)

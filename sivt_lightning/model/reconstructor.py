@@ -8,61 +8,40 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.attention import pick
 from sivt_lightning.model.partition import induced, substitute
+from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.model.transformer import Transformer
 
 
 class Reconstructor(nn.Module):
     """Encodes every patch of a feature map only from the other patches, then decodes the whole.
 
-    Defaults are the paper's: with 272 channels at 32 x 32 it has 14,595,248 parameters. `self_induction=False` is the
+    With the default settings and 272 channels it has the paper's 14,595,248 parameters. `self_induction: false` is the
     ablation: the same transformer, fed with the patch tokens themselves.
 
-    >>> model = Reconstructor(channels=272, grid=32)
+    >>> model = Reconstructor(272, ModelSettings())
     >>> sum(p.numel() for p in model.parameters())
     14595248
     """
 
-    def __init__(
-        self,
-        channels: int,
-        grid: int,
-        patch_size: int = 2,
-        groups: int = 4,
-        width: int = 240,
-        encoder_depth: int = 12,
-        decoder_depth: int = 8,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        self_induction: bool = True,
-    ) -> None:
+    def __init__(self, channels: int, settings: ModelSettings) -> None:
         super().__init__()
-        if patch_size < 1 or grid % patch_size:
-            raise SIVTError(
-                f"patch_size {patch_size} does not divide the feature map's side of {grid}: "
-                f"choose one of {[p for p in range(1, grid + 1) if grid % p == 0]}."
-            )
-        side = grid // patch_size
-        length, patch_values = side * side, channels * patch_size**2
-        _check_transformer(width, heads, encoder_depth, decoder_depth, mlp_ratio)
-        if not 2 <= groups <= length and (self_induction or groups < 1):
-            raise SIVTError(
-                f"groups is {groups}, but self-induction needs from 2 to {length} groups (the number of tokens): "
-                "with 1 group nothing of the image would be left to reconstruct from."
-            )
-        self.patch_size, self.groups, self.side, self.length = patch_size, groups, side, length
-        self.self_induction = self_induction
+        width, heads, mlp_ratio = settings.width, settings.heads, settings.mlp_ratio
+        self.patch_size, self.groups = settings.patch_size, settings.groups
+        self.self_induction = settings.self_induction
+        self.side = settings.grid // self.patch_size
+        self.length = self.side**2
 
-        position = sine_cosine_position(side, width)
+        patch_values = channels * self.patch_size**2
+        position = sine_cosine_position(self.side, width)
         self.embed = nn.Linear(patch_values, width)
         self.encoder_position = nn.Parameter(position.clone())
-        if self_induction:
-            self.induction = nn.Parameter(torch.empty(length, width))
-        self.encoder = Transformer(encoder_depth, width, heads, mlp_ratio)
+        if self.self_induction:
+            self.induction = nn.Parameter(torch.empty(self.length, width))
+        self.encoder = Transformer(settings.encoder_depth, width, heads, mlp_ratio)
         self.decoder_position = nn.Parameter(position.clone())
-        self.decoder = Transformer(decoder_depth, width, heads, mlp_ratio)
+        self.decoder = Transformer(settings.decoder_depth, width, heads, mlp_ratio)
         self.head = nn.Linear(width, patch_values)
         self._initialise()
 
@@ -167,22 +146,8 @@ def dropout_gain(
 
 def sine_cosine_position(side: int, width: int) -> Float[Tensor, "L D"]:
     """Fixed 2-D position code: half of the channels for the row, half for the column (Transformer's frequencies)."""
-    if width % 4:
-        raise SIVTError(f"width {width} is no multiple of 4, which the 2-D sine-cosine position code needs.")
     frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
     angle = np.arange(side)[:, None] * frequency
     axis = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
     rows, columns = np.repeat(axis, side, axis=0), np.tile(axis, (side, 1))
     return torch.from_numpy(np.concatenate([rows, columns], axis=1)).float()
-
-
-def _check_transformer(width: int, heads: int, encoder_depth: int, decoder_depth: int, mlp_ratio: float) -> None:
-    if width < 1 or heads < 1 or width % heads:
-        raise SIVTError(f"width {width} cannot be split over {heads} heads: make width a multiple of heads.")
-    if encoder_depth < 1 or decoder_depth < 0:
-        raise SIVTError(
-            f"encoder_depth {encoder_depth} and decoder_depth {decoder_depth}: the encoder needs at least 1 block, "
-            "the decoder at least 0."
-        )
-    if not 1 <= width * mlp_ratio < float("inf"):
-        raise SIVTError(f"mlp_ratio {mlp_ratio} leaves the MLP without a hidden unit: choose a positive ratio.")

@@ -1,14 +1,12 @@
 """From residual to anomaly map (Eq. 3) and image score."""
 
-import math
-
 from jaxtyping import Float
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.distance import cosine_distance, squared_distance
+from sivt_lightning.model.settings import blur_radius
 
 
 def anomaly_map(
@@ -37,28 +35,6 @@ def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S
         return maps
     size = 2 * blur_radius(sigma) + 1
     return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type="reflect")
-
-
-def blur_radius(sigma: float) -> int:
-    """Pixels that the Gaussian of `smooth` reaches to either side."""
-    return math.ceil(4 * sigma)
-
-
-def check_power(power: float) -> None:
-    """Raises SIVTError where a residual has no such power."""
-    if not 0 < power < math.inf:
-        raise SIVTError(f"map_power is {power}: give a positive number, such as 1 (the paper's) or 0.25.")
-
-
-def check_sigma(sigma: float, image_size: int) -> None:
-    """Raises SIVTError where the Gaussian does not fit the image."""
-    if not math.isfinite(sigma) or sigma < 0:
-        raise SIVTError(f"smoothing_sigma is {sigma}: give a width of 0 pixels (no smoothing) or more.")
-    if blur_radius(sigma) >= image_size:
-        raise SIVTError(
-            f"smoothing_sigma {sigma} reaches {blur_radius(sigma)} pixels, beyond an image of {image_size}: "
-            f"choose {(image_size - 1) // 4} or less."
-        )
 
 
 def image_score(maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:

@@ -9,11 +9,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.errors import Finished, SIVTError
 from sivt_lightning.inference.checkpoint import same_setting
+from sivt_lightning.model.settings import names_of
 from sivt_lightning.processes import divide
 
 # What may be changed on the way, and then is. All else of the model's and the data's settings would make weights, best
 # score or thresholds those of another model; the Trainer takes its own as they are given.
-FREE = {"model.latent_dropout", "model.learning_rate", "model.weight_decay", "model.warmup", "model.schedule"}
+FREE = {f"model.{name}" for name in names_of("training")}
 FREE |= {"data.batch_size", "data.eval_batch_size", "data.num_workers", "data.cache", "data.cache_dir"}
 FREE |= {"data.rotation", "data.shift", "data.flip", "data.light", "data.predict_path"}
 IMAGES = {"data.root", "data.categories", "data.val_share"}  # where they still give the same images

@@ -1,9 +1,8 @@
 """The LightningModule: wires detector, loss and optimizer."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,22 +17,21 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.key import feature_key
 from sivt_lightning.features.store import FeatureBatch
 from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint, same_setting
+from sivt_lightning.inference.formats import FORMAT
 from sivt_lightning.inference.thresholds import Thresholds
-from sivt_lightning.model.backbone import Resize, Standardization
-from sivt_lightning.model.detector import SETTINGS, Detection, build_detector
+from sivt_lightning.model.detector import Detection, build_detector
 from sivt_lightning.model.loss import reconstruction_loss
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import dropout_gain
+from sivt_lightning.model.settings import ModelSettings, names_of
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.training.continuation import epoch_steps, seen_before, steps_done
-from sivt_lightning.training.optimizer import Name as OptimizerName
 from sivt_lightning.training.optimizer import Schedule, build_optimizer, rates_of, restore_rates
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
 
-# What a model may differ in from the one whose weights it starts from.
-FREE = {"weights", "init_from", "seed", "smoothing_sigma", "map_power"}
-FREE |= {"cosine_weight", "latent_dropout", "optimizer", "learning_rate", "weight_decay", "warmup", "schedule"}
+# What a model must have in common with the one whose weights it starts from.
+SAME = names_of("features", "shape")
 
 
 class Validation(NamedTuple):
@@ -47,86 +45,18 @@ class Validation(NamedTuple):
 class SIVT(LightningModule):
     """Self-induction vision transformer: one anomaly detector for many categories, trained on normal images only.
 
-    Args:
-        backbone: timm network that makes the feature map; frozen. "pixels" for the image itself.
-        strides: its outputs to use, as downsampling factors.
-        weights: "imagenet" (timm's, downloaded or cached), "package" (ImageNet weights installed by pip, of
-            tf_efficientnet_lite0 to 2), the path of a weight file, or "random".
-        init_from: checkpoint of a trained model of the same shape to go on from with other data: its weights and
-            statistics, nothing of its training. `weights` is not looked at then.
-        image_size: side in pixels to which every image is resized.
-        feature_stride: pixels of the image per position of the feature map.
-        resize: how finer outputs of the backbone are brought to that: "area" averages them; the paper's "bilinear"
-            interpolation takes four neighbours and leaves out the others.
-        standardize: "channel" scales each feature channel to mean 0 and deviation 1 over the training images, "whiten"
-            also takes out most of their correlation, "none" leaves them as they are.
-        patch_size: P, side of a token's patch in positions of the feature map.
-        groups: N, groups of positions that are induced together.
-        width: D, length of a token.
-        encoder_depth: transformer blocks before collecting the induced latents.
-        decoder_depth: transformer blocks after it.
-        heads: attention heads.
-        mlp_ratio: width of an MLP's hidden layer over `width`.
-        self_induction: false is the ablation, a vanilla transformer of the same shape.
-        smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
-        map_power: upsampling and smoothing the map take the power mean of neighbours with this power; 1 is the paper's.
-        cosine_weight: lambda, weight of the cosine distance in the loss.
-        latent_dropout: share of the latents' values that the decoder does not see in a training step, so that it
-            learns less to rebuild defects; then train longer.
-        optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
-            in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
-        learning_rate: peak of the schedule.
-        weight_decay: of either optimizer.
-        warmup: share of all optimizer steps in which the rate rises linearly to its peak.
-        schedule: after the warm-up, a cosine to zero at the end of training or a constant rate.
-        seed: linked to --seed_everything.
+    Takes the settings of `ModelSettings` by name.
     """
 
-    def __init__(
-        self,
-        backbone: str = "tf_efficientnet_b4.aa_in1k",
-        strides: Sequence[int] = (2, 4, 8, 16),
-        weights: str = "imagenet",
-        init_from: str | None = None,
-        image_size: int = 256,
-        feature_stride: int = 8,
-        resize: Resize = "area",
-        standardize: Standardization = "channel",
-        patch_size: int = 2,
-        groups: int = 4,
-        width: int = 240,
-        encoder_depth: int = 12,
-        decoder_depth: int = 8,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        self_induction: bool = True,
-        smoothing_sigma: float = 3.0,
-        map_power: float = 0.25,
-        cosine_weight: float = 5.0,
-        latent_dropout: float = 0.0,
-        optimizer: OptimizerName = "muon",
-        learning_rate: float = 1e-2,
-        weight_decay: float = 1e-4,
-        warmup: float = 0.05,
-        schedule: Literal["cosine", "constant"] = "cosine",
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.detector = build_detector(**{name: self.hparams[name] for name in SETTINGS})
-        self.batch_loss = BatchLoss(self.detector.reconstructor, cosine_weight)
+        self.settings = ModelSettings(**settings)
+        self.save_hyperparameters(asdict(self.settings))
+        self.detector = build_detector(self.settings)
+        self.batch_loss = BatchLoss(self.detector.reconstructor, self.settings.cosine_weight)
         self.thresholds: Thresholds | None = None
         self.thresholds_step: int | None = None  # at which they were found, on the weights of then
         self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
-        for name, value in (("cosine_weight", cosine_weight), ("weight_decay", weight_decay)):
-            if not 0 <= value < math.inf:
-                raise SIVTError(f"{name} is {value}: give 0 or a positive number.")
-        if not 0 < learning_rate < math.inf:
-            raise SIVTError(f"learning_rate is {learning_rate}: give a positive number.")
-        if not 0 <= latent_dropout < 1:
-            raise SIVTError(f"latent_dropout is {latent_dropout}: give a share of the values from 0 to below 1.")
-        if not 0 <= warmup < 1:
-            raise SIVTError(f"warmup is {warmup}: give a share of the training from 0 to below 1.")
 
     def on_fit_start(self) -> None:
         """Weights and channel statistics for a new training, and the features that the data module keeps."""
@@ -136,7 +66,7 @@ class SIVT(LightningModule):
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
         kind = RecordedLoss if alone and self.device.type == "cuda" else BatchLoss
         # Anew for each training: a strategy may have wrapped the reconstructor.
-        self.batch_loss = kind(self.detector.reconstructor, self.hparams["cosine_weight"])
+        self.batch_loss = kind(self.detector.reconstructor, self.settings.cosine_weight)
         network, data = self.detector.backbone, self.trainer.datamodule  # type: ignore[attr-defined]
         key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
         data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
@@ -150,13 +80,13 @@ class SIVT(LightningModule):
 
     def on_fit_end(self) -> None:
         """Gives back the memory of a recorded step."""
-        self.batch_loss = BatchLoss(self.detector.reconstructor, self.hparams["cosine_weight"])
+        self.batch_loss = BatchLoss(self.detector.reconstructor, self.settings.cosine_weight)
 
     def _begin(self) -> None:
-        if self.hparams["init_from"]:
-            self._start_from(self.hparams["init_from"])
+        if self.settings.init_from:
+            self._start_from(self.settings.init_from)
         else:
-            load_weights(self.detector.backbone, self.hparams["weights"], self.hparams["seed"])
+            load_weights(self.detector.backbone, self.settings.weights, self.settings.seed)
             batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
             self.detector.calibrate(images.to(self.device) for images in batches)
 
@@ -169,10 +99,10 @@ class SIVT(LightningModule):
         """Raises SIVTError where that model is another than this one."""
         checkpoint = read_checkpoint(path)
         theirs = checkpoint["hyper_parameters"]
-        for name, value in self.hparams.items():
-            if name not in FREE and not same_setting(theirs.get(name), value):
+        for name in SAME:
+            if not same_setting(theirs[name], value := getattr(self.settings, name)):
                 raise SIVTError(
-                    f"model.{name} is {value}, but the model of init_from {path} has {theirs.get(name)}: weights fit "
+                    f"model.{name} is {value}, but the model of init_from {path} has {theirs[name]}: weights fit "
                     "into a model of the same shape only. Leave out the config and --model options that say otherwise."
                 )
         self.load_state_dict(checkpoint["state_dict"])
@@ -199,22 +129,22 @@ class SIVT(LightningModule):
 
     def draw_partitions(self, index: Tensor) -> Tensor:
         """Anew for each image and epoch, the same however the images are spread over batches and processes."""
-        model, key = self.detector.reconstructor, (self.hparams["seed"], self.current_epoch)
+        model, key = self.detector.reconstructor, (self.settings.seed, self.current_epoch)
         drawn = [draw_partition(model.length, model.groups, generator_for(*key, i)) for i in index.tolist()]
         return torch.stack(drawn).to(self.device)
 
     def draw_gains(self, index: Tensor) -> Tensor | None:
         """Which latent values are dropped; as independent of batches and processes as the partitions."""
-        shape, key = self.detector.reconstructor.encoder_position.shape, (self.hparams["seed"], self.current_epoch)
+        shape, key = self.detector.reconstructor.encoder_position.shape, (self.settings.seed, self.current_epoch)
         # The last number sets these numbers apart from the others that are drawn for an image.
         generators = (generator_for(*key, i, 3) for i in index.tolist())
-        return dropout_gain(shape, self.hparams["latent_dropout"], generators, self.device)
+        return dropout_gain(shape, self.settings.latent_dropout, generators, self.device)
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]
         features = self.features(batch)
         reconstruction = self.detector.reconstruct(features)
-        loss = reconstruction_loss(features, reconstruction, self.hparams["cosine_weight"])
+        loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight)
         self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
         return Validation(*self.detector.score(features, reconstruction), loss)
 
@@ -226,16 +156,16 @@ class SIVT(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
-        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
-        optimizer = build_optimizer(self.detector.reconstructor, self.hparams["optimizer"], rate, decay)
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        optimizer = build_optimizer(self.detector.reconstructor, self.settings.optimizer, rate, decay)
         self.rates = rates_of(optimizer)
         trainer = self.trainer
         if math.isinf(trainer.estimated_stepping_batches):  # which also has the number of batches counted
             raise SIVTError("The learning-rate schedule needs an end of training: set trainer.max_epochs to 1 or more.")
         by_epochs = math.inf if trainer.max_epochs == -1 else epoch_steps(trainer) * max(trainer.max_epochs or 1, 1)
         by_steps = math.inf if trainer.max_steps == -1 else max(trainer.max_steps, 1)
-        cosine = self.hparams["schedule"] == "cosine"
-        self.schedule = schedule = Schedule(by_epochs, by_steps, self.hparams["warmup"], cosine)
+        cosine = self.settings.schedule == "cosine"
+        self.schedule = schedule = Schedule(by_epochs, by_steps, self.settings.warmup, cosine)
         # A checkpoint would hold what is in an object, but nothing of a function.
         scheduler = LambdaLR(optimizer, lambda step: schedule(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -245,6 +175,7 @@ class SIVT(LightningModule):
         # The weights have moved since where validations are rarer than epochs, or a training was stopped within one.
         own = self.thresholds_step == self.trainer.global_step
         checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds and own else None
+        checkpoint["format_number"] = FORMAT
         checkpoint["precision"] = str(self.trainer.precision)
         checkpoint["training"] = self._training()
 

@@ -1,21 +1,20 @@
 """What moves the weights: Muon, or the paper's AdamW, at a rate by the progress of the training."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from timm.optim import Muon
 from torch.optim.lr_scheduler import LambdaLR
 
-from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.reconstructor import Reconstructor
+from sivt_lightning.model.settings import OptimizerName
 
-Name = Literal["muon", "adamw"]
 ADAMW_SHARE = 0.3  # of Muon's learning rate, for the parameters that it leaves to AdamW
 
 
 def build_optimizer(
-    reconstructor: Reconstructor, name: Name, learning_rate: float, weight_decay: float
+    reconstructor: Reconstructor, name: OptimizerName, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """An optimizer of all parameters.
 
@@ -23,8 +22,6 @@ def build_optimizer(
     all its directions alike; scaled as in Liu et al., 2025. It is not meant for the ways in and out, positions,
     induction tokens, norms and biases: those are AdamW's.
     """
-    if name not in get_args(Name):
-        raise SIVTError(f"optimizer {name}: choose one of {', '.join(get_args(Name))}.")
     if name == "adamw":
         adamw = torch.optim.AdamW(reconstructor.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
         # It could undo the scale of 16-mixed within its step. Then Lightning would refuse to clip gradients under any

@@ -95,7 +95,7 @@ class SyntheticValidation(Callback):
             photo, made = data.val_set.photo(i), []
             for number in range(self.per_image):
                 # The last number sets these numbers apart from those of partitions and augmentations.
-                generator = generator_for(module.hparams["seed"], i, number, 2)
+                generator = generator_for(module.settings.seed, i, number, 2)
                 defective, mask = with_defect(photo, data.image_size, generator)
                 twin = (defective * 255).round().byte()
                 if data.cache != "off":  # in float32, as the features of the images that they are compared with
