@@ -93,7 +93,7 @@ def test_what_one_trains_today_says_its_format_and_outlives_a_new_setting(
         ({"hyper_parameters": lambda stored: {k: v for k, v in stored.items() if k != "width"}}, "did not say width"),
         ({"hyper_parameters": lambda stored: stored | {"colour": 1}}, "whose colour is not known here"),
         ({"hyper_parameters": lambda stored: stored | {"width": "wide"}}, "its settings are damaged"),
-        ({"hyper_parameters": lambda stored: stored | {"map_power": -1}}, "map_power is -1"),
+        ({"hyper_parameters": lambda stored: stored | {"map_power": -1.0}}, "map_power is -1"),
     ],
 )
 def test_what_cannot_be_read_says_why(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
