@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from sivt_lightning.data import datamodule as module_under_test
-from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
 from sivt_lightning.data.layouts import Sample, train_samples
 from sivt_lightning.errors import SIVTError
@@ -387,6 +387,17 @@ def test_predict_reports_unreadable_images_and_goes_on(tmp_path: Path) -> None:
 
 
 # --- calibration
+
+
+def test_a_trainer_of_other_data_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    run, data = trainer(), datamodule(build(tmp_path))
+    with pytest.raises(SIVTError, match=r"of type NoneType.*SIVTDataModule"):
+        data_of(run)
+    run.datamodule = LightningDataModule()  # type: ignore[attr-defined]
+    with pytest.raises(SIVTError, match="of type LightningDataModule"):
+        data_of(run)
+    run.datamodule = data  # type: ignore[attr-defined]
+    assert data_of(run) is data
 
 
 def test_calibration_spreads_over_the_sorted_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

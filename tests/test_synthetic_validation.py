@@ -51,7 +51,7 @@ def test_each_twin_is_made_by_one_thread(tiny_data: Path, monkeypatch: pytest.Mo
         used.append(torch.get_num_threads())
         return images
 
-    module = SimpleNamespace(hparams={"seed": 0}, device=torch.device("cpu"), frozen_features=features)
+    module = SimpleNamespace(settings=SimpleNamespace(seed=0), device=torch.device("cpu"), frozen_features=features)
     callback = SyntheticValidation(per_image=2)
     callback.normal = {1: 0.0, 0: 0.0}
     before = torch.get_num_threads()
@@ -93,7 +93,7 @@ class Probe(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.save_hyperparameters({"seed": 3})
+        self.settings = SimpleNamespace(seed=3)
         self.weight = torch.nn.Parameter(torch.ones(()))
         score = lambda images, _: Detection(images.mean((1, 2, 3)), images[:, 0])  # noqa: E731
         self.detector = SimpleNamespace(features=lambda x: x, reconstruct=lambda x: x, score=score)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import Item, collate
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
@@ -43,7 +44,7 @@ class Probe(LightningModule):
         checkpoint["thresholds"] = self.thresholds
 
 
-class Data(LightningDataModule):
+class Data(SIVTDataModule):
     """Ten held-out images, the first seven of them bolts."""
 
     def __init__(self) -> None:
@@ -51,7 +52,10 @@ class Data(LightningDataModule):
         black = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, dtype=torch.bool)
         self.items = [Item(*black, index, "") for index in range(IMAGES)]
         samples = [Sample(Path(f"{i}.png"), "bolt" if i < 7 else "nut") for i in range(IMAGES)]
-        self.val_set = SimpleNamespace(samples=samples)
+        self.val_set = SimpleNamespace(samples=samples)  # type: ignore[assignment]
+
+    def setup(self, stage: str) -> None:
+        """There are no folders."""
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.items, 4, collate_fn=collate)

@@ -1,11 +1,11 @@
 """What a training or a test starts with: a table of its photos, and what it leaves out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.data.survey import read_headers, sizes
 from sivt_lightning.errors import listing
@@ -22,7 +22,7 @@ class Survey(Callback):
         """The data module has found its photos by now."""
         if not trainer.is_global_zero:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if stage == "fit":
             _print_table("Photos of good parts", {"train": data.train_set.samples, "held out": data.val_set.samples})
         elif stage == "test":

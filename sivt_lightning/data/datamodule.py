@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -122,14 +122,14 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
-            samples, self.remarks = train_samples(self._root(), self.categories)
+            samples, self.remarks = train_samples(self.folder, self.categories)
             train, validation = hold_out(samples, self.val_share, self.seed)
             if self.depth is None:
                 self._decide_depth([*train, *validation])
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.train_features, self.val_features = FeatureDataset(len(train)), FeatureDataset(len(validation))
         elif stage == "test":
-            samples, self.remarks = test_samples(self._root(), self.categories)
+            samples, self.remarks = test_samples(self.folder, self.categories)
             self.test_set = self.images_of(samples)
         elif stage == "predict":
             paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []
@@ -218,7 +218,7 @@ class SIVTDataModule(LightningDataModule):
         if not hasattr(self, "train_set"):
             return {}
         sets = (self.train_set.samples, self.val_set.samples)
-        named = [[(s.category, s.path.relative_to(self._root()).as_posix()) for s in samples] for samples in sets]
+        named = [[(s.category, s.path.relative_to(self.folder).as_posix()) for s in samples] for samples in sets]
         return {"train": len(sets[0]), "held_out": len(sets[1]), "names": sha256(repr(named).encode()).hexdigest()}
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -292,7 +292,9 @@ class SIVTDataModule(LightningDataModule):
             _raise_errors(batch)
             yield batch.images
 
-    def _root(self) -> Path:
+    @property
+    def folder(self) -> Path:
+        """That of the categories. Raises SIVTError where none is set."""
         if self.root is None:
             raise SIVTError("No data to work on. Set data.root to the folder that holds the categories.")
         return Path(self.root)
@@ -321,6 +323,20 @@ class SIVTDataModule(LightningDataModule):
             "worker_init_fn": _ignore_interrupts,
             "generator": torch.Generator(),  # otherwise each epoch draws a seed for its workers from the global one
         }
+
+
+def data_of(trainer: Trainer) -> SIVTDataModule:
+    """The data module that a trainer runs with, for which Lightning has no typed name.
+
+    Raises SIVTError where it is another, or none.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, SIVTDataModule):
+        raise SIVTError(
+            f"The trainer's data module is of type {type(data).__name__}, but photos are looked up in a "
+            "SIVTDataModule: give the trainer one with datamodule=."
+        )
+    return data
 
 
 class _TrainLoader(DataLoader[Any]):

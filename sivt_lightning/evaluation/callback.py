@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.identity import digest
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError
@@ -66,7 +67,7 @@ class Evaluation(Callback):
         """Refuse a folder that cannot be written before the work, not after it."""
         if stage == "test":
             self.folder = writable_folder(Path(self.output))
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            data = data_of(trainer)
             data.test_set.full_masks, data.test_set.views = self.full_resolution, self.report
             self.tally = Tally(data.test_set.samples)
             self.scores: dict[int, float] = {}
@@ -85,8 +86,8 @@ class Evaluation(Callback):
         taken = {name: thresholds.of(by, self.threshold) for name, by in chosen.items()}
         self.thresholds = {name: threshold.image for name, threshold in taken.items()}
         if self.report:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            self.labelled = LabelledReport(self.folder, Path(data.root), self.tally.samples, taken, pl_module.device)
+            data = data_of(trainer)
+            self.labelled = LabelledReport(self.folder, data.folder, self.tally.samples, taken, pl_module.device)
         if self.threshold is None:
             self.doubt = thresholds.doubt(chosen.values())
 
@@ -140,7 +141,7 @@ class Evaluation(Callback):
             categories = {name: plain(figures, field) for name, figures in found.categories.items()}
             mean = mean_of(list(categories.values()), FIGURES)
             groups[field] = {"categories": categories, "mean": mean, "pooled": plain(found.pooled, field)}
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         settings = {
             "model": dict(pl_module.hparams),
             "data": dict(data.hparams),
@@ -199,7 +200,7 @@ class Evaluation(Callback):
             print(f"Look at: {page}")
 
     def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         shown = data.images_of(data.test_set.samples)
         stored: Thresholds | None = getattr(module, "thresholds", None)
         thresholds = {name: found.pixel for name, found in stored.categories.items()} if stored else {}

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import View
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import NOT_FINITE, SIVTError, listing
@@ -85,13 +86,13 @@ class PredictionWriter(Callback):
         """Name every file before the first is written, alike on all processes, and leave out what is done."""
         if stage != "predict":
             return
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self.samples: list[Sample] = datamodule.asked.samples
-        base = datamodule.asked.base
+        data = data_of(trainer)
+        self.samples: list[Sample] = data.asked.samples
+        base = data.asked.base
         self.paths = [PurePosixPath(sample.path.relative_to(base).as_posix()) for sample in self.samples]
         self.names = picture_names(self.paths)
         self.base_name = base.resolve().name  # a relative path may stand anywhere: no folder above the asked one counts
-        self.folder = Path(self.output) if self.output else Path("predictions") / datamodule.asked.name
+        self.folder = Path(self.output) if self.output else Path("predictions") / data.asked.name
         self.pictures = Pictures(self.folder, self.kinds)
         photos, folder = base.resolve(), self.folder.resolve()
         files = (folder / file for name in self.names for file in self.pictures.paths(name).values())
@@ -105,7 +106,7 @@ class PredictionWriter(Callback):
         self.rows = self._done() if self.resume else {}
         self.todo = [index for index in range(len(self.samples)) if index not in self.rows]
         todo = [self.samples[index] for index in self.todo]
-        datamodule.predict_set = datamodule.images_of(todo, views=True)
+        data.predict_set = data.images_of(todo, views=True)
         self.ready = False
 
     def _done(self) -> dict[int, Row]:
@@ -152,7 +153,7 @@ class PredictionWriter(Callback):
         if self.rows:
             print(f"{len(self.rows)} of {len(self.samples)} images are done already.")
         if "map" in self.kinds:
-            count, size = len(self.todo), trainer.datamodule.image_size  # type: ignore[attr-defined]
+            count, size = len(self.todo), data_of(trainer).image_size
             print(f"Maps: {count} x {size} x {size} float32 values, {count * size * size * 4 / 1e6:.1f} MB in all.")
 
     def _settings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
@@ -160,7 +161,7 @@ class PredictionWriter(Callback):
         model = f"{fingerprint(pl_module.state_dict()).hex()} in {trainer.precision}"
         thresholds: Any = pl_module.thresholds
         held = asdict(thresholds) | {"given": [self.threshold, self.threshold_by, self.category]}
-        depth = str(trainer.datamodule.depth)  # type: ignore[attr-defined]
+        depth = str(data_of(trainer).depth)
         return {
             "model": model,
             "depth of photos": depth,

@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.inference.thresholds import Held, held_of, thresholds_of
 from sivt_lightning.processes import gather
@@ -40,7 +41,7 @@ class ThresholdCalibration(Callback):
     ) -> None:
         """Keep what is said of each image; the data module has stopped at an image that cannot be read."""
         if _calibrates(trainer):
-            samples, places = trainer.datamodule.val_set.samples, batch.index.tolist()  # type: ignore[attr-defined]
+            samples, places = data_of(trainer).val_set.samples, batch.index.tolist()
             categories = [samples[place].category for place in places]
             self.held |= dict(zip(places, held_of(categories, outputs.score, outputs.map), strict=True))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.errors import Finished, SIVTError
 from sivt_lightning.inference.checkpoint import same_setting
 from sivt_lightning.model.settings import names_of
@@ -70,7 +71,7 @@ def _judged(config: Any, checkpoint: Mapping[str, Any]) -> list[tuple[str, Any, 
     return [each for each in judged if each[2] is not None]
 
 
-def refuse_other_photos(data: Any, checkpoint: Mapping[str, Any]) -> None:
+def refuse_other_photos(data: SIVTDataModule, checkpoint: Mapping[str, Any]) -> None:
     """Raises SIVTError where photos have the names of those of the training, but show something else.
 
     Called by all processes, of which the first one looks.
@@ -126,14 +127,15 @@ def steps_done(trainer: Any) -> int:
     they become as many as leave those that there are now.
     """
     total, count = trainer.num_training_batches, trainer.fit_loop.epoch_loop.batch_progress
-    (epoch, seen), loader = trainer.datamodule.seen, trainer.train_dataloader
+    data, loader = data_of(trainer), trainer.train_dataloader
+    epoch, seen = data.seen
     steps = trainer.current_epoch * epoch_steps(trainer)
     if not seen or epoch != trainer.current_epoch:
         return steps
     if count.is_last_batch:
         done, steps = total, steps + epoch_steps(trainer)
     else:
-        by_limit = total - seen // (trainer.world_size * trainer.datamodule.batch_size)  # of batches in an epoch
+        by_limit = total - seen // (trainer.world_size * data.batch_size)  # of batches in an epoch
         done = total - min(loader.left(seen), max(by_limit, 1))
         steps += done // trainer.accumulate_grad_batches
     shift = done - count.current.ready
@@ -154,4 +156,4 @@ class SamePhotos(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raises SIVTError on every process."""
-        refuse_other_photos(trainer.datamodule, checkpoint)  # type: ignore[attr-defined]
+        refuse_other_photos(data_of(trainer), checkpoint)

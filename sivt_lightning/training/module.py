@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.depth import check_depth
 from sivt_lightning.errors import SIVTError
@@ -67,7 +68,7 @@ class SIVT(LightningModule):
         kind = RecordedLoss if alone and self.device.type == "cuda" else BatchLoss
         # Anew for each training: a strategy may have wrapped the reconstructor.
         self.batch_loss = kind(self.detector.reconstructor, self.settings.cosine_weight)
-        network, data = self.detector.backbone, self.trainer.datamodule  # type: ignore[attr-defined]
+        network, data = self.detector.backbone, data_of(self.trainer)
         key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
         data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
 
@@ -87,7 +88,7 @@ class SIVT(LightningModule):
             self._start_from(self.settings.init_from)
         else:
             load_weights(self.detector.backbone, self.settings.weights, self.settings.seed)
-            batches = self.trainer.datamodule.calibration_batches()  # type: ignore[attr-defined]
+            batches = data_of(self.trainer).calibration_batches()
             self.detector.calibrate(images.to(self.device) for images in batches)
 
     def frozen_features(self, images: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class SIVT(LightningModule):
             "gradient_clip_val": trainer.gradient_clip_val,
             "monitor": best and best.monitor,
             "patience": stopping and stopping.patience,
-            "images": trainer.datamodule.training_images if trainer.is_global_zero else None,  # type: ignore[attr-defined]
+            "images": data_of(trainer).training_images if trainer.is_global_zero else None,
             "limit_val_batches": str(trainer.limit_val_batches),  # 1 is a batch, 1.0 are all
         }
 
@@ -210,10 +211,10 @@ class SIVT(LightningModule):
         known["backbone"] = fingerprint(backbone).hex()[:16]
         self.training_settings = checkpoint.get("training", {}) | known
         if self.trainer.state.fn == "fit" and "SIVTDataModule" not in checkpoint:  # of an earlier version
-            self.trainer.datamodule.seen = seen_before(checkpoint)  # type: ignore[attr-defined]
+            data_of(self.trainer).seen = seen_before(checkpoint)
         stored = checkpoint.get("thresholds")
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if data is not None:
+        data: SIVTDataModule | None = getattr(self.trainer, "datamodule", None)
+        if data is not None:  # a test may also be given batches by hand
             check_depth(data.depth, checkpoint["datamodule_hyper_parameters"].get("depth"))
         self.thresholds = Thresholds.from_plain(stored) if stored else None
         self.thresholds_step = checkpoint["global_step"]

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import SIVTError
@@ -36,7 +36,7 @@ class Panel(Callback):
         fits = trainer.state.fn == "fit" and not trainer.sanity_checking
         if not (boards and due and trainer.is_global_zero and fits):
             return
-        data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         held_out = data.val_set.samples
         chosen = np.unique(np.linspace(0, len(held_out) - 1, min(self.images, len(held_out))).round().astype(int))
         photos, size = [data.val_set.photo(i) for i in chosen.tolist()], data.image_size

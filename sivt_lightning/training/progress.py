@@ -5,6 +5,7 @@ import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.features.store import FeatureBatch
 
@@ -14,7 +15,7 @@ class TrainingProgress(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.by_line = not sys.stdout.isatty()
-        data, parameters = trainer.datamodule, list(pl_module.parameters())  # type: ignore[attr-defined]
+        data, parameters = data_of(trainer), list(pl_module.parameters())
         trainable = sum(p.numel() for p in parameters if p.requires_grad)
         if trainer.is_global_zero:
             print(

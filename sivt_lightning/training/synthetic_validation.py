@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError
 from sivt_lightning.evaluation.metrics.figures import Ranking
@@ -55,7 +55,7 @@ class SyntheticValidation(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation. Every process has a metric of every category, whether it meets one or not."""
-        data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         self.normal: dict[int, float] = {}
         self.finite = True  # whether all maps are; told at the end, when every process can stop with the others
         self.pixels = {category: PixelRanking() for category in sorted({s.category for s in data.val_set.samples})}
@@ -67,13 +67,13 @@ class SyntheticValidation(Callback):
         if self._is_on(trainer):
             indices = batch.index.tolist()
             self.normal |= dict(zip(indices, outputs.score.float().tolist(), strict=True))
-            self._add(trainer.datamodule, indices, outputs.map, torch.zeros(outputs.map.shape, dtype=torch.bool))  # type: ignore[attr-defined]
+            self._add(data_of(trainer), indices, outputs.map, torch.zeros(outputs.map.shape, dtype=torch.bool))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the twins, and compare."""
         if not self._is_on(trainer):
             return
-        data: SIVTDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             if self.twins is None:
                 self.twins = self._make(pl_module, data)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.errors import Agreed
 from sivt_lightning.features.store import FeatureBatch
@@ -55,7 +56,7 @@ class TrainingWatch(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The mean of each category over all processes."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         pl_module.log("train/images", float((trainer.current_epoch + 1) * len(data.train_set)), sync_dist=True)
         samples = data.val_set.samples
         by_category: dict[str, list[float]] = defaultdict(list)
@@ -85,7 +86,7 @@ class TrainingWatch(Callback):
         loss, step, batch = self.unchecked
         self.unchecked = None
         if not (self.trouble or math.isfinite(loss)):
-            samples = trainer.datamodule.train_set.samples  # type: ignore[attr-defined]
+            samples = data_of(trainer).train_set.samples
             images = ", ".join(str(samples[i].path) for i in batch.index.tolist())
             self.trouble = (
                 step,
