@@ -35,7 +35,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from sivt_lightning.export import write_model
+from sivt_lightning.export.model_files import write_model
 from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.system import keep_freed_memory

@@ -19,19 +19,24 @@ NAME = PACKAGE.name
 ALLOWED = {
     "__init__": "errors inference ?",  # loads what it is asked for
     "__main__": "cli",
-    "benchmark": "cli data errors features files inference model report seeding system training",
+    "benchmark": "data errors features model seeding system training",
     "cli": "errors files",
-    "cli.__init__": "benchmark evaluation experiment export serve ?",  # ? the module of a command
+    "cli.__init__": "?",  # the file of a command
+    "cli.benchmark": "benchmark data inference report training",
+    "cli.compare": "evaluation report",
     "cli.demo_data": "data",
+    "cli.experiment": "experiment",
+    "cli.export": "export inference",
     "cli.lightning_cli": "data evaluation inference lightning model prediction_files system training",
     "cli.photo_table": "data lightning report",
+    "cli.serve": "data inference serve system",
     "data": "errors seeding",
     "data.datamodule": "features lightning processes system",
     "evaluation": "data errors evaluation.metrics files inference prediction_files processes report",
     "evaluation.callback": "lightning",
-    "evaluation.comparison": "cli model",
-    "experiment": "cli data errors files inference model report",
-    "export": "cli data errors files inference model ?",  # ? packages of a format
+    "evaluation.comparison": "model",
+    "experiment": "data errors files inference model report",
+    "export": "data errors files inference model ?",  # ? packages of a format
     "features": "errors processes system",
     "features.key": "inference model",
     "files": "errors",
@@ -47,7 +52,7 @@ ALLOWED = {
     "prediction_files.writer": "lightning",
     "processes": "errors",
     "report": "files",
-    "serve": "cli data errors inference system",
+    "serve": "data errors inference system",
     "training": "data errors evaluation.metrics features files inference lightning model processes report seeding",
 }
 WITHIN = ("evaluation.metrics", "model.scoring")  # parts that lie in another one, and are apart all the same

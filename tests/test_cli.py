@@ -16,8 +16,7 @@ import yaml
 from conftest import rows_of, write_tiny_data
 from forked import run
 
-from sivt_lightning.cli import main
-from sivt_lightning.evaluation import comparison
+from sivt_lightning.cli import compare, main
 from sivt_lightning.training.run_folder import claim, give_back
 
 REPOSITORY = Path(__file__).parents[1]
@@ -201,7 +200,9 @@ def test_no_command_writes_outside_its_folder(
     Path("rows.yaml").write_text(f"title: t\nconfig: {tiny_config}\nrows: {{one: null}}\n")
     before = listing(Path())
     # A process of its own is no different, and takes its time.
-    monkeypatch.setattr("sivt_lightning.experiment._call", lambda folder, arguments: in_folder(folder, arguments))
+    monkeypatch.setattr(
+        "sivt_lightning.experiment.laboratory._call", lambda folder, arguments: in_folder(folder, arguments)
+    )
 
     def in_folder(folder: Path, arguments: list[str]) -> str:
         with contextlib.chdir(folder):
@@ -515,7 +516,7 @@ def test_ctrl_c_in_a_verb_is_no_crash(monkeypatch: pytest.MonkeyPatch, capsys: p
     def interrupted(args: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "compare", interrupted)
+    monkeypatch.setattr(compare, "run", interrupted)
     assert main(["compare", "a"]) == 1
     assert capsys.readouterr().err == "sivt: Stopped.\n"
 

@@ -20,7 +20,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.depth import DEPTHS, Depth, Seen, decide, white_of
 from sivt_lightning.data.images import array_to_rgb, deep_values, read_image, to_rgb
 from sivt_lightning.data.masks import read_mask
-from sivt_lightning.export import write_model
+from sivt_lightning.export.model_files import write_model
 from sivt_lightning.inference.runtimes import restore_detector
 from sivt_lightning.serve.app import Limits, build_app
 

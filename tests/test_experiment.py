@@ -15,9 +15,9 @@ import torch
 import yaml
 from conftest import rows_of
 
-from sivt_lightning import experiment as verb
 from sivt_lightning.cli import main
 from sivt_lightning.errors import SIVTError, Stopped
+from sivt_lightning.experiment import laboratory as verb
 from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import PASSES, Outcome, csv_table, markdown_table
 from sivt_lightning.inference.checkpoint import CONTENTS
@@ -170,7 +170,7 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
     monkeypatch.setattr(verb, "_call", lambda folder, arguments: calls.append(arguments) or "")  # type: ignore[func-returns-value]
     Path("b4.pth").touch()
     Path("r34.pth").touch()
-    weights = verb._weights(["b4.pth", "resnet34=r34.pth", "tf_efficientnet_lite0=package"])
+    weights = verb.weights_of(["b4.pth", "resnet34=r34.pth", "tf_efficientnet_lite0=package"])
     laboratory = verb.Laboratory(Path("out").resolve(), tiny_data, weights)
     one = read_experiment(file)
     for number, own in enumerate(
@@ -195,7 +195,7 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
         [],
     ]
     with pytest.raises(SIVTError, match="there is no file"):
-        verb._weights(["resnet34=nowhere.pth"])
+        verb.weights_of(["resnet34=nowhere.pth"])
 
 
 @pytest.mark.parametrize("deaf", [False, True])

@@ -377,7 +377,7 @@ def test_without_the_photos_of_the_training_nothing_is_exported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path: path.write_bytes(b""))
-    monkeypatch.setattr("sivt_lightning.export._opened", lambda _: opened(folder / "best.ckpt"))
+    monkeypatch.setattr("sivt_lightning.export.model_files._opened", lambda _: opened(folder / "best.ckpt"))
     root = tmp_path / "data"
     shutil.copytree(twins, root)
     contents = torch.load(folder / "best.ckpt", weights_only=True)

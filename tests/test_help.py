@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonargparse import ArgumentParser
 
-from sivt_lightning.benchmark import parse as parse_benchmark
 from sivt_lightning.cli import lightning_cli, main
+from sivt_lightning.cli.benchmark import parse as parse_benchmark
 from sivt_lightning.cli.help import HELP
 from sivt_lightning.cli.lightning_cli import SIVTCLI, TRAINER_VERBS
 

@@ -29,8 +29,8 @@ from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
-from sivt_lightning.serve import find_token
 from sivt_lightning.serve.app import Limits, build_app
+from sivt_lightning.serve.place import find_token
 
 
 def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_upload_that_never_ends_does_not_hold_up_the_end(checkpoint: Path) ->
 
 
 def test_clients_that_do_not_read_do_not_hold_up_the_end(checkpoint: Path, tiny_data: Path) -> None:
-    hasty = "import sys, sivt_lightning.cli, sivt_lightning.serve as serve; serve.UNREAD = 1.0\n"
+    hasty = "import sys, sivt_lightning.cli, sivt_lightning.serve.server as server; server.UNREAD = 1.0\n"
     process, address = served(checkpoint, hasty + "sys.exit(sivt_lightning.cli.main())")
     content = (tiny_data / "across/test/square/000.png").read_bytes()
     with socket.socket() as line:
@@ -369,7 +369,7 @@ def test_a_model_that_fails_before_it_serves(
 ) -> None:
     predictor = Coloured()
     predictor.model = Mock(image_size=8, side_effect=error)
-    monkeypatch.setattr("sivt_lightning.serve.Predictor", lambda *_, **__: predictor)
+    monkeypatch.setattr("sivt_lightning.inference.predictor.Predictor", lambda *_, **__: predictor)
     assert main(["serve", "--model", "best.ckpt", "--port", "0"]) == 1
     told = capsys.readouterr()
     assert sentence in told.err

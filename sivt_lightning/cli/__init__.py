@@ -15,15 +15,7 @@ from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.errors import did_you_mean
 from sivt_lightning.files import SHOWN
 
-# Where the commands are that are no Trainer methods. They are loaded when they are asked for: torch takes seconds.
-VERBS = {
-    "compare": "sivt_lightning.evaluation.comparison",
-    "experiment": "sivt_lightning.experiment",
-    "export": "sivt_lightning.export",
-    "serve": "sivt_lightning.serve",
-    "benchmark": "sivt_lightning.benchmark",
-    "demo-data": "sivt_lightning.cli.demo_data",
-}
+LIGHTNING = ("fit", "test", "predict")  # Trainer methods; every other command is a file of this folder
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -67,11 +59,8 @@ def _run(args: Sequence[str]) -> int:
         raise UsageError(f"There is no command {verb}: {meant}")
     if not args:
         raise UsageError(f"Give a command: {', '.join(HELP)}. `sivt --help` says what they do.")
-    if verb in VERBS:
-        module = import_module(VERBS[verb])
-        quiet_lightning()  # not before: it sets its own levels when it is loaded
-        code: int = getattr(module, verb.replace("-", "_"))(args[1:])
-        return code
+    if verb and verb not in LIGHTNING:
+        return int(import_module(f"{__name__}.{verb.replace('-', '_')}").run(args[1:]))  # loaded when it is asked for
     from sivt_lightning.cli.lightning_cli import SIVTCLI
 
     quiet_lightning()

@@ -7,7 +7,7 @@ from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.data.demo import Difficulty, write_demo_data
 
 
-def demo_data(args: Sequence[str]) -> int:
+def run(args: Sequence[str]) -> int:
     """`sivt demo-data DIR`."""
     parser = verb_parser("demo-data")
     parser.add_argument("folder", type=str, help="New or empty folder to write to.")

@@ -1,4 +1,4 @@
-"""`sivt compare`: the figures of several tests side by side."""
+"""The figures of several tests side by side."""
 
 import json
 import math
@@ -7,21 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
-from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.files import csv_text, writable_folder, write_whole
 from sivt_lightning.model.settings import names_of
-from sivt_lightning.report.tables import (
-    FIGURES,
-    HEADINGS,
-    SUMMARIES,
-    console_table,
-    markdown_notes,
-    markdown_table,
-    row_name,
-)
+from sivt_lightning.report.tables import HEADINGS, SUMMARIES, row_name
 
 GROUPS = ("categories", *SUMMARIES)
 # Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
@@ -50,37 +38,6 @@ class Column(NamedTuple):
             if figures.get(figure) is not None:
                 found.append(figures[figure])
         return found
-
-
-def compare(args: Sequence[str]) -> int:
-    """`sivt compare A B ...`: a table on screen, and as a file where asked for."""
-    parser = verb_parser("compare")
-    parser.add_argument("tests", type=str, nargs="+", help="metrics.json files, or run or test folders that hold one.")
-    told = f"Rows to show, such as [image_auroc,pixel_ap]. Default: all of {', '.join(FIGURES)}."
-    parser.add_argument("--figures", type=list[str] | None, help=told)
-    parser.add_argument("--categories", type=bool, default=False, help="Also a row for each category.")
-    parser.add_argument("--output", type=str | None, help="File for the table, ending in .md or .csv.")
-    settings = parse(parser, args)
-    figures = list(FIGURES) if settings.figures is None else settings.figures
-    for figure in figures:
-        if figure not in FIGURES:
-            raise SIVTError(f"figures: {figure} is none of {', '.join(FIGURES)}. Give a list: [image_auroc,pixel_ap].")
-    output = None if settings.output is None else Path(settings.output)
-    if output is not None and output.suffix not in (".md", ".csv"):
-        raise SIVTError(f"output {output}: give a file that ends in .md or .csv.")
-    tests = read_tests(settings.tests)
-    columns = group_seeds(tests)
-    heading = ["", *(column.name for column in columns)]
-    cells = comparison_rows(columns, figures, settings.categories)
-    notes = comparison_notes(tests, columns)
-    Console().print(console_table("Test figures side by side", heading, cells))
-    print(*notes, sep="\n")
-    if output is not None:
-        writable_folder(output.parent)
-        lines = markdown_table(heading, cells) + markdown_notes(notes)
-        write_whole(output, csv_text([heading, *cells]) if output.suffix == ".csv" else "\n".join(lines) + "\n")
-        print(f"Written: {output}")
-    return 0
 
 
 def read_tests(paths: Sequence[str]) -> list[Tested]:

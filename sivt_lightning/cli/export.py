@@ -1,0 +1,67 @@
+"""`sivt export`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sivt_lightning.cli.arguments import parse, verb_parser
+from sivt_lightning.cli.quiet import quiet_lightning
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.export.formats import SUFFIXES, Format, Precision
+from sivt_lightning.files import writable_folder
+
+
+def run(args: Sequence[str]) -> int:
+    """`sivt export --ckpt_path FILE --format FORMAT`: the files, and what to type next."""
+    parser = verb_parser("export")
+    parser.add_argument("--ckpt_path", type=str, required=True, help="The trained model, such as best.ckpt.")
+    parser.add_argument("--format", type=Format, required=True, help="onnx, openvino or torch (torch.export).")
+    told = "fp32; bf16 (openvino, torch), faster on processors that have it; int8 (onnx, openvino), faster still."
+    parser.add_argument("--precision", type=Precision, default="fp32", help=told)
+    told = "File to write. Default: beside the checkpoint, named after it and the precision."
+    parser.add_argument("--output", type=str | None, help=told)
+    told = "Data set, split as in training: held-out images set the thresholds, others scale int8. Default: training's."
+    parser.add_argument("--calibration", type=str | None, help=told)
+    told = "Keep the thresholds found with the checkpoint's scores, from which those of the file differ slightly."
+    parser.add_argument("--keep_thresholds", action="store_true", help=told)
+    parser.add_argument("--overwrite", action="store_true", help="Replace an earlier export.")
+    settings = parse(parser, args)
+    from sivt_lightning.export.model_files import require_packages, write_model
+    from sivt_lightning.export.photos import Photos
+    from sivt_lightning.inference.checkpoint import read_checkpoint
+    from sivt_lightning.inference.runtimes import restore_detector
+    from sivt_lightning.inference.side_car import side_car_path
+
+    quiet_lightning()
+    source, kind, precision = Path(settings.ckpt_path), settings.format, settings.precision
+    suffix = SUFFIXES[kind]
+    named = source.with_name(source.stem + ("" if precision == "fp32" else f"-{precision}") + suffix)
+    path = named if settings.output is None else Path(settings.output)
+    if path.suffix != suffix:
+        raise SIVTError(f"output {path}: a model for {kind} ends in {suffix}.")
+    require_packages(kind, precision)
+    checkpoint = read_checkpoint(str(source))
+    if checkpoint["thresholds"] is None:
+        raise SIVTError(f"Checkpoint {source}: saved before thresholds were found. Take the best.ckpt beside it.")
+    writable_folder(path.parent)
+    if path.exists() and not settings.overwrite:
+        raise SIVTError(f"{path} exists: add --overwrite to replace it, or name another file with --output.")
+    measures = not settings.keep_thresholds
+    if settings.calibration is not None and not measures and precision != "int8":
+        raise SIVTError(
+            f"calibration {settings.calibration}: nothing is measured with --keep_thresholds in {precision}."
+        )
+    photos = Photos(checkpoint, settings.calibration) if measures or precision == "int8" else None
+    images = photos.training() if photos and precision == "int8" else []
+    print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
+    detector, thresholds = restore_detector(source, checkpoint), checkpoint["thresholds"]
+    depth = checkpoint["datamodule_hyper_parameters"]["depth"]
+    held_out = photos if measures else None
+    side_car = write_model(path, kind, precision, detector, thresholds, images, depth, held_out)
+    found, kept = side_car.thresholds.pooled.image, thresholds["pooled"]["image"]
+    print(f"Threshold: {found:.6g} (of the checkpoint: {kept:.6g}), from {side_car.thresholds_from}")
+    if photos and measures:
+        print(" ".join([f"The images are of {photos.root}.", side_car.thresholds.doubt([None])]).strip())
+    print(f"Written: {path} {side_car_path(path)}")
+    if kind != "torch":
+        print(f'In Python: Predictor("{path}")')
+    return 0

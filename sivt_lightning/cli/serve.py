@@ -1,0 +1,81 @@
+"""`sivt serve`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sivt_lightning.cli.arguments import parse, verb_parser
+from sivt_lightning.data.depth import Depth
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.serve.place import TOKEN, find_token, is_loopback, listening
+from sivt_lightning.system import share_heap
+
+
+def run(args: Sequence[str]) -> int:
+    """`sivt serve --model FILE --port P`, until it is told to end; what it has taken by then is answered."""
+    settings = parse_settings(args)
+    token = find_token(settings.token_file)
+    if token is None and not is_loopback(settings.host):
+        raise SIVTError(
+            f"host {settings.host} can be reached by others, so a token is needed: put it into the environment "
+            f"variable {TOKEN} or name a file with --token_file."
+        )
+    from sivt_lightning.inference.predictor import Predictor
+
+    try:
+        from sivt_lightning.serve.app import Limits, build_app
+        from sivt_lightning.serve.cors import check_origins
+        from sivt_lightning.serve.server import UNREAD, serve, warm_up
+    except ImportError as error:
+        raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
+    origins = check_origins(settings.cors_origin)
+    place = listening(settings.host, settings.port)
+    share_heap()
+    with place:
+        predictor = Predictor(
+            settings.model, settings.device, settings.threshold, settings.category, depth=settings.depth
+        )
+        warm_up(predictor, settings.model)
+        memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
+        limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
+        app = build_app(predictor, limits, token, origins)
+        place.listen()  # from now on whoever comes waits, instead of being refused
+        print(
+            f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
+        )
+        ended = serve(app, place)
+    if ended.at_once:
+        print("Ended at once; requests that were waiting have no verdict.")
+        return 1
+    if ended.unread:
+        told = f"but {ended.unread} of the clients did not read their answers within {UNREAD:g} s."
+        print(f"Ended; every request that was taken has its verdict, {told}")
+        return 0
+    print("Ended; every request that was taken has been answered.")
+    return 0
+
+
+def parse_settings(args: Sequence[str]) -> Any:
+    """From flags. Raises SIVTError for limits that leave nothing to be taken."""
+    parser = verb_parser("serve")
+    parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO) or .onnx file.")
+    parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; others need a token.")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
+    told = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
+    parser.add_argument("--token_file", type=str | None, help=told)
+    parser.add_argument("--threshold", type=float | None, help="Score above which an image is anomalous.")
+    parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+    parser.add_argument("--depth", type=Depth | None, help="Of photos of more than 8 bits. Default: the training's.")
+    parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
+    parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")
+    parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")
+    parser.add_argument("--max_bytes", type=int, default=32_000_000, help="Of an image's file; larger ones get 413.")
+    parser.add_argument("--max_pixels", type=int, default=50_000_000, help="Of an image; larger ones get 400.")
+    told = "Of uploads and decoded images together, in MB. Default: enough for four of the largest files and one image."
+    parser.add_argument("--max_memory", type=int | None, help=told)
+    told = "Place of a web page, such as https://line.example, whose scripts may ask, too; several may follow."
+    parser.add_argument("--cors_origin", type=str, nargs="+", default=[], metavar="ORIGIN", help=told)
+    settings = parse(parser, args)
+    for name in ("max_batch", "max_requests", "max_bytes", "max_pixels", "max_memory"):
+        if settings[name] is not None and settings[name] < 1:
+            raise SIVTError(f"{name} is {settings[name]}: give 1 or more.")
+    return settings

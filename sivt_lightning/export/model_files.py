@@ -1,0 +1,124 @@
+"""A trained model as one file for other runtimes, with a JSON side-car."""
+
+import importlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sivt_lightning.data.depth import Depth
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.export import graph
+from sivt_lightning.export.formats import PACKAGES, PRECISIONS, RUNTIMES, Format, Precision
+from sivt_lightning.export.photos import Photos, measured
+from sivt_lightning.files import write_whole
+from sivt_lightning.inference.runtimes import open_model
+from sivt_lightning.inference.side_car import SideCar, sha256_of, side_car_path
+from sivt_lightning.inference.thresholds import Thresholds
+from sivt_lightning.model.detector import Detection, Detector
+
+Images = list[Float[Tensor, "_ 3 S S"]]
+
+
+def write_model(
+    path: Path,
+    kind: Format,
+    precision: Precision,
+    detector: Detector,
+    thresholds: dict[str, Any],
+    images: Images,
+    depth: Depth | None = None,
+    held_out: Photos | None = None,
+) -> SideCar:
+    """The model's files and their side-car, moved into place together.
+
+    `images` scale int8. The thresholds are measured on the file with `held_out`, or else those of the checkpoint.
+
+    Raises SIVTError where the format has no such precision.
+    """
+    if precision not in PRECISIONS[kind]:
+        raise SIVTError(f"precision {precision}: format {kind} has {', '.join(PRECISIONS[kind])}.")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
+        made = Path(temporary, "model", path.name)
+        made.parent.mkdir()
+        _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"))
+        files = sorted(made.parent.iterdir())
+        backbone, kept = detector.backbone, Thresholds.from_plain(thresholds)
+        side_car = SideCar(
+            kind,
+            precision,
+            depth,
+            backbone.image_size,
+            backbone.mean.flatten().tolist(),
+            backbone.std.flatten().tolist(),
+            kept,
+            f"{kept.pooled.images} held-out normal images, by the scores of the checkpoint, not of this file",
+            sum(len(batch) for batch in images),
+            {file.name: sha256_of(file) for file in files},
+            {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
+        )
+        if held_out is not None:
+            side_car = _measured(side_car, made, held_out)
+        for file in files:
+            file.replace(path.with_name(file.name))
+    write_whole(side_car_path(path), side_car.text())
+    return side_car
+
+
+def _measured(side_car: SideCar, made: Path, held_out: Photos) -> SideCar:
+    """With the thresholds of the file's own scores: others than the checkpoint's, if only in their last digits."""
+    write_whole(side_car_path(made), side_car.text())  # without which the file would not be opened
+    found = measured(_opened(made), held_out.held_out(), side_car.thresholds.quantile)
+    held_out.check(found)
+    runtime = RUNTIMES[side_car.format]
+    told = f"{found.pooled.images} held-out normal images, by the scores of this file in {runtime} {version(runtime)}"
+    return replace(side_car, thresholds=found, thresholds_from=told)
+
+
+def _opened(path: Path) -> Callable[[Float[Tensor, "B 3 S S"]], Detection]:
+    """The model in a file that was just written, which torch.export may load for that."""
+    if path.suffix != ".pt2":
+        return open_model(path)
+    with graph.quiet():
+        program = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(images: Float[Tensor, "B 3 S S"]) -> Detection:
+        return Detection(*program(images))
+
+    return run
+
+
+def _write(made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path) -> None:
+    if kind == "torch":
+        graph.save_torch(detector, precision, made)
+        return
+    if (kind, precision) == ("onnx", "fp32"):
+        graph.save_onnx(detector, made)
+        return
+    graph.save_onnx(detector, plain)
+    if precision == "int8":
+        save_int8 = graph.save_openvino_int8 if kind == "openvino" else graph.save_onnx_int8
+        save_int8(plain, images, made)
+    elif kind == "openvino":
+        graph.save_openvino(plain, made)
+
+
+def require_packages(kind: Format, precision: Precision) -> None:
+    """Raises SIVTError where one that a format needs is not installed."""
+    graph.stay_silent()
+    needed = [*PACKAGES[kind], *(["nncf"] if (kind, precision) == ("openvino", "int8") else [])]
+    for name in needed:
+        try:
+            with graph.quiet():
+                importlib.import_module(name)
+        except ImportError as error:
+            raise SIVTError(
+                f"format {kind} needs the package {name}: pip install 'sivt-lightning[{kind}]' brings it."
+            ) from error
