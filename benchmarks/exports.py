@@ -27,7 +27,7 @@ from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.evaluation.metrics.ranking import ImageRanking
-from sivt_lightning.export.formats import PRECISIONS, SUFFIXES
+from sivt_lightning.export.kinds import PRECISIONS, SUFFIXES
 from sivt_lightning.export.model_files import write_model
 from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.inference.runtimes import open_model, restore_detector

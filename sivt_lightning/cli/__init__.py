@@ -5,12 +5,13 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from sivt_lightning.cli.arguments import UsageError
 from sivt_lightning.cli.ending import ending, is_first, leave_processes
-from sivt_lightning.cli.help import HELP
+from sivt_lightning.cli.help import HELP, front_page
+from sivt_lightning.cli.options import LISTED, answer
 from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.errors import did_you_mean
 from sivt_lightning.files import SHOWN
@@ -53,15 +54,26 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str]) -> int:
-    verb = args[0] if args and not args[0].startswith("-") else ""
-    if verb and verb not in HELP:
+    verb, *rest = args or [""]
+    if {"-h", "--help"} & {verb}:
+        print(front_page(), flush=True)
+        sys.exit(0)
+    if not verb:
+        raise UsageError(f"Give a command: {', '.join(HELP)}. `sivt --help` says what they do.")
+    if verb not in HELP:
         meant = did_you_mean(verb, HELP, 1) or f"there are {', '.join(HELP)}."
         raise UsageError(f"There is no command {verb}: {meant}")
-    if not args:
-        raise UsageError(f"Give a command: {', '.join(HELP)}. `sivt --help` says what they do.")
-    if verb and verb not in LIGHTNING:
-        return int(import_module(f"{__name__}.{verb.replace('-', '_')}").run(args[1:]))  # loaded when it is asked for
+    if verb in LISTED:
+        answer(verb, rest)
+    return command(verb)(rest)
+
+
+def command(verb: str) -> Callable[[Sequence[str]], int]:
+    """What a command does, loaded when it is asked for: torch takes seconds."""
+    if verb not in LIGHTNING:
+        run: Callable[[Sequence[str]], int] = import_module(f"{__name__}.{verb.replace('-', '_')}").run
+        return run
     from sivt_lightning.cli.lightning_cli import SIVTCLI
 
-    quiet_lightning()
-    return SIVTCLI(args).exit_code
+    quiet_lightning()  # not before: it sets its own levels when it is loaded
+    return lambda args: SIVTCLI([verb, *args]).exit_code

@@ -6,7 +6,7 @@ from pathlib import Path
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.export.formats import SUFFIXES, Format, Precision
+from sivt_lightning.export.kinds import SUFFIXES, Format, Precision
 from sivt_lightning.files import writable_folder
 
 

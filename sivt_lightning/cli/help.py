@@ -151,8 +151,30 @@ HELP: dict[str, Help] = {
 }
 
 
+def front_page() -> str:
+    """What `sivt --help` prints."""
+    return "\n".join(
+        [
+            "usage: sivt COMMAND [options]",
+            "",
+            "One model that finds defects in many products, trained on photos of good parts only.",
+            "",
+            "Commands (`sivt COMMAND --help` says more):",
+            *(f"  {verb:12}{about.line}" for verb, about in HELP.items()),
+            "",
+            "With each of them: --quiet prints errors only, --debug shows where an error comes from.",
+        ]
+    )
+
+
 # Lightning's own words speak of what `sivt` has not: checkpoints called "best", seeds that are drawn.
 OPTIONS = {
+    "--help": "Show this page.",
+    "--config": "File of settings in YAML; several may follow one another.",
+    "--print_config": "Print all settings as YAML and exit; =skip_default leaves out those that are as ever.",
+    "--trainer": "File of the Trainer's settings alone.",
+    "--model": "File of the model's settings alone.",
+    "--data": "File of the photos' settings alone.",
     "--ckpt_path": "Checkpoint of a run: for fit its last.ckpt, to go on; else the model, such as best.ckpt.",
     "--seed_everything": "Another number gives another split, order and initialisation.",
 }

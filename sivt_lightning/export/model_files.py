@@ -15,7 +15,7 @@ from torch import Tensor
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
-from sivt_lightning.export.formats import PACKAGES, PRECISIONS, RUNTIMES, Format, Precision
+from sivt_lightning.export.kinds import PACKAGES, PRECISIONS, RUNTIMES, Format, Precision
 from sivt_lightning.export.photos import Photos, measured
 from sivt_lightning.files import write_whole
 from sivt_lightning.inference.runtimes import open_model

@@ -1,0 +1,131 @@
+"""What needs no torch starts without it: help, wrong usage, and the commands that compute nothing."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sivt_lightning.cli import command, main
+from sivt_lightning.cli.ending import ending
+from sivt_lightning.cli.help import HELP
+from sivt_lightning.cli.options import FILE, LISTED
+from sivt_lightning.errors import SIVTError
+
+REPOSITORY = Path(__file__).parents[1]
+HEAVY = ("torch", "lightning", "timm", "torchmetrics", "kornia", "scipy.stats", "matplotlib", "tensorboard")
+RUN = f"""
+import functools, sys
+from sivt_lightning.cli import main
+if sys.argv[1:2] == ["demo-data"]:
+    import sivt_lightning.data.demo as demo
+    demo.write_demo_data = functools.partial(demo.write_demo_data, good=1, defective=1)  # no test takes so long
+try:
+    code = main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print("loaded:", *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+WRONG = [
+    ([], "Give a command"),
+    (["tset"], "did you mean test?"),
+    (["--data.root", "x"], "There is no command --data.root"),
+    (["fit", "--data.rot", "photos"], "did you mean --data.root or"),
+    (["fit", "--config", "utf16.yaml"], "no text in UTF-8"),
+    (["fit", "--model.width", "wide"], "model.width is wide, but must be of type int."),
+    (["fit", "--model.resize=cubic"], "cubic"),
+    (["fit", "--data.depth", "9"], "9"),
+    (["test"], "needs a trained model: add --ckpt_path"),
+    (["predict", "--data.predict_path", "a.png", "b.png"], "needs a trained model: add --ckpt_path"),
+    (["test", "--ckpt_path", "a", "--treshold", "1"], "did you mean --threshold or"),
+    (["benchmark", "--bath_sizes", "[1]"], "did you mean --batch_sizes or"),
+    (["benchmark", "--model.groups", "four"], "model.groups is four"),
+    (["compare"], "tests"),
+    (["demo-data", "there", "--difficulty", "none"], "none"),
+    (["experiment", "a.yaml"], "root"),
+    (["export", "--ckpt_path", "a", "--format", "tflite"], "tflite"),
+    (["serve", "--model", "a", "--port", "many"], "port is many"),
+]
+
+
+def started(*args: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", RUN, *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+def loaded(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return done.stderr.rpartition("loaded:")[2].split()
+
+
+@pytest.mark.parametrize("verb", ["", *HELP])
+def test_help_loads_nothing_heavy(verb: str, tmp_path: Path) -> None:
+    done = started(*filter(None, [verb, "--help"]), folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: sivt")
+    assert loaded(done) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"), WRONG, ids=lambda given: " ".join(given) if isinstance(given, list) else ""
+)
+def test_wrong_usage_is_answered_before_anything_heavy_is_loaded(
+    args: list[str], sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "utf16.yaml").write_text("model: {}", encoding="utf-16")
+    done = started(*args, folder=tmp_path)
+    assert done.returncode == (1 if "trained model" in sentence else 2)
+    assert sentence in done.stderr
+    assert loaded(done) == []
+
+
+def test_commands_that_compute_nothing_load_nothing_heavy(tmp_path: Path) -> None:
+    done = started("demo-data", "made", folder=tmp_path)
+    assert (done.returncode, loaded(done)) == (0, [])
+    figures = {"image_auroc": 0.5}
+    (tmp_path / "metrics.json").write_text(json.dumps({"categories": {}, "mean": figures, "pooled": figures}))
+    done = started("compare", ".", folder=tmp_path)
+    assert (done.returncode, loaded(done)) == (0, [])
+
+
+def said(run: Any, args: list[str]) -> tuple[str, int]:
+    try:
+        run(args)
+    except SIVTError as error:
+        return ending(error, True) or ("", 0)
+    raise AssertionError("it was taken")
+
+
+@pytest.mark.parametrize(
+    "args", [args for args, _ in WRONG if args and args[0] in LISTED and "a" not in args], ids=" ".join
+)
+def test_the_parser_itself_would_say_the_same(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("utf16.yaml").write_text("model: {}", encoding="utf-16")
+    main(args)
+    sentence, code = said(command(args[0]), args[1:])
+    assert capsys.readouterr().err == f"{sentence}\n"
+    assert code == (1 if "trained model" in sentence else 2)
+
+
+def test_the_list_of_options_is_that_of_the_parsers() -> None:
+    specification = importlib.util.spec_from_file_location("list_options", REPOSITORY / "docs" / "list_options.py")
+    assert specification is not None
+    assert specification.loader is not None
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    real, shipped = json.loads(script.lines(script.listing())), json.loads(FILE.read_text(encoding="utf-8"))
+    same = real["lightning"] == shipped["lightning"]
+    for verb in LISTED:
+        # Another release of Lightning may have other options, of which the parser itself speaks.
+        ours = [
+            [option for option in one["commands"][verb] if same or not option["names"][0].startswith("--trainer.")]
+            for one in (real, shipped)
+        ]
+        assert ours[0] == ours[1], "python docs/list_options.py"
+    assert script.text(int | None) == "int | null"
