@@ -49,7 +49,9 @@ def test_every_shipped_row_takes_a_step(
     short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
     short += ["--trainer.check_val_every_n_epoch=1", "--synthetic.per_image=1", "--trainer.precision=32-true"]
     plain = ["--model.weights=random", "--data.num_workers=0", "--data.cache=off"]
-    if not any(argument.startswith("--model.backbone") for argument in arguments):
+    if any(argument.startswith("--model.backbone") for argument in arguments):
+        plain.append("--model.image_size=64")
+    else:
         # That of the config, which takes its step in test_cli.py; here a small one with outputs of the same strides.
         plain.append("--model.backbone=test_efficientnet")
     assert main(["fit", *arguments, *small, *short, *plain]) == 0
