@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.backbone import Standardize, check_known
-from sivt_lightning.model.settings import Resize
+from sivt_lightning.model.backbone import Backbone, Standardize, build_network, check_known
+from sivt_lightning.model.settings import ModelSettings, Resize
 from sivt_lightning.model.weights import load_weights
 
 ASSETS = os.environ.get("SIVT_ASSETS")
@@ -52,6 +52,22 @@ def test_area_and_bilinear_agree_where_an_output_is_as_coarse_as_the_grid_or_coa
     other.load_state_dict(one.state_dict())
     images = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(one(images), other(images), rtol=0, atol=0)
+
+
+def test_a_restored_one_is_the_same_and_a_training_draws_what_it_ever_drew() -> None:
+    settings = ModelSettings(backbone="test_efficientnet", strides=[4, 16], image_size=64)
+    torch.manual_seed(0)
+    network = build_network(settings.backbone, 64)
+    assert network.feature_info.reduction() == [2, 4, 8, 16, 32]
+    build_network(settings.backbone, 64, [1, 3])
+    following = torch.rand(1)
+    torch.manual_seed(0)
+    trained = Backbone(settings)
+    assert torch.equal(torch.rand(1), following), "the reconstructor's first weights come after the network's"
+    restored = Backbone(settings, restored=True)
+    restored.load_state_dict(trained.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(restored(images), trained(images))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import rows_of
 from PIL import Image
@@ -126,6 +128,19 @@ def test_a_malicious_checkpoint_is_refused_without_being_run(tmp_path: Path, mon
             Predictor(name)
         assert main(["predict", "--ckpt_path", name, "--data.predict_path", "."]) == 1
     assert not Path("owned").exists()
+
+
+def test_opening_a_checkpoint_builds_the_network_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, built = timm.create_model, []
+
+    def create(*args: Any, **kwargs: Any) -> Any:
+        network = whole(*args, **kwargs)
+        built.append(next(network.parameters()).device.type)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", create)
+    Predictor(checkpoint, device="cpu")
+    assert built == ["meta", "cpu"]  # on no device it is asked for its strides, without weights
 
 
 @pytest.fixture(scope="module")

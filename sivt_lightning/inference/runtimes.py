@@ -153,7 +153,7 @@ def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:
     own = "detector."
     try:
         with torch.random.fork_rng(devices=[]):  # whose numbers are the caller's
-            detector = build_detector(ModelSettings(**checkpoint["hyper_parameters"]))
+            detector = build_detector(ModelSettings(**checkpoint["hyper_parameters"]), restored=True)
     except SIVTError:
         raise
     except Exception as error:  # a number where a name should stand fails anywhere

@@ -1,6 +1,7 @@
 """Images -> feature map F: a frozen timm network (or none), its strides resized to one grid and concatenated."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import timm
@@ -34,11 +35,12 @@ class Backbone(nn.Module):
     (192, (2, 192, 8, 8))
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, restored: bool = False) -> None:
+        """`restored`: a checkpoint fills it, so no random numbers are drawn that only a training has to repeat."""
         super().__init__()
         name, image_size = settings.backbone, settings.image_size
         self.name, self.image_size, self.grid, self.resize = name, image_size, settings.grid, settings.resize
-        self.out_indices = stride_indices(name, settings.strides, image_size)
+        self.out_indices = stride_indices(name, settings.strides, image_size, restored)
         # Channels last: convolutions take two thirds of the time, on processors as on GPUs.
         self.net: Any = build_network(name, image_size, self.out_indices).to(memory_format=torch.channels_last)
         self.channels: int = sum(self.net.feature_info.channels())
@@ -204,9 +206,12 @@ def check_known(name: str) -> None:
         raise SIVTError(f"backbone {name}: timm knows no weights {weights} of {architecture}. Choose one of {named}.")
 
 
-def stride_indices(name: str, strides: Sequence[int], image_size: int) -> list[int]:
+def stride_indices(name: str, strides: Sequence[int], image_size: int, restored: bool) -> list[int]:
     """The network's output numbers for these strides; for a stride met several times the deepest one."""
-    available = build_network(name, image_size).feature_info.reduction()
+    # timm tells a network's strides once it is built; on no device it takes no weights for that. But then it draws no
+    # random numbers either, after which those of a training come: a seed stands for the same start as ever.
+    with torch.device("meta") if restored else nullcontext():
+        available = build_network(name, image_size).feature_info.reduction()
     position = {stride: index for index, stride in enumerate(available)}
     unknown = [stride for stride in strides if stride not in position]
     if unknown or not strides or len(set(strides)) < len(strides):

@@ -72,9 +72,9 @@ class Detector(nn.Module):
         self.calibrated.fill_(True)
 
 
-def build_detector(settings: ModelSettings) -> Detector:
-    """An untrained detector."""
-    backbone = Backbone(settings)
+def build_detector(settings: ModelSettings, restored: bool = False) -> Detector:
+    """An untrained detector; `restored` where a checkpoint fills it."""
+    backbone = Backbone(settings, restored)
     standardize = Standardize(backbone.channels, settings.standardize)
     reconstructor = Reconstructor(backbone.channels, settings)
     return Detector(backbone, standardize, reconstructor, settings.smoothing_sigma, settings.map_power)
