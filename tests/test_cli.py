@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from conftest import rows_of, write_tiny_data
 from forked import run
 
 from sivt_lightning.cli import compare, main
+from sivt_lightning.data.demo import SMALLEST, write_demo_data
 from sivt_lightning.training.run_folder import claim, give_back
 
 REPOSITORY = Path(__file__).parents[1]
@@ -453,7 +455,11 @@ def test_wrong_usage_gets_one_sentence_and_exits_with_2(
     assert told in error
 
 
-def test_quiet_leaves_errors_alone_to_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_leaves_errors_alone_to_be_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = partial(write_demo_data, size=SMALLEST, train=1, good=1, defective=1)
+    monkeypatch.setattr("sivt_lightning.cli.demo_data.write_demo_data", few)
     assert main(["demo-data", str(tmp_path / "data"), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert (tmp_path / "data" / "gear").is_dir()
