@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,9 @@ from sivt_lightning.data.images import to_tensor
 from sivt_lightning.evaluation.metrics.ranking import ImageRanking
 from sivt_lightning.export.kinds import PRECISIONS, SUFFIXES
 from sivt_lightning.export.model_files import write_model
+from sivt_lightning.inference.about import About, of_checkpoint
 from sivt_lightning.inference.checkpoint import read_checkpoint
-from sivt_lightning.inference.runtimes import open_model, restore_detector
+from sivt_lightning.inference.models import open_model, restore_detector
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detection, Detector
 from sivt_lightning.model.precision import autocast
@@ -38,7 +38,7 @@ from sivt_lightning.system import keep_freed_memory
 from sivt_lightning.training.module import SIVT
 
 Run = Callable[[Tensor], Detection]
-NONE = asdict(Thresholds(0.99, Threshold(0.0, 0.0, 1), {}))
+NONE = Thresholds(0.99, Threshold(0.0, 0.0, 1), {})
 
 
 def in_float64(detector: Detector, images: Tensor) -> Detection:
@@ -105,10 +105,11 @@ def main() -> None:
     torch.manual_seed(0)
     if settings.checkpoint is None:
         module = SIVT(weights="random").eval()
-        detector, thresholds = module.detector, NONE
+        detector = module.detector
+        about = About("checkpoint", "32-true", detector.backbone.image_size, None, NONE, {}, {}, {})
     else:
         checkpoint = read_checkpoint(settings.checkpoint)
-        thresholds = checkpoint["thresholds"]
+        about = of_checkpoint(checkpoint)
         detector = restore_detector(Path(settings.checkpoint), checkpoint)
     size = detector.backbone.image_size
     data = SIVTDataModule(root=settings.root, image_size=size)
@@ -133,7 +134,7 @@ def main() -> None:
                 path = Path(folder, f"{kind}-{precision}{SUFFIXES[kind]}")
                 if settings.only is None or path.stem in settings.only:
                     scaled = calibration if precision == "int8" else []
-                    write_model(path, kind, precision, detector, thresholds, scaled)  # type: ignore[arg-type]
+                    write_model(path, kind, precision, detector, about, scaled)  # type: ignore[arg-type]
                     runs[path.stem] = lambda path=path: exported(path)  # type: ignore[misc]
         print(
             f"| model | map error | score error | change of AUROC | images/s, 1 | images/s, {settings.batch} | gain |"

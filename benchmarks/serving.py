@@ -27,7 +27,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sivt_lightning.export.model_files import write_model
+from sivt_lightning.inference.about import About
 from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.system import keep_freed_memory
@@ -55,8 +55,9 @@ def write_export(folder: Path, small: bool, precision: str) -> Path:
     size = module.detector.backbone.image_size
     path = folder / "model.xml"
     images = [torch.rand(8, 3, size, size)] if precision == "int8" else []
-    thresholds = asdict(Thresholds(0.99, Threshold(1.0, 1.0, 1), {}))
-    write_model(path, "openvino", precision, module.detector, thresholds, images)  # type: ignore[arg-type]
+    thresholds = Thresholds(0.99, Threshold(1.0, 1.0, 1), {})
+    about = About("checkpoint", "32-true", size, None, thresholds, {}, {}, {})
+    write_model(path, "openvino", precision, module.detector, about, images)  # type: ignore[arg-type]
     return path
 
 

@@ -1,9 +1,15 @@
 """Parts of a model with few words: whatever a test leaves out is as small as it can be."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from lightning import LightningModule
+
+from sivt_lightning.inference.about import About
+from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.backbone import Backbone
+from sivt_lightning.model.detector import Detection
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.settings import ModelSettings
 
@@ -17,3 +23,28 @@ def backbone_of(name: str, strides: Sequence[int], image_size: int, **changes: A
 def reconstructor_of(channels: int, grid: int, **changes: Any) -> Reconstructor:
     """Of feature maps of this size."""
     return Reconstructor(channels, ModelSettings(image_size=8 * grid, smoothing_sigma=0.0, **changes))
+
+
+def about_of(thresholds: Thresholds | None, image_size: int = 16) -> About:
+    """A checkpoint that says nothing else."""
+    return About("checkpoint", "32-true", image_size, None, thresholds, {}, {}, {})
+
+
+class Probe(LightningModule):
+    """Stands for a trained model. Red is the anomaly map, its maximum the score: what a test paints is what it says."""
+
+    path, precision = Path("probe.ckpt"), "32-true"
+
+    def __init__(self, thresholds: Thresholds | None = None, name: str = "probe") -> None:
+        super().__init__()
+        self.about, self.name = about_of(thresholds), name
+
+    def identity(self) -> str:
+        return self.name
+
+    def test_step(self, batch: Any, batch_idx: int) -> Detection:
+        maps = batch.images[:, 0]
+        return Detection(maps.amax((1, 2)), maps)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Detection:
+        return self.test_step(batch, batch_idx)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sivt_lightning.cli import lightning_cli, main
+from sivt_lightning.cli import fit, main
 
 # Resident megabytes before 64 are taken, with them, after they are freed, and after all is given back.
 TAKE = """
@@ -49,7 +49,7 @@ def test_only_training_keeps_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     kept: list[str] = []
-    monkeypatch.setattr(lightning_cli, "keep_freed_memory", lambda: kept.append(verb))
+    monkeypatch.setattr(fit, "keep_freed_memory", lambda: kept.append(verb))
     for verb in ("test", "fit"):
         given = ["--ckpt_path", str(checkpoint)] if verb == "test" else ["--config", str(tiny_config)]
         assert main([verb, *given, *(["--trainer.max_epochs", "1"] if verb == "fit" else ["--output", "out"])]) == 0

@@ -14,7 +14,7 @@ from conftest import Watched, rows_of, write_tiny_data
 from forked import together
 from PIL import Image, ImageOps
 
-from sivt_lightning.cli import lightning_cli, main
+from sivt_lightning.cli import fit, main
 from sivt_lightning.data import datamodule
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import TrainSampler
@@ -129,7 +129,7 @@ def test_progress_counts_in_epochs_and_ends_at_one() -> None:
 
 def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(lightning_cli, "refuse_changes", lambda *args: asked.append(args))
+    monkeypatch.setattr(fit, "refuse_changes", lambda *args: asked.append(args))
     assert main([*GO_ON, "--trainer.max_epochs", "2"]) == 0  # nothing left, so settings are all that is looked at
     config, checkpoint, folder, recorded = asked[0]
     refuse_changes(config, checkpoint, folder, recorded)

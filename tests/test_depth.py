@@ -21,7 +21,8 @@ from sivt_lightning.data.depth import DEPTHS, Depth, Seen, decide, white_of
 from sivt_lightning.data.images import array_to_rgb, deep_values, read_image, to_rgb
 from sivt_lightning.data.masks import read_mask
 from sivt_lightning.export.model_files import write_model
-from sivt_lightning.inference.runtimes import restore_detector
+from sivt_lightning.inference.about import of_checkpoint
+from sivt_lightning.inference.models import restore_detector
 from sivt_lightning.serve.app import Limits, build_app
 
 GREY = np.random.default_rng(0).integers(40, 220, (24, 16)).astype(np.uint8)
@@ -190,10 +191,10 @@ def test_the_depth_goes_where_the_model_goes(
     assert stored["datamodule_hyper_parameters"]["depth"] == 12
     assert main(["test", "--ckpt_path", str(deep_checkpoint), "--output", str(tmp_path / "test")]) == 0
     assert json.loads((tmp_path / "test/metrics.json").read_text())["settings"]["data"]["depth"] == 12
-    told = restore_detector(deep_checkpoint, stored)
-    write_model(tmp_path / "m.onnx", "onnx", "fp32", told, stored["thresholds"], [], 12)
-    about = json.loads((tmp_path / "m.onnx.json").read_text())
-    assert (about["input"]["depth"], about["input"]["white"]) == (12, 4095.0)
+    told, about = restore_detector(deep_checkpoint, stored), of_checkpoint(stored)
+    write_model(tmp_path / "m.onnx", "onnx", "fp32", told, about, [])
+    side_car = json.loads((tmp_path / "m.onnx.json").read_text())
+    assert (side_car["input"]["depth"], side_car["input"]["white"]) == (12, 4095.0)
     score = Predictor(deep_checkpoint, device="cpu")(photo).score
     assert Predictor(tmp_path / "m.onnx")(photo).score == pytest.approx(score, rel=1e-4)
     array = np.asarray(Image.open(photo))

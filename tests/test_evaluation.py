@@ -14,6 +14,7 @@ import pytest
 import torch
 from forked import run_two
 from lightning import LightningModule, Trainer
+from parts import Probe
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -224,14 +225,6 @@ def test_a_note_on_a_category_called_mean_is_none_on_the_mean() -> None:
 # ------------------------------------------------------------ the whole callback
 
 
-class Probe(LightningModule):
-    """Red is the anomaly map, its maximum the score: what a test paints is what the model says."""
-
-    def test_step(self, batch: Any, batch_idx: int) -> Detection:
-        maps = batch.images[:, 0]
-        return Detection(maps.amax((1, 2)), maps)
-
-
 def paint(path: Path, seed: int, spot: bool = False) -> None:
     """Faint noise, and where asked a bright spot with its mask."""
     pixels = np.random.default_rng(seed).integers(0, 100, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -324,9 +317,8 @@ def test_at_full_resolution_maps_are_compared_at_the_masks_own_size(root: Path) 
 
 
 def test_verdicts_follow_the_thresholds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = Probe()
     categories = {"bolt": Threshold(0.0, 0.0, 200), "nut": Threshold(0.9, 0.9, 3)}
-    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), categories)  # type: ignore[assignment]
+    model = Probe(Thresholds(0.9, Threshold(0.45, 0.3, 200), categories))
     recall = {}
     for name, settings in {
         "pooled": {},
@@ -361,8 +353,7 @@ def report_data(folder: Path) -> dict[str, Any]:
 
 
 def test_the_report_shows_every_image_with_its_truth(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, model = root.parent / "out", Probe()
-    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), {})  # type: ignore[assignment]
+    out, model = root.parent / "out", Probe(Thresholds(0.9, Threshold(0.45, 0.3, 200), {}))
     run_test(root, Evaluation(str(out), curves=False, gallery=False), model)
     images = report_data(out)["images"]
     kinds = [
@@ -394,8 +385,7 @@ def test_a_thin_defect_of_a_large_photo_is_in_the_report(root: Path) -> None:
     mask = Image.new("L", size)
     mask.putpixel((801, 401), 1)
     mask.save(root / "bolt" / "ground_truth" / "cut" / "0_mask.png")
-    out, model = root.parent / "out", Probe()
-    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), {})  # type: ignore[assignment]
+    out, model = root.parent / "out", Probe(Thresholds(0.9, Threshold(0.45, 0.3, 200), {}))
     run_test(root, Evaluation(str(out), full_resolution=True, curves=False, gallery=False), model)
     shown = report_data(out)["images"][0]
     truth = np.asarray(Image.open(out / shown["truth"]))
@@ -474,8 +464,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(root: Path)
 
 # ------------------------------------------------------------ several processes
 
-SCRIPT = """
-import sys, torch
+SCRIPT = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+SCRIPT += """
+import torch
+from parts import Probe, about_of
 from pathlib import Path
 from lightning import LightningModule, Trainer
 from sivt_lightning.evaluation.callback import Evaluation
@@ -484,7 +476,7 @@ from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.model.detector import Detection
 
-class Probe(LightningModule):
+class Trained(Probe):
     thresholds = None
     def __init__(self):
         super().__init__()
@@ -494,12 +486,11 @@ class Probe(LightningModule):
     def validation_step(self, batch, batch_idx):
         maps = batch.images[:, 0] * self.weight
         return Detection(maps.amax((1, 2)), maps)
-    test_step = predict_step = validation_step
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 devices, root, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-model = Probe()
+model = Trained()
 
 def trainer(*callbacks):
     return Trainer(
@@ -512,6 +503,7 @@ def data(**settings):
     return SIVTDataModule(root, image_size=16, batch_size=2, eval_batch_size=2, num_workers=0, **settings)
 
 trainer(ThresholdCalibration(0.9)).fit(model, data(val_share=0.3))
+model.about = about_of(model.thresholds)
 t = trainer(Evaluation(str(out / "test")))
 t.test(model, data(), verbose=False)
 t = trainer(PredictionWriter(str(out / "all")))

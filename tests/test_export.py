@@ -26,7 +26,7 @@ from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.export import graph
 from sivt_lightning.export.photos import Photos
 from sivt_lightning.inference.checkpoint import read_checkpoint
-from sivt_lightning.inference.runtimes import restore_detector
+from sivt_lightning.inference.models import restore_detector
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import Detection
 

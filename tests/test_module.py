@@ -188,7 +188,7 @@ def test_thresholds_travel_with_the_checkpoint() -> None:
     other.on_load_checkpoint(checkpoint)
     assert other.thresholds == model.thresholds
     assert checkpoint["precision"] == "32-true"
-    assert other.training_settings["max_epochs"] == 4
+    assert checkpoint["training"]["max_epochs"] == 4
 
 
 def test_construction_loads_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

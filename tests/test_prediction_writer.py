@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from parts import Probe
 from PIL import Image
 
 from sivt_lightning.data.datamodule import SIVTDataModule
@@ -31,18 +32,6 @@ THRESHOLDS = Thresholds(
     Threshold(0.5, 0.25, images=200),
     {"bolt": Threshold(0.2, 0.1, images=4), "line 1": Threshold(2.0, 0.5, images=150)},
 )
-
-
-class Probe(LightningModule):
-    """Red is the anomaly map, its maximum the score: what a test paints is what the model says."""
-
-    def __init__(self, thresholds: Thresholds | None = THRESHOLDS) -> None:
-        super().__init__()
-        self.thresholds = thresholds
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Detection:
-        maps = batch.images[:, 0]
-        return Detection(maps.amax((1, 2)), maps)
 
 
 def paint(path: Path, red: int, size: tuple[int, int] = (SIZE, SIZE)) -> None:
@@ -67,7 +56,7 @@ def predict(
 ) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer, *more])
     data = SIVTDataModule(predict_path=str(path), image_size=SIZE, eval_batch_size=batch_size, num_workers=0)
-    trainer.predict(model or Probe(), data, return_predictions=False)
+    trainer.predict(model or Probe(THRESHOLDS), data, return_predictions=False)
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -132,7 +121,7 @@ def test_a_score_that_is_no_number_is_not_called_normal(photos: Path, tmp_path: 
             return Detection(torch.full((len(batch.images),), torch.nan), batch.images[:, 0])
 
     writer = PredictionWriter(str(tmp_path / "out"))
-    predict(photos, writer, Diverged())
+    predict(photos, writer, Diverged(THRESHOLDS))
     rows = rows_of(tmp_path / "out" / "predictions.csv")
     assert {row["is_anomalous"] for row in rows} == {""}
     assert "not a finite number" in rows[0]["error"]
@@ -223,7 +212,7 @@ def test_an_unknown_category_is_refused_before_anything_is_written(
 
 def test_without_thresholds_there_is_no_verdict_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SIVTError, match="no thresholds"):
-        predict(photos, PredictionWriter(str(tmp_path / "out")), Probe(thresholds=None))
+        predict(photos, PredictionWriter(str(tmp_path / "out")), Probe())
     assert not (tmp_path / "out").exists()
 
 
@@ -248,12 +237,12 @@ def test_an_interrupted_run_keeps_what_is_done(
 
     out = tmp_path / "out"
     with pytest.raises(exits):
-        predict(photos, PredictionWriter(str(out)), Interrupted(), batch_size=1)
+        predict(photos, PredictionWriter(str(out)), Interrupted(THRESHOLDS), batch_size=1)
     rows = rows_of(out / "predictions.csv.part")
     assert [row["path"] for row in rows] == ["b.png", "c.png"]
     assert (out / rows[0]["overlay"]).is_file()
     assert not (out / "predictions.csv").exists()
-    resumed = Counting()
+    resumed = Counting(THRESHOLDS)
     predict(photos, PredictionWriter(str(out), resume=True), resumed)
     assert resumed.seen == 3  # the one that failed is tried again
     assert not (out / "predictions.csv.part").exists()
@@ -308,7 +297,7 @@ def test_a_table_cannot_have_files_outside_its_folder_deleted(photos: Path, tmp_
 
 def test_resume_does_what_is_missing_only(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "c.png").unlink()
-    out, model = tmp_path / "out", Counting()
+    out, model = tmp_path / "out", Counting(THRESHOLDS)
     predict(photos, PredictionWriter(str(out), resume=True), model)  # there is nothing yet: like any other
     assert model.seen == 3
     before = contents(out)
@@ -332,7 +321,7 @@ def test_resume_does_what_is_missing_only(photos: Path, tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize("cut", [1, 20])
 def test_a_row_that_was_cut_off_is_not_done(photos: Path, tmp_path: Path, cut: int) -> None:
-    out, model = tmp_path / "out", Counting()
+    out, model = tmp_path / "out", Counting(THRESHOLDS)
     (photos / "c.png").unlink()
     predict(photos, PredictionWriter(str(out)))
     table = out / "predictions.csv"
@@ -347,8 +336,7 @@ def test_resume_refuses_results_of_another_kind(photos: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     predict(photos, PredictionWriter(str(out)))
     before = contents(out)
-    other = Probe()
-    other.register_buffer("weight", torch.tensor(1))  # of no dimension, as batch norm counts
+    other = Probe(THRESHOLDS, "other")
     for settings, model, told in (
         ({}, other, "another model"),
         ({"threshold": 0.3}, None, "another choice of thresholds"),
@@ -411,7 +399,7 @@ ODD_NAMES = {  # as the table says them
 
 
 def test_odd_names_are_told_apart_and_found_again(tmp_path: Path) -> None:
-    photos, out, model = tmp_path / "photos", tmp_path / "out", Counting()
+    photos, out, model = tmp_path / "photos", tmp_path / "out", Counting(THRESHOLDS)
     for name in ODD_NAMES:
         paint(photos / name, 255)
     (photos / "=bad\udcff.png").write_bytes(b"no image")
@@ -428,7 +416,7 @@ def test_odd_names_are_told_apart_and_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("again", ["resume", "overwrite"])
 def test_a_row_of_many_regions_is_read_again(again: str, photos: Path, tmp_path: Path) -> None:
-    out, model = tmp_path / "out", Counting()
+    out, model = tmp_path / "out", Counting(THRESHOLDS)
     predict(photos, PredictionWriter(str(out)))
     table = out / "predictions.csv"
     region = '{""box"": [0, 0, 8, 8], ""area"": 64, ""peak"": 1.0}'

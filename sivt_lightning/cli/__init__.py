@@ -73,7 +73,9 @@ def command(verb: str) -> Callable[[Sequence[str]], int]:
     if verb not in LIGHTNING:
         run: Callable[[Sequence[str]], int] = import_module(f"{__name__}.{verb.replace('-', '_')}").run
         return run
-    from sivt_lightning.cli.lightning_cli import SIVTCLI
-
+    if verb == "fit":
+        from sivt_lightning.cli.fit import FitCLI as CLI
+    else:
+        from sivt_lightning.cli.trained import TrainedCLI as CLI  # type: ignore[assignment]
     quiet_lightning()  # not before: it sets its own levels when it is loaded
-    return lambda args: SIVTCLI([verb, *args]).exit_code
+    return lambda args: CLI([verb, *args]).exit_code

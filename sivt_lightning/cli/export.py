@@ -27,8 +27,9 @@ def run(args: Sequence[str]) -> int:
     settings = parse(parser, args)
     from sivt_lightning.export.model_files import require_packages, write_model
     from sivt_lightning.export.photos import Photos
+    from sivt_lightning.inference.about import of_checkpoint
     from sivt_lightning.inference.checkpoint import read_checkpoint
-    from sivt_lightning.inference.runtimes import restore_detector
+    from sivt_lightning.inference.models import restore_detector
     from sivt_lightning.inference.side_car import side_car_path
 
     quiet_lightning()
@@ -53,11 +54,9 @@ def run(args: Sequence[str]) -> int:
     photos = Photos(checkpoint, settings.calibration) if measures or precision == "int8" else None
     images = photos.training() if photos and precision == "int8" else []
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
-    detector, thresholds = restore_detector(source, checkpoint), checkpoint["thresholds"]
-    depth = checkpoint["datamodule_hyper_parameters"]["depth"]
-    held_out = photos if measures else None
-    side_car = write_model(path, kind, precision, detector, thresholds, images, depth, held_out)
-    found, kept = side_car.thresholds.pooled.image, thresholds["pooled"]["image"]
+    detector, about = restore_detector(source, checkpoint), of_checkpoint(checkpoint)
+    side_car = write_model(path, kind, precision, detector, about, images, photos if measures else None)
+    found, kept = side_car.thresholds.pooled.image, checkpoint["thresholds"]["pooled"]["image"]
     print(f"Threshold: {found:.6g} (of the checkpoint: {kept:.6g}), from {side_car.thresholds_from}")
     if photos and measures:
         print(" ".join([f"The images are of {photos.root}.", side_car.thresholds.doubt([None])]).strip())

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
@@ -76,8 +75,9 @@ class Evaluation(Callback):
             self.labelled: LabelledReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The checkpoint is loaded by now. Raises SIVTError where a category has no threshold of its own."""
-        thresholds: Thresholds | None = getattr(pl_module, "thresholds", None)
+        """The model is open by now. Raises SIVTError where a category has no threshold of its own."""
+        model: Any = pl_module
+        thresholds: Thresholds | None = model.about.thresholds
         names = self.tally.categories
         if thresholds is None:
             self.thresholds = None if self.threshold is None else dict.fromkeys(names, self.threshold)
@@ -135,7 +135,7 @@ class Evaluation(Callback):
             if self.gallery:
                 self._write_gallery(trainer, pl_module, every)
 
-    def _results(self, found: Outcome, trainer: Trainer, pl_module: LightningModule) -> Results:
+    def _results(self, found: Outcome, trainer: Trainer, model: Any) -> Results:
         groups = {}
         for field in ("value", "error"):
             categories = {name: plain(figures, field) for name, figures in found.categories.items()}
@@ -143,12 +143,13 @@ class Evaluation(Callback):
             groups[field] = {"categories": categories, "mean": mean, "pooled": plain(found.pooled, field)}
         data = data_of(trainer)
         settings = {
-            "model": dict(pl_module.hparams),
+            "model": dict(model.about.model),
             "data": dict(data.hparams),
-            "training": getattr(pl_module, "training_settings", {}),
+            "training": dict(model.about.training),
             "test": {
-                "checkpoint": Path(trainer.ckpt_path or "").stem,
-                "precision": str(trainer.precision),
+                "kind": model.about.kind,
+                "checkpoint": model.path.stem,
+                "precision": model.precision,
                 "full_resolution": self.full_resolution,
                 "threshold": self.threshold,
                 "threshold_by": self.threshold_by,
@@ -168,7 +169,9 @@ class Evaluation(Callback):
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
         precisions = [results["settings"][part].get("precision") for part in ("training", "test")]
-        if self.thresholds and self.threshold is None and None not in precisions and len(set(precisions)) > 1:
+        of_checkpoint = results["settings"]["test"]["kind"] == "checkpoint"  # an export's are of its own precision
+        found_in_another = of_checkpoint and None not in precisions and len(set(precisions)) > 1
+        if self.thresholds and self.threshold is None and found_in_another:
             notes.append(
                 f"The thresholds were found in {precisions[0]}: in {precisions[1]} scores differ a little, so an image "
                 "close to its threshold may be called otherwise."
@@ -202,14 +205,13 @@ class Evaluation(Callback):
     def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
         data = data_of(trainer)
         shown = data.images_of(data.test_set.samples)
-        stored: Thresholds | None = getattr(module, "thresholds", None)
+        stored: Thresholds | None = module.about.thresholds
         thresholds = {name: found.pixel for name, found in stored.categories.items()} if stored else {}
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
 
-            def detect(batch: Batch) -> Tensor:
-                return module.test_step(batch._replace(images=batch.images.to(module.device)), 0).map
+        def detect(batch: Batch) -> Tensor:
+            return module.test_step(batch, 0).map
 
-            write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
+        write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
         print(f"Pictures: {self.folder / 'gallery.png'}")
 
 

@@ -6,21 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
 from sivt_lightning.export.kinds import PACKAGES, PRECISIONS, RUNTIMES, Format, Precision
 from sivt_lightning.export.photos import Photos, measured
 from sivt_lightning.files import write_whole
-from sivt_lightning.inference.runtimes import open_model
+from sivt_lightning.inference.about import About
+from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.side_car import SideCar, sha256_of, side_car_path
-from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import Detection, Detector
 
 Images = list[Float[Tensor, "_ 3 S S"]]
@@ -31,14 +29,16 @@ def write_model(
     kind: Format,
     precision: Precision,
     detector: Detector,
-    thresholds: dict[str, Any],
+    about: About,
     images: Images,
-    depth: Depth | None = None,
     held_out: Photos | None = None,
 ) -> SideCar:
     """The model's files and their side-car, moved into place together.
 
-    `images` scale int8. The thresholds are measured on the file with `held_out`, or else those of the checkpoint.
+    Args:
+        about: the checkpoint, which has thresholds.
+        images: that scale int8.
+        held_out: with which thresholds are measured on the file; without, they are those of the checkpoint.
 
     Raises SIVTError where the format has no such precision.
     """
@@ -49,17 +49,19 @@ def write_model(
         made.parent.mkdir()
         _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"))
         files = sorted(made.parent.iterdir())
-        backbone, kept = detector.backbone, Thresholds.from_plain(thresholds)
+        backbone, kept = detector.backbone, about.thresholds
+        assert kept is not None  # said above
         side_car = SideCar(
             kind,
             precision,
-            depth,
+            about.depth,
             backbone.image_size,
             backbone.mean.flatten().tolist(),
             backbone.std.flatten().tolist(),
             kept,
             f"{kept.pooled.images} held-out normal images, by the scores of the checkpoint, not of this file",
             sum(len(batch) for batch in images),
+            {"model": dict(about.model), "data": dict(about.data), "training": dict(about.training)},
             {file.name: sha256_of(file) for file in files},
             {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
         )

@@ -15,8 +15,8 @@ from torch import Tensor
 from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
 from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.inference.runtimes import open_model
 from sivt_lightning.inference.thresholds import check_given
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO | Image.Image | np.ndarray | Tensor
@@ -66,9 +66,12 @@ class Predictor:
         if chosen is None and depth is not None:
             raise SIVTError(f"depth is {depth}: give one of {', '.join(map(str, DEPTHS))}.")
         self.model = open_model(Path(path), device, precision)
-        check_depth(chosen, self.model.depth)
-        self.depth = chosen or self.model.depth
-        self.threshold = self.model.thresholds.of(category, check_given(threshold))
+        about = self.model.about
+        if about.thresholds is None:
+            raise SIVTError(f"Checkpoint {path}: saved before thresholds were found. Take the best.ckpt beside it.")
+        check_depth(chosen, about.depth)
+        self.depth = chosen or about.depth
+        self.threshold = about.thresholds.of(category, check_given(threshold))
         self.batch_size = batch_size
 
     # A str is a sequence of str, too, but the first signature that fits counts.
@@ -100,7 +103,7 @@ class Predictor:
         Raises SIVTError where it cannot be read.
         """
         photo, note = _decoded(image, self.depth, most_pixels)
-        return Prepared(to_tensor(photo, self.model.image_size), photo.size, note)
+        return Prepared(to_tensor(photo, self.model.about.image_size), photo.size, note)
 
     def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
         """The verdicts on images computed as one batch. Raises SIVTError where a map is not finite."""

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sivt_lightning.data.depth import Depth, white_of
 from sivt_lightning.errors import SIVTError
@@ -26,6 +27,7 @@ class SideCar:
         thresholds: scores above them are anomalous.
         thresholds_from: on which images they were found, and by whose scores.
         calibration_images: training images by which int8 was scaled; 0 for other precisions.
+        settings: of "model", "data" and "training", see `inference.about`; none in files of format 0.
         sha256: of each of the model's files, by name.
         versions: of the packages that made it.
     """
@@ -39,6 +41,7 @@ class SideCar:
     thresholds: Thresholds
     thresholds_from: str
     calibration_images: int
+    settings: dict[str, dict[str, Any]]
     sha256: dict[str, str]
     versions: dict[str, str]
 
@@ -65,6 +68,7 @@ class SideCar:
             "thresholds_from": self.thresholds_from,
             "thresholds": asdict(self.thresholds),
             "calibration_images": self.calibration_images,
+            "settings": self.settings,
             "sha256": self.sha256,
             "versions": self.versions,
         }
@@ -98,6 +102,7 @@ def read_side_car(model: Path) -> SideCar:
             Thresholds.from_plain(told["thresholds"]),
             told["thresholds_from"],
             told["calibration_images"],
+            dict(told.get("settings", {})),
             dict(told["sha256"]),
             told["versions"],
         )

@@ -45,12 +45,16 @@ class Detector(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         """Scores RGB images with values in [0, 1]."""
-        features = self.features(images)
-        return self.score(features, self.reconstruct(features))
+        return self.detect(self.features(images))[0]
 
     def features(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C H W"]:
         """The standardised feature map F that is to be reconstructed, in float32."""
         return self.standardize(self.backbone(images))
+
+    def detect(self, features: Float[Tensor, "B C H W"]) -> tuple[Detection, Float[Tensor, "B C H W"]]:
+        """What F says of the images, and F~, which it was held against: the one way from features to scores."""
+        reconstruction = self.reconstruct(features)
+        return self.score(features, reconstruction), reconstruction
 
     def reconstruct(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """F~ through the fixed partition, so that a score depends on no luck, batch size or order."""

@@ -18,7 +18,6 @@ from sivt_lightning.data.dataset import View
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import NOT_FINITE, SIVTError, listing
 from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
-from sivt_lightning.inference.checkpoint import fingerprint
 from sivt_lightning.inference.drift import DriftMonitor, Window, drift_report
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.inference.thresholds import By, Threshold, Thresholds, check_given
@@ -118,7 +117,7 @@ class PredictionWriter(Callback):
         return {index: row for index, row in found.items() if row is not None}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The checkpoint is loaded by now: take its thresholds, and from them the colours of the whole run."""
+        """The model is open by now: take its thresholds, and from them the colours of the whole run."""
         with self._writing():
             self._prepare(trainer, pl_module)
             part = self._part(trainer.global_rank)
@@ -127,7 +126,8 @@ class PredictionWriter(Callback):
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what cannot be; then make the folder ready."""
-        thresholds: Any = pl_module.thresholds
+        model: Any = pl_module
+        thresholds: Thresholds | None = model.about.thresholds
         if thresholds is None:
             raise SIVTError(
                 "The checkpoint holds no thresholds, so nothing can be called anomalous: it was saved before its "
@@ -156,14 +156,12 @@ class PredictionWriter(Callback):
             count, size = len(self.todo), data_of(trainer).image_size
             print(f"Maps: {count} x {size} x {size} float32 values, {count * size * size * 4 / 1e6:.1f} MB in all.")
 
-    def _settings(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def _settings(self, trainer: Trainer, model: Any) -> dict[str, Any]:
         """What results of one folder have in common; the keys are for messages."""
-        model = f"{fingerprint(pl_module.state_dict()).hex()} in {trainer.precision}"
-        thresholds: Any = pl_module.thresholds
-        held = asdict(thresholds) | {"given": [self.threshold, self.threshold_by, self.category]}
+        held = asdict(model.about.thresholds) | {"given": [self.threshold, self.threshold_by, self.category]}
         depth = str(data_of(trainer).depth)
         return {
-            "model": model,
+            "model": f"{model.identity()} in {model.precision}",
             "depth of photos": depth,
             "choice of thresholds": held,
             "choice of pictures": list(self.kinds),

@@ -89,8 +89,8 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     async def about() -> About:
         """What is served."""
         threshold = predictor.threshold
-        names = sorted(predictor.model.thresholds.categories)
-        size = predictor.model.image_size
+        names = predictor.model.about.categories
+        size = predictor.model.about.image_size
         return About(image_size=size, threshold=threshold.image, pixel_threshold=threshold.pixel, categories=names)
 
     @_looked_up(app, "/v1/drift", 401, **guarded)

@@ -39,7 +39,7 @@ def serve(app: FastAPI, place: socket.socket) -> Ended:
 
 def warm_up(predictor: Predictor, path: str) -> None:
     """A model's first call, which takes longer than others. Raises SIVTError where it fails."""
-    size = predictor.model.image_size
+    size = predictor.model.about.image_size
     try:
         predictor.model(torch.zeros(1, 3, size, size))
     except SIVTError:

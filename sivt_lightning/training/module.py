@@ -17,10 +17,10 @@ from sivt_lightning.data.depth import check_depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.key import feature_key
 from sivt_lightning.features.store import FeatureBatch
-from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint, same_setting
+from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.inference.formats import FORMAT
 from sivt_lightning.inference.thresholds import Thresholds
-from sivt_lightning.model.detector import Detection, build_detector
+from sivt_lightning.model.detector import build_detector
 from sivt_lightning.model.loss import reconstruction_loss
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import dropout_gain
@@ -57,7 +57,6 @@ class SIVT(LightningModule):
         self.batch_loss = BatchLoss(self.detector.reconstructor, self.settings.cosine_weight)
         self.thresholds: Thresholds | None = None
         self.thresholds_step: int | None = None  # at which they were found, on the weights of then
-        self.training_settings: dict[str, Any] = {}  # of the training that a checkpoint came from
 
     def on_fit_start(self) -> None:
         """Weights and channel statistics for a new training, and the features that the data module keeps."""
@@ -144,16 +143,10 @@ class SIVT(LightningModule):
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]
         features = self.features(batch)
-        reconstruction = self.detector.reconstruct(features)
+        detection, reconstruction = self.detector.detect(features)
         loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight)
         self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
-        return Validation(*self.detector.score(features, reconstruction), loss)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
-        return self.detector(batch.images)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
-        return self.detector(batch.images)
+        return Validation(*detection, loss)
 
     def configure_optimizers(self) -> Any:
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
@@ -206,10 +199,6 @@ class SIVT(LightningModule):
                 "The checkpoint holds a model of another shape than the settings given: leave out the --model options "
                 "and the config, which the checkpoint brings along, or train a new model."
             )
-        backbone = {name: value for name, value in stored_weights.items() if name.startswith("detector.backbone.")}
-        known = {name: checkpoint.get(name) for name in ("precision", "epoch")}
-        known["backbone"] = fingerprint(backbone).hex()[:16]
-        self.training_settings = checkpoint.get("training", {}) | known
         if self.trainer.state.fn == "fit" and "SIVTDataModule" not in checkpoint:  # of an earlier version
             data_of(self.trainer).seen = seen_before(checkpoint)
         stored = checkpoint.get("thresholds")

@@ -44,7 +44,7 @@ class Panel(Callback):
         bad, masks = zip(*(with_defect(photo, size, generator_for(i)) for i, photo in enumerate(photos)), strict=True)
         images = torch.stack([*good, *bad])
         module: Any = pl_module
-        with torch.no_grad():
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
             parts = images.to(module.device).split(data.eval_batch_size)
             maps = torch.cat([module.detector(part).map.cpu() for part in parts])
         picture = panel(

@@ -115,7 +115,7 @@ class SyntheticValidation(Callback):
                 features = module.detector.features(_pixels(kept, module.device))
             else:
                 features = torch.stack(list(kept)).to(module.device)
-            detection = module.detector.score(features, module.detector.reconstruct(features))
+            detection, _ = module.detector.detect(features)
             found += list(zip(indices, detection.score.tolist(), strict=True))
             self._add(data, indices, detection.map, torch.stack(list(masks)))
         return found

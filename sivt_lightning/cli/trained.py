@@ -1,0 +1,110 @@
+"""`sivt test` and `sivt predict`, with a model's file of any kind."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from sivt_lightning.cli.arguments import given_option
+from sivt_lightning.cli.lightning_cli import SIVTCLI, add_thresholds, plain_seed
+from sivt_lightning.data.depth import check_depth
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.evaluation.callback import Evaluation
+from sivt_lightning.evaluation.trained_model import TrainedModel
+from sivt_lightning.inference.about import About, read_about
+from sivt_lightning.prediction_files.progress_bar import PredictionProgress
+from sivt_lightning.prediction_files.writer import PredictionWriter
+from sivt_lightning.training.run_folder import refuse_a_part, run_directory
+
+UNREADABLE_IMAGES = 3
+
+
+class TrainedCLI(SIVTCLI):
+    """Needs a model's file only: what it was trained on, and how, stands in it."""
+
+    module = TrainedModel
+    verbs: ClassVar = {"test": {"dataloaders", "verbose"}, "predict": {"dataloaders", "return_predictions"}}
+    about: About  # the model's file, once it has been read
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=plain_seed)
+
+    def add_own_arguments(self, verb: str, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("ckpt_path", "model.path")
+        parser.link_arguments("ckpt_path", "data.image_size", compute_fn=lambda path: self.about.image_size)
+        parser.link_arguments("trainer.precision", "model.precision", compute_fn=self._precision)
+        if verb == "test":
+            parser.add_argument("--output", type=str, default="test", help="Folder of the results. Default: RUN/test.")
+            add_thresholds(parser)
+            parser.add_lightning_class_args(Evaluation, "eval")
+            for option in ("output", "threshold", "threshold_by"):
+                parser.link_arguments(option, f"eval.{option}")
+            return
+        parser.add_argument("--output", type=str | None, help="Folder of the results. Default: predictions/NAME.")
+        add_thresholds(parser)
+        parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+        parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run's results.")
+        told = "Do only the images that an earlier run into the same folder has not done."
+        parser.add_argument("--resume", action="store_true", help=told)
+        parser.add_lightning_class_args(PredictionWriter, "writer")
+        for option in ("output", "threshold", "threshold_by", "category", "overwrite", "resume"):
+            parser.link_arguments(option, f"writer.{option}")
+
+    def _precision(self, of_trainer: Any) -> str | None:
+        """Of a checkpoint; an export has one of its own."""
+        return str(of_trainer) if self.about.kind == "checkpoint" else None
+
+    def before_parsing(self, verb: str, path: str | None) -> None:
+        if path is None:
+            raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
+        self.about = about = read_about(Path(path))
+        defaults: dict[str, Any] = {f"data.{key}": value for key, value in about.data.items()}
+        for not_an_option in ("seed", "image_size", "predict_path"):
+            defaults.pop(f"data.{not_an_option}", None)
+        if "seed" in about.model:
+            defaults["seed_everything"] = about.model["seed"]
+        if about.kind == "checkpoint":
+            defaults["trainer.precision"] = about.precision
+        elif given_option(self.given, "--trainer.precision") is not None:
+            raise SIVTError(f"trainer.precision: {path} was exported in {about.precision}; export it in another.")
+        else:
+            defaults["trainer.accelerator"] = "cpu"
+        if verb == "test":
+            name = "test" if about.kind == "checkpoint" else f"test-{Path(path).stem}-{about.kind}"
+            defaults["output"] = str(run_directory(path) / name)
+        self.set_defaults(verb, path, defaults)
+
+    def after_parsing(self, verb: str, path: str | None) -> None:
+        config = self.config[verb]
+        refuse_a_part(config.trainer)
+        check_depth(config.data.depth, self.about.depth)
+        trained = self.about.model.get("seed", config.seed_everything)
+        if config.seed_everything != trained:
+            raise SIVTError(
+                f"seed_everything is {config.seed_everything}, but the model was trained with {trained}: leave the "
+                "option out."
+            )
+
+    def before_instantiate_classes(self) -> None:
+        super().before_instantiate_classes()
+        self.save_config_callback = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        parts: dict[str, Any] = {"precision": "32-true"}  # that of the network is the model's own affair
+        if config.trainer.logger in (None, True):  # nothing is logged
+            parts["logger"] = False
+        if self.subcommand == "predict" and config.trainer.enable_progress_bar is not False:
+            parts["callbacks"] = [PredictionProgress(config.writer)]  # which tells more than Lightning's bar
+        folder = Path(config.output or "predictions")
+        return self.build_trainer(kwargs, folder, progress_bar=self.subcommand == "test", **parts)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        extra = {"test": {"verbose": False}, "predict": {"return_predictions": False}}
+        return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": None} | extra[subcommand]
+
+    def after_predict(self) -> None:
+        # One process alone says so: Lightning would take it for a crash of the others.
+        if self.config_init.predict.writer.failed and self.trainer.is_global_zero:
+            self.exit_code = UNREADABLE_IMAGES
