@@ -333,7 +333,7 @@ def test_verdicts_follow_the_thresholds(root: Path, capsys: pytest.CaptureFixtur
         told = capsys.readouterr().out
         assert ("threshold of nut rests on fewer" in told) == (name == "category")
     assert recall == {"pooled": (0.0, 1.0), "category": (1.0, 0.0), "given": (1.0, 1.0)}
-    model.thresholds = Thresholds(0.9, Threshold(0.45, 0.3, 200), {})  # type: ignore[assignment]
+    model = Probe(Thresholds(0.9, Threshold(0.45, 0.3, 200), {}))
     with pytest.raises(SIVTError, match="no threshold for category 'bolt'"):
         run_test(root, Evaluation(str(root.parent / "none"), threshold_by="category"), model)
 

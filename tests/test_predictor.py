@@ -92,7 +92,7 @@ def test_thresholds_can_be_chosen(checkpoint: Path, photo: Path) -> None:
     assert Predictor(checkpoint, threshold=0.0)(photo).is_anomalous
     assert not Predictor(checkpoint, threshold=1e9)(photo).is_anomalous
     of_category = Predictor(checkpoint, category="down")
-    assert of_category(photo).threshold == of_category.model.thresholds.categories["down"].image
+    assert of_category(photo).threshold == of_category.model.about.thresholds.categories["down"].image
     with pytest.raises(SIVTError, match="no threshold for category 'bolt'"):
         Predictor(checkpoint, category="bolt")
 
