@@ -10,6 +10,7 @@ WORKDIR /source
 RUN python -m venv /opt/sivt
 COPY pyproject.toml README.md LICENSE ./
 COPY sivt_lightning ./sivt_lightning
+COPY configs ./configs
 RUN /opt/sivt/bin/pip install --no-cache-dir ".[serve,openvino,onnx]"
 
 FROM python:3.12-slim-bookworm

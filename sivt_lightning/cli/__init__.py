@@ -11,7 +11,7 @@ from importlib import import_module
 from sivt_lightning.cli.arguments import UsageError
 from sivt_lightning.cli.ending import ending, is_first, leave_processes
 from sivt_lightning.cli.help import HELP, front_page
-from sivt_lightning.cli.options import LISTED, answer
+from sivt_lightning.cli.options import LISTED, checked
 from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.errors import did_you_mean
 from sivt_lightning.files import SHOWN
@@ -64,7 +64,7 @@ def _run(args: Sequence[str]) -> int:
         meant = did_you_mean(verb, HELP, 1) or f"there are {', '.join(HELP)}."
         raise UsageError(f"There is no command {verb}: {meant}")
     if verb in LISTED:
-        answer(verb, rest)
+        rest = checked(verb, rest)  # before the command is loaded
     return command(verb)(rest)
 
 

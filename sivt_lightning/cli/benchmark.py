@@ -58,7 +58,7 @@ def build_parser() -> arguments.ArgumentParser:
     from sivt_lightning.training.module import SIVT
 
     parser = arguments.verb_parser("benchmark")
-    parser.add_argument("--config", action="config", help="A configuration of `sivt fit`, such as configs/sivt.yaml.")
+    parser.add_argument("--config", action="config", help="A configuration of `sivt fit`, such as sivt.")
     parser.add_argument("--ckpt_path", type=str | None, help="A checkpoint whose model and settings are measured.")
     parser.add_class_arguments(SIVT, "model", skip={"seed"})
     parser.add_class_arguments(SIVTDataModule, "data", skip={"image_size", "predict_path", "seed"})

@@ -16,5 +16,5 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--difficulty", type=Difficulty, default="normal", help=told)
     settings = parse(parser, args)
     write_demo_data(Path(settings.folder), settings.seed, settings.difficulty)
-    print(f"Wrote {settings.folder}. Next:\n  sivt fit --config configs/demo.yaml --data.root {settings.folder}")
+    print(f"Wrote {settings.folder}. Next:\n  sivt fit --config demo --data.root {settings.folder}")
     return 0

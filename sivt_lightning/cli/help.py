@@ -32,14 +32,14 @@ HELP: dict[str, Help] = {
         "It starts with a table of what it found there, and ends by saying where the model is and what to type next.",
         "sivt fit --config FILE --data.root FOLDER [options]",
         (
-            ("--config", "settings to start from; configs/small.yaml suits a machine without a GPU"),
+            ("--config", "settings to start from, a file or a shipped name; small suits a machine without a GPU"),
             ("--data.root", "folder of the products"),
             ("--model.weights", "file of the network's ImageNet weights, or package: where there is no internet"),
             ("--trainer.max_epochs", "how often it looks at each photo"),
             ("--ckpt_path", "a last.ckpt: goes on with a training that was stopped"),
         ),
         (
-            "sivt fit --config configs/small.yaml --data.root photos",
+            "sivt fit --config small --data.root photos",
             "sivt fit --ckpt_path runs/small/version_0/checkpoints/last.ckpt",
         ),
     ),
@@ -90,13 +90,13 @@ HELP: dict[str, Help] = {
         "Stopped and started again\nit goes on where it was; what is done is not done again.",
         "sivt experiment FILE ... --root FOLDER [options]",
         (
-            ("files", "tables of settings, such as those in configs/experiments"),
+            ("files", "tables of settings, files or names of shipped ones, such as groups"),
             ("--root", "folder of the products"),
             ("--weights", "weight file of the network, or NAME=package: where there is no internet"),
             ("--seeds", "instead of the seeds that the files name"),
             ("--output", "folder of trainings and tables; default: runs/experiments"),
         ),
-        ("sivt experiment configs/experiments/groups.yaml --root datasets/MVTecAD --weights b4.safetensors",),
+        ("sivt experiment groups --root datasets/MVTecAD --weights b4.safetensors",),
     ),
     "export": Help(
         "Writes a trained model as one file for another runtime, with a JSON file of what goes with it.",
@@ -140,13 +140,13 @@ HELP: dict[str, Help] = {
         "",
         "sivt benchmark [--config FILE | --ckpt_path FILE] [options]",
         (
-            ("--config", "settings of a model, such as configs/small.yaml"),
+            ("--config", "settings of a model, a file or a shipped name such as small"),
             ("--ckpt_path", "a trained model instead"),
             ("--device", "cpu or cuda; default: the GPU, if there is one"),
             ("--batch_sizes", "how many images at a time to try, such as [1,8]"),
             ("--json", "also write the figures into a file"),
         ),
-        ("sivt benchmark --config configs/small.yaml --batch_sizes [1,8]",),
+        ("sivt benchmark --config small --batch_sizes [1,8]",),
     ),
 }
 
@@ -170,7 +170,7 @@ def front_page() -> str:
 # Lightning's own words speak of what `sivt` has not: checkpoints called "best", seeds that are drawn.
 OPTIONS = {
     "--help": "Show this page.",
-    "--config": "File of settings in YAML; several may follow one another.",
+    "--config": "File of settings in YAML, or the name of a shipped one, such as small; several may follow.",
     "--print_config": "Print all settings as YAML and exit; =skip_default leaves out those that are as ever.",
     "--trainer": "File of the Trainer's settings alone.",
     "--model": "File of the model's settings alone.",

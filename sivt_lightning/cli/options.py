@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser
 
 from sivt_lightning.cli.arguments import SETTINGS, check_configs, explained, given_option
 from sivt_lightning.cli.help import HELP
+from sivt_lightning.cli.shipped import with_shipped_configs
 from sivt_lightning.errors import SIVTError
 
 FILE = Path(__file__).with_name("options.json")
@@ -35,8 +36,11 @@ TITLES = {
 TYPES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "null": None}
 
 
-def answer(verb: str, args: Sequence[str]) -> None:
-    """Prints the help that is asked for, and exits. Raises SIVTError for what the parser would refuse."""
+def checked(verb: str, args: Sequence[str]) -> list[str]:
+    """The arguments, in which shipped configs are files; for --help it is printed, and the program ends.
+
+    Raises SIVTError for what the parser would refuse.
+    """
     if {"-h", "--help"} & set(args):
         print(page(verb), end="", flush=True)
         sys.exit(0)
@@ -54,7 +58,9 @@ def answer(verb: str, args: Sequence[str]) -> None:
                 raise ArgumentError(None, f"unrecognized arguments: {name}")
             if equals or not following.startswith("--"):
                 check_value(name, known[name].get("type", ""), value if equals else following)
-    check_configs(args)
+    files = with_shipped_configs(args)
+    check_configs(files)
+    return files
 
 
 def listed(verb: str) -> list[dict[str, Any]]:
