@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import rows_of
 from forked import Forked, run
 from packaging.requirements import Requirement
 from PIL import Image
@@ -26,6 +28,7 @@ from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.export import graph
 from sivt_lightning.export.photos import Photos
 from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.formats import FORMAT
 from sivt_lightning.inference.models import restore_detector
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import Detection
@@ -39,6 +42,7 @@ RUNTIMES = {"onnx": "onnxruntime", "xml": "openvino", "pt2": "torch"}
 EXPORT = """
 import socket
 from pathlib import Path
+from typing import Any
 def asked(*arguments, **_):
     Path("asked.txt").write_text(repr(arguments))
     raise OSError("there is no network")
@@ -197,6 +201,102 @@ def test_a_predictor_does_with_it_what_it_does_with_a_checkpoint(name: str, fold
         assert one.size == other.size == (40, 40)
         if name.startswith("fp32"):
             assert [region.box for region in one.regions] == [region.box for region in other.regions]
+
+
+@pytest.fixture(scope="module")
+def tested(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """metrics.json of the checkpoint and of exports, each by the one command that needs nothing but the file."""
+    results = {}
+    for name in ("best.ckpt", "fp32.onnx", "fp32.xml", "int8.xml"):
+        out = tmp_path_factory.mktemp("tested")
+        bare = [f"--eval.{part}=false" for part in ("curves", "gallery", "report")]
+        assert main(["test", "--ckpt_path", str(folder / name), "--output", str(out), *bare]) == 0
+        results[name] = json.loads((out / "metrics.json").read_text())
+    return results
+
+
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "int8.xml"])
+def test_an_export_is_tested_as_a_checkpoint_is(
+    name: str, tested: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, theirs = tested[name], tested["best.ckpt"]
+    exact = name != "int8.xml"
+    for category in ("across", "down"):
+        for figure, value in theirs["categories"][category].items():
+            assert own["categories"][category][figure] == pytest.approx(value, abs=1e-6 if exact else 0.1), figure
+    assert own["settings"]["model"] == theirs["settings"]["model"]
+    assert own["settings"]["training"] == theirs["settings"]["training"]
+    assert (own["settings"]["test"]["precision"], theirs["settings"]["test"]["precision"]) == (name[:4], "32-true")
+    for kind, results in (("checkpoint", theirs), ("export", own)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "metrics.json").write_text(json.dumps(results))
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "checkpoint"), str(tmp_path / "export")]) == 0
+    said = capsys.readouterr().out
+    assert "seeds)" not in said  # side by side, not as two seeds of one experiment
+    assert "not of the same data" not in said
+
+
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+def test_an_export_predicts_as_a_checkpoint_does(
+    name: str, folder: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {}
+    for model in (name, "best.ckpt"):
+        out = tmp_path / model
+        given = ["--data.predict_path", str(tiny_data / "down/test"), "--output", str(out), "--writer.report", "false"]
+        assert main(["predict", "--ckpt_path", str(folder / model), *given]) == 0
+        rows[model] = rows_of(out / "predictions.csv")
+    assert [row["path"] for row in rows[name]] == [row["path"] for row in rows["best.ckpt"]]
+    for own, theirs in zip(rows[name], rows["best.ckpt"], strict=True):
+        assert float(own["score"]) == pytest.approx(float(theirs["score"]), rel=1e-4)
+    capsys.readouterr()
+    assert main(["predict", "--ckpt_path", str(folder / "best.ckpt"), *given, "--resume"]) == 0
+    given[3] = str(tmp_path / name)
+    assert main(["predict", "--ckpt_path", str(folder / "best.ckpt"), *given, "--resume"]) == 1
+    assert "predictions of another model" in capsys.readouterr().err
+
+
+def test_an_export_is_measured_in_use(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--seconds", "0.01", "--batch_sizes", "[1,2]", "--json", str(tmp_path / "cost.json")]
+    assert main(["benchmark", "--ckpt_path", str(folder / "int8.xml"), *quick]) == 0
+    report = json.loads((tmp_path / "cost.json").read_text())
+    assert report["machine"]["precision"] == "int8"
+    assert [row["batch_size"] for row in report["inference"]] == [1, 2]
+    assert main(["benchmark", "--ckpt_path", str(folder / "int8.xml"), "--model.width", "8"]) == 1
+    assert "--model.width: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--trainer.precision", "bf16-mixed"], "was exported in fp32; export it in another"),
+        (["--seed_everything", "7"], "the model was trained with 0"),
+    ],
+)
+def test_an_export_is_tested_as_it_was_trained(
+    given: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["test", "--ckpt_path", str(folder / "fp32.onnx"), "--output", str(tmp_path / "out"), *given]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_side_car_of_format_0_lacks_the_data_only(
+    folder: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(folder / "fp32.onnx", tmp_path)
+    side_car = json.loads((folder / "fp32.onnx.json").read_text())
+    assert side_car.pop("format_number") == FORMAT
+    del side_car["settings"]
+    (tmp_path / "fp32.onnx.json").write_text(json.dumps(side_car))
+    told = ["test", "--ckpt_path", str(tmp_path / "fp32.onnx"), "--output", str(tmp_path / "out")]
+    assert main(told) == 1
+    assert "Set data.root" in capsys.readouterr().err
+    assert main([*told, "--data.root", str(tiny_data), "--eval.report", "false", "--eval.curves", "false"]) == 0
+    side_car["format_number"] = FORMAT + 1
+    (tmp_path / "fp32.onnx.json").write_text(json.dumps(side_car))
+    assert main(told) == 1
+    assert f"its format is {FORMAT + 1}" in capsys.readouterr().err
 
 
 def test_the_side_car_says_what_is_needed(folder: Path) -> None:

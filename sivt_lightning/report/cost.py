@@ -18,8 +18,12 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 
 def _model(report: Mapping[str, Any]) -> Table:
-    machine, parameters, operations = report["machine"], report["parameters"], report["multiply_adds"]
+    machine = report["machine"]
     table = _table(f"{machine['device']}, {machine['precision']}, torch {machine['torch']}", ["", ""])
+    if "parameters" not in report:  # of an exported model
+        table.add_row("exported to", report["model"]["kind"])
+        return table
+    parameters, operations = report["parameters"], report["multiply_adds"]
     table.add_row("trainable parameters", f"{parameters['trainable']:,}")
     table.add_row("frozen parameters", f"{parameters['frozen']:,}")
     table.add_row("multiply-adds an image: backbone", giga(operations["backbone"]))
@@ -40,7 +44,7 @@ def _inference(report: Mapping[str, Any]) -> Table:
             str(row["batch_size"]),
             f"{row['ms']:.1f}",
             f"{row['images_per_s']:.2f}",
-            percent(row["share_of_matrix_rate"]),
+            "-" if row["share_of_matrix_rate"] is None else percent(row["share_of_matrix_rate"]),
             memory(row["peak_bytes"]),
         )
     return table
