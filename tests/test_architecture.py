@@ -19,7 +19,7 @@ NAME = PACKAGE.name
 ALLOWED = {
     "__init__": "errors inference ?",  # loads what it is asked for
     "__main__": "cli",
-    "benchmark": "data errors features model seeding system training",
+    "benchmark": "data errors features inference model seeding system training",
     "cli": "errors files",
     "cli.__init__": "?",  # the file of a command
     "cli.benchmark": "benchmark data inference report training",
