@@ -16,6 +16,7 @@ import torch
 import yaml
 from conftest import rows_of, write_tiny_data
 from forked import run
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sivt_lightning.cli import compare, main
 from sivt_lightning.data.demo import SMALLEST, write_demo_data
@@ -518,9 +519,12 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
     assert done.stderr == ""
 
 
-def test_ctrl_c_in_a_verb_is_no_crash(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("signalled", [KeyboardInterrupt, SIGTERMException])
+def test_being_told_to_end_is_no_crash_and_no_success(
+    signalled: type[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(args: object) -> int:
-        raise KeyboardInterrupt
+        raise signalled
 
     monkeypatch.setattr(compare, "run", interrupted)
     assert main(["compare", "a"]) == 1

@@ -42,6 +42,11 @@ elif what == "kill_in_save":  # what is written has no name yet
     os.fsync = at(int(call), lambda: os.kill(me, signal.SIGKILL), os.fsync)
 elif what == "interrupt":  # as a terminal does: all processes of the group
     SIVT.training_step = at(int(call), lambda: os.killpg(0, signal.SIGINT), SIVT.training_step)
+elif what == "terminate":
+    SIVT.training_step = at(int(call), lambda: os.kill(me, signal.SIGTERM), SIVT.training_step)
+elif what == "terminate_twice":
+    both = lambda: [os.kill(me, signal.SIGTERM) for _ in range(2)]
+    SIVT.training_step = at(int(call), both, SIVT.training_step)
 elif what == "interrupt_validation":
     SIVT.validation_step = at(int(call), lambda: os.kill(me, signal.SIGINT), SIVT.validation_step)
 elif what == "interrupt_twice":
@@ -157,6 +162,19 @@ def test_ctrl_c_saves_between_two_steps(tiny_config: Path, undisturbed: Path) ->
     assert main(["fit", "--ckpt_path", str(LAST)]) == 0
     assert_same_end(LAST.parents[1], undisturbed, whole_log=False)  # the row of the step that was stopped at is missing
     assert {row["step"] for row in log_of(undisturbed)} - {row["step"] for row in log_of(LAST.parents[1])} <= {"7"}
+
+
+def test_sigterm_ends_a_training_as_ctrl_c_does(tiny_config: Path, undisturbed: Path) -> None:
+    stopped = disturbed("terminate:8", *arguments(tiny_config))
+    assert stopped.returncode == 1
+    assert f"Stopped in epoch 2. Go on with:\n  sivt fit --ckpt_path {LAST}" in stopped.stderr
+    assert torch.load(LAST, weights_only=True)["global_step"] == 8
+    assert main(["fit", "--ckpt_path", str(LAST)]) == 0
+    assert_same_end(LAST.parents[1], undisturbed, whole_log=False)
+
+
+def test_a_second_sigterm_ends_it_at_once(tiny_config: Path) -> None:
+    assert disturbed("terminate_twice:8", *arguments(tiny_config)).returncode == -signal.SIGTERM
 
 
 def test_ctrl_c_in_validation_ends_the_epoch(tiny_config: Path, undisturbed: Path) -> None:

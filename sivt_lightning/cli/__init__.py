@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python would complain once more at its end
         return 0
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:
         end = ending(error, is_first())
         if end is None:
             raise

@@ -28,7 +28,8 @@ def ending(error: BaseException, first: bool) -> tuple[str, int] | None:
         return "", 0
     if isinstance(error, Finished):
         return str(error), 0
-    if isinstance(error, (Stopped, KeyboardInterrupt)):
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # Lightning's by their names: it need not be loaded
+    if isinstance(error, (Stopped, KeyboardInterrupt)) or "SIGTERMException" in kinds:
         return f"sivt: {str(error) or 'Stopped.'}", 1
     if isinstance(error, SIVTError):
         return f"sivt: error: {error}", WRONG_USAGE if isinstance(error, UsageError) else 1
@@ -37,7 +38,7 @@ def ending(error: BaseException, first: bool) -> tuple[str, int] | None:
         return (f"sivt: error: {error.filename or 'The disk'}: {error.strerror}. {remedy}", 1) if remedy else None
     if isinstance(error, UnicodeDecodeError):
         return f"sivt: error: A text file is no UTF-8 ({error}): save it as UTF-8.", 1
-    if "MisconfigurationException" in {kind.__name__ for kind in type(error).__mro__}:  # Lightning's
+    if "MisconfigurationException" in kinds:
         return f"sivt: error: {str(error) or first_line(error)}", 1
     if _is_refused_by_lightning(error):
         # What follows a first sentence is advice for those who write code.

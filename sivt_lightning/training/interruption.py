@@ -1,4 +1,4 @@
-"""Ctrl-C in a training."""
+"""Ctrl-C in a training, and the SIGTERM of a machine that shuts down."""
 
 import os
 import signal
@@ -16,20 +16,21 @@ AGREE_EVERY = 10  # steps
 
 
 class Interruption(Callback):
-    """The first Ctrl-C ends a training between two steps, with a last.ckpt that goes on as if nothing had happened.
+    """The first Ctrl-C or SIGTERM ends a training between two steps.
 
-    Several processes stop at the same step, whichever of them heard it first.
+    Its last.ckpt goes on as if nothing had happened. Several processes stop at the same step, whichever of them heard it first.
     """
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
         self.asked = False
-        self.before: Any = None
+        self.before: dict[int, Any] = {}  # what was done at each signal
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, where Python lets us: in the main thread."""
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._ask)
+            # Lightning's end of a training at SIGTERM looks like success: it says nothing, and the exit code is 0.
+            self.before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -55,14 +56,15 @@ class Interruption(Callback):
             print(f"Stopped at once. {self._how_to_go_on()}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signal back."""
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-            self.before = None
+        """Give the signals back."""
+        for number, before in self.before.items():
+            signal.signal(number, before)
+        self.before = {}
 
     def _ask(self, *_: Any) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, self.before)
+        signal.signal(signal.SIGINT, self.before[signal.SIGINT])
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.write(2, ASKED)  # print is not for signal handlers
 
     def _agreed(self, trainer: Trainer) -> bool:
