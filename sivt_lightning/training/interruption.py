@@ -18,7 +18,8 @@ AGREE_EVERY = 10  # steps
 class Interruption(Callback):
     """The first Ctrl-C or SIGTERM ends a training between two steps.
 
-    Its last.ckpt goes on as if nothing had happened. Several processes stop at the same step, whichever of them heard it first.
+    Its last.ckpt goes on as if nothing had happened. Several processes stop at the same step, whichever of them heard
+    it first.
     """
 
     def __init__(self, checkpoint: Path) -> None:
