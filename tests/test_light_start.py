@@ -1,5 +1,6 @@
 """What needs no torch starts without it: help, wrong usage, and the commands that compute nothing."""
 
+import ast
 import importlib.util
 import json
 import subprocess
@@ -89,6 +90,29 @@ def test_commands_that_compute_nothing_load_nothing_heavy(tmp_path: Path) -> Non
     (tmp_path / "metrics.json").write_text(json.dumps({"categories": {}, "mean": figures, "pooled": figures}))
     done = started("compare", ".", folder=tmp_path)
     assert (done.returncode, loaded(done)) == (0, [])
+
+
+@pytest.mark.parametrize("module", ["inference.predictor", "serve.app", "serve.server"])
+def test_a_model_in_use_loads_no_lightning_and_nothing_for_pictures_or_statistics(module: str) -> None:
+    code = f"import sys, sivt_lightning.{module}; print(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {*done.stdout.split()} == {"torch", "timm", "kornia"}
+
+
+def test_pictures_logs_and_statistics_are_loaded_when_they_are_used() -> None:
+    """Lightning itself loads two of them, but no file of ours does when it is loaded."""
+    for file in (REPOSITORY / "sivt_lightning").rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith(("scipy.stats", "matplotlib", "tensorboard"))], file
+
+
+@pytest.mark.parametrize("verb", ["test", "predict"])
+def test_what_needs_no_logs_loads_no_tensorboard(verb: str) -> None:
+    code = f"import sys; from sivt_lightning.cli import command; command({verb!r}); print('tensorboard' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def said(run: Any, args: list[str]) -> tuple[str, int]:

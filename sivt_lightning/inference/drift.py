@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.thresholds import ROUNDING, Threshold
@@ -135,6 +134,8 @@ class DriftMonitor:
         scores = np.array(self.scores)
         above = p = None
         if min(len(scores), len(self.held)) >= FEWEST:
+            from scipy.stats import mannwhitneyu  # takes most of a second, and a server answers before its first window
+
             found = mannwhitneyu(scores, self.held, method="asymptotic")
             above = float(found.statistic) / (len(scores) * len(self.held))
             p = float(found.pvalue) if not math.isnan(found.pvalue) else 1.0  # every score on both sides is the same
