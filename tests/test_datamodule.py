@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from sivt_lightning.data import datamodule as module_under_test
+from sivt_lightning.data import loaders
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
 from sivt_lightning.data.layouts import Sample, train_samples
@@ -338,16 +339,16 @@ def test_worker_processes_give_the_same_batches(tmp_path: Path) -> None:
 def test_workers_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, devices: int, batch_size: int, workers: int
 ) -> None:
-    monkeypatch.setattr(module_under_test, "cpus", lambda: cpus)
+    monkeypatch.setattr(loaders, "cpus", lambda: cpus)
     data = ready(build(tmp_path), num_workers=None, batch_size=batch_size)
     data.trainer = SimpleNamespace(world_size=1, global_rank=0, num_devices=devices, predicting=False)
     assert data.train_dataloader().num_workers == workers
 
 
 def test_cpus_are_counted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module_under_test.cpus() >= 1
+    assert loaders.cpus() >= 1
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS and Windows
-    assert module_under_test.cpus() >= 1
+    assert loaders.cpus() >= 1
 
 
 # --- unreadable images

@@ -1,11 +1,7 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
-import math
-import re
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
-from hashlib import sha256
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,20 +14,18 @@ from torch.utils.data import DataLoader, Subset
 
 from sivt_lightning.data.asked import Asked, predict_samples
 from sivt_lightning.data.augment import Augmentation, Flip
-from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
-from sivt_lightning.data.depth import Depth, decide, white_of
-from sivt_lightning.data.identity import digest
+from sivt_lightning.data.dataset import EvalSampler, ImageDataset, TrainSampler
+from sivt_lightning.data.depth import Depth
+from sivt_lightning.data.identity import digest, split
+from sivt_lightning.data.kept import KeptFeatures
 from sivt_lightning.data.layouts import Sample, hold_out, test_samples, train_samples
-from sivt_lightning.data.survey import deep_values_of
+from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
+from sivt_lightning.data.names import listed
+from sivt_lightning.data.survey import decide_depth
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.features.fill import Wanted, keep
-from sivt_lightning.features.store import FeatureDataset, collate_features
-from sivt_lightning.processes import divide
+from sivt_lightning.features.store import FeatureDataset
 from sivt_lightning.seeding import generator_for
-from sivt_lightning.system import cpus
 
-MAX_WORKERS = 8
-MIN_BATCHES_FOR_WORKERS = 4  # below that, starting worker processes costs more than they save
 CALIBRATION_IMAGES = 256
 
 
@@ -112,8 +106,10 @@ class SIVTDataModule(LightningDataModule):
                 f"data.cache is {cache}, but features can be kept only while an image looks the same in every epoch: "
                 "set data.cache to off, or data.rotation, shift, flip and light to nothing."
             )
-        self.cache, self.cache_dir = cache, Path(cache_dir).expanduser()
-        self.seen = (0, 0)  # the epoch, and how many of its images all processes together have been given
+        self._decides_depth = True
+        self.cache = cache
+        self.kept = KeptFeatures(cache, Path(cache_dir).expanduser())
+        self.progress = Progress()
         # With fewer images than devices some devices have none to evaluate.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         # For the checkpoint, not the logger, which refuses a name that the model's settings have with another value.
@@ -124,10 +120,12 @@ class SIVTDataModule(LightningDataModule):
         if stage in ("fit", "validate"):
             samples, self.remarks = train_samples(self.folder, self.categories)
             train, validation = hold_out(samples, self.val_share, self.seed)
-            if self.depth is None:
-                self._decide_depth([*train, *validation])
+            if self.depth is None and self._decides_depth:
+                self.depth, remarks = decide_depth([*train, *validation])
+                self.hparams["depth"] = self.depth  # for the checkpoint, as the other settings
+                self.remarks += remarks
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
-            self.train_features, self.val_features = FeatureDataset(len(train)), FeatureDataset(len(validation))
+            self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
             samples, self.remarks = test_samples(self.folder, self.categories)
             self.test_set = self.images_of(samples)
@@ -139,31 +137,21 @@ class SIVTDataModule(LightningDataModule):
             self.remarks = self.asked.left_out
             self.predict_set = self.images_of(self.asked.samples)
 
-    def images_of(self, samples: Sequence[Sample], views: bool = False) -> ImageDataset:
-        """These samples as the model sees them."""
-        return ImageDataset(samples, self.image_size, views=views, depth=self.depth)
+    def images_of(self, samples: Sequence[Sample], full_masks: bool = False, views: bool = False) -> ImageDataset:
+        """These samples as the model sees them, with what else `ImageDataset` gives."""
+        return ImageDataset(samples, self.image_size, full_masks, views, self.depth)
 
-    def _decide_depth(self, samples: Sequence[Sample]) -> None:
-        """By all training images, held out or not; it goes into the checkpoint with the other settings."""
-        deep = divide(deep_values_of, [sample.path for sample in samples])
-        seen = [values for values in deep if values is not None]
-        self.depth = decide(seen)
-        self.hparams["depth"] = self.depth
-        if not seen:
-            return
-        self.remarks.append(
-            f"{len(seen)} of {len(samples)} photos have more than 8 bits: depth {self.depth}, so white is "
-            f"{white_of(self.depth):g} (the highest value in them is {max(values.highest for values in seen):g}). "
-            "Another one is given with --data.depth."
-        )
-        for name in sorted({sample.category for sample in samples}):
-            own = [values for values, sample in zip(deep, samples, strict=True) if values and sample.category == name]
-            if own and (depth := decide(own)) != self.depth:
-                self.remarks.append(
-                    f"The photos of {name} alone would be of depth {depth} (their highest value is "
-                    f"{max(values.highest for values in own):g}): if their camera has fewer bits than the others', "
-                    "they are taken for darker than they are. Then convert them, or train them apart."
-                )
+    def ask_of_test(self, full_masks: bool, views: bool) -> None:
+        """Once the test is set up: what is read of its images beside what the model sees."""
+        self.test_set = self.images_of(self.test_set.samples, full_masks, views)
+
+    def ask_of_prediction(self, positions: Sequence[int], views: bool) -> None:
+        """Once the prediction is set up: which of `asked.samples` are read, and what of them; others are done."""
+        self.predict_set = self.images_of([self.asked.samples[i] for i in positions], views=views)
+
+    def keep_depth(self) -> None:
+        """Before `setup`: photos are read by `depth` as it stands, which for null decides none, as old models did."""
+        self._decides_depth = False
 
     @cached_property
     def training_images(self) -> str:
@@ -174,9 +162,10 @@ class SIVTDataModule(LightningDataModule):
         """Batches in an order drawn from (seed, epoch)."""
         rank, world_size = self._place()
         sampler = TrainSampler(len(self.train_set), self.seed, rank, world_size)
-        data = self.train_set if self.cache == "off" else self.train_features
-        loader = _TrainLoader(data, sampler=sampler, **self._loader_settings(data, len(sampler), self.batch_size))
-        loader.data = self
+        data = self.kept.or_images(self.train_set)
+        loader = TrainLoader(data, sampler=sampler, **self._loader_settings(data, len(sampler), self.batch_size))
+        if (trainer := self.trainer) is not None:
+            loader.follow(self.progress, lambda: trainer.current_epoch)
         return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -189,7 +178,7 @@ class SIVTDataModule(LightningDataModule):
                 f"{len(self.val_set)} held-out images do not go round {self._place()[1]} processes. "
                 "Raise data.val_share, or lower trainer.devices."
             )
-        return self._eval_loader(self.val_set if self.cache == "off" else self.val_features)
+        return self._eval_loader(self.kept.or_images(self.val_set))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test images, each once over all devices, in order."""
@@ -201,11 +190,11 @@ class SIVTDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """How far an epoch got, and by which images: a training goes on with the same ones only."""
-        return {"epoch": self.seen[0], "seen": self.seen[1]} | self._images()
+        return {"epoch": self.progress.epoch, "seen": self.progress.images} | self._images()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises SIVTError where a training would go on with other images, some of them held out until now."""
-        self.seen = (state_dict["epoch"], state_dict["seen"])
+        self.progress.set(state_dict["epoch"], state_dict["seen"])
         then, now = state_dict, self._images()
         if now and any(then[name] != value for name, value in now.items()):
             raise SIVTError(
@@ -215,16 +204,13 @@ class SIVTDataModule(LightningDataModule):
             )
 
     def _images(self) -> dict[str, Any]:
-        if not hasattr(self, "train_set"):
-            return {}
-        sets = (self.train_set.samples, self.val_set.samples)
-        named = [[(s.category, s.path.relative_to(self.folder).as_posix()) for s in samples] for samples in sets]
-        return {"train": len(sets[0]), "held_out": len(sets[1]), "names": sha256(repr(named).encode()).hexdigest()}
+        fits = hasattr(self, "train_set")
+        return split(self.folder, self.train_set.samples, self.val_set.samples) if fits else {}
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Stop at an unreadable image, except in prediction, which reports it and goes on."""
         if not (self.trainer is not None and self.trainer.predicting):
-            _raise_errors(batch)
+            raise_errors(batch)
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -255,26 +241,10 @@ class SIVTDataModule(LightningDataModule):
 
         Raises SIVTError at an unreadable image, and where memory or disk have no room.
         """
-        if self.cache == "off":
-            return
-        folder = None if self.cache == "memory" else self.cache_dir / key
-        # Held-out scores become thresholds, so their features are as exact as those in prediction.
-        sets = ((self.train_set, self.train_features, torch.float16), (self.val_set, self.val_features, torch.float32))
-        wanted = [
-            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype)
-            for images, features, dtype in sets
-        ]
-        keep(wanted, folder, shape, compute, self._filling_threads(), self._processes_here())
-
-    def _filling_threads(self) -> int:
-        """As many as torch may use; where a GPU computes, as many as there would be processes to read."""
         on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
-        return torch.get_num_threads() if on_cpu else max(1, self._readers())
-
-    def _readers(self) -> int:
-        if self.num_workers is not None:
-            return self.num_workers
-        return min(cpus() // self._processes_here(), MAX_WORKERS)
+        # As many as torch may use; where a GPU computes, as many as there would be processes to read.
+        threads = torch.get_num_threads() if on_cpu else max(1, readers(self.num_workers, self._processes_here()))
+        self.kept.fill(compute, shape, key, threads, self._processes_here())
 
     def _processes_here(self) -> int:
         return self.trainer.num_devices if self.trainer is not None else 1
@@ -289,7 +259,7 @@ class SIVTDataModule(LightningDataModule):
         settings = self._loader_settings(self.train_set, len(chosen), self.eval_batch_size)
         settings["persistent_workers"] = False
         for batch in DataLoader(Subset(self.train_set, chosen), **settings):
-            _raise_errors(batch)
+            raise_errors(batch)
             yield batch.images
 
     @property
@@ -308,21 +278,8 @@ class SIVTDataModule(LightningDataModule):
         settings = self._loader_settings(dataset, len(sampler), self.eval_batch_size)
         return DataLoader(dataset, sampler=sampler, **settings)
 
-    def _loader_settings(self, dataset: ImageDataset | FeatureDataset, samples: int, batch_size: int) -> dict[str, Any]:
-        workers, kept = self.num_workers, isinstance(dataset, FeatureDataset)
-        if kept:
-            workers = 0  # to hand a feature map over from another process takes longer than to read it
-        elif workers is None:
-            workers = 0 if samples < MIN_BATCHES_FOR_WORKERS * batch_size else self._readers()
-        return {
-            "batch_size": batch_size,
-            "collate_fn": collate_features if kept else collate,
-            "num_workers": workers,
-            "persistent_workers": workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": _ignore_interrupts,
-            "generator": torch.Generator(),  # otherwise each epoch draws a seed for its workers from the global one
-        }
+    def _loader_settings(self, data: ImageDataset | FeatureDataset, samples: int, batch_size: int) -> dict[str, Any]:
+        return loader_settings(data, samples, batch_size, self.num_workers, self._processes_here())
 
 
 def data_of(trainer: Trainer) -> SIVTDataModule:
@@ -337,61 +294,3 @@ def data_of(trainer: Trainer) -> SIVTDataModule:
             "SIVTDataModule: give the trainer one with datamodule=."
         )
     return data
-
-
-class _TrainLoader(DataLoader[Any]):
-    """Goes on within an epoch where a checkpoint was saved, and starts reading at the first `next`, not at `iter`.
-
-    Lightning's fit loop calls `iter` before it tells the sampler the first epoch's number, and workers start reading
-    at once: resumed at epoch 5, a plain loader with workers gives epoch 0's order.
-    """
-
-    data: SIVTDataModule | None = None
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        sampler = self.sampler
-        # Lightning makes another one of it for trainer.overfit_batches.
-        if self.data is None or self.data.trainer is None or not isinstance(sampler, TrainSampler):
-            yield from super().__iter__()
-            return
-        sampler.epoch = epoch = self.data.trainer.current_epoch
-        # Lightning counts batches, which may have been of another size, or fewer at a time, before a checkpoint.
-        sampler.skip = seen = self.data.seen[1] if self.data.seen[0] == epoch else 0
-        for batch in super().__iter__():
-            seen += len(batch.index) * sampler.world_size
-            self.data.seen = (epoch, seen)
-            yield batch
-
-    def left(self, seen: int) -> int:
-        """Batches left in an epoch of which all processes together have seen so many images."""
-        sampler: Any = self.sampler
-        return math.ceil(sampler.left(seen) / (self.batch_size or 1))
-
-
-def listed(text: str) -> list[str]:
-    """The names in a list as people write it; YAML would take `01` for a number, and `010` for 8.
-
-    >>> listed("[01, 'nut']"), listed("bolt")
-    (['01', 'nut'], ['bolt'])
-    """
-    inside = re.fullmatch(r"\s*\[(.*)\]\s*", text)
-    return [name.strip().strip("'\"") for name in inside[1].split(",") if name.strip()] if inside else [text]
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the main one decides when reading ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _image(images: ImageDataset, position: int) -> Float[Tensor, "3 size size"]:
-    item = images[position]
-    if item.error:
-        raise SIVTError(item.error)
-    return item.image
-
-
-def _raise_errors(batch: Any) -> None:
-    errors = [error for error in batch.errors if error] if isinstance(batch, Batch) else []
-    if errors:
-        more = f" ({len(errors) - 1} more in the same batch.)" if len(errors) > 1 else ""
-        raise SIVTError(errors[0] + more)

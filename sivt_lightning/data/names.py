@@ -171,6 +171,16 @@ def product_of(folder: Path) -> str:
     return next(named, "") or folder.name
 
 
+def listed(text: str) -> list[str]:
+    """The names in a list as people write it; YAML would take `01` for a number, and `010` for 8.
+
+    >>> listed("[01, 'nut']"), listed("bolt")
+    (['01', 'nut'], ['bolt'])
+    """
+    inside = re.fullmatch(r"\s*\[(.*)\]\s*", text)
+    return [name.strip().strip("'\"") for name in inside[1].split(",") if name.strip()] if inside else [text]
+
+
 def _words(name: str, digits: bool = False) -> list[str]:
     """In lower case, parted where signs, capitals or digits part them."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()

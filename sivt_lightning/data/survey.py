@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from sivt_lightning.data.depth import Seen
+from sivt_lightning.data.depth import Depth, Seen, decide, white_of
 from sivt_lightning.data.images import Opened, decode, deep_values
+from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.processes import divide
 
 THREADS = 8  # most of the time is spent waiting, above all for disks of other machines
 ORIENTATION, TURNED = 0x0112, range(5, 9)  # EXIF: the values with which width and height change places
@@ -40,6 +42,28 @@ def deep_values_of(paths: Sequence[Path]) -> list[Seen | None]:
 
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(values_of, paths))
+
+
+def decide_depth(samples: Sequence[Sample]) -> tuple[Depth, list[str]]:
+    """That of all training images, held out or not, and what to say of it. All processes call it together."""
+    deep = divide(deep_values_of, [sample.path for sample in samples])
+    seen = [values for values in deep if values is not None]
+    depth, remarks = decide(seen), []
+    if seen:
+        remarks.append(
+            f"{len(seen)} of {len(samples)} photos have more than 8 bits: depth {depth}, so white is "
+            f"{white_of(depth):g} (the highest value in them is {max(values.highest for values in seen):g}). "
+            "Another one is given with --data.depth."
+        )
+    for name in sorted({sample.category for sample in samples}):
+        of = [values for values, sample in zip(deep, samples, strict=True) if values and sample.category == name]
+        if of and (own := decide(of)) != depth:
+            remarks.append(
+                f"The photos of {name} alone would be of depth {own} (their highest value is "
+                f"{max(values.highest for values in of):g}): if their camera has fewer bits than the others', "
+                "they are taken for darker than they are. Then convert them, or train them apart."
+            )
+    return depth, remarks
 
 
 def sizes(headers: Iterable[Header | None]) -> str:

@@ -67,7 +67,7 @@ class Evaluation(Callback):
         if stage == "test":
             self.folder = writable_folder(Path(self.output))
             data = data_of(trainer)
-            data.test_set.full_masks, data.test_set.views = self.full_resolution, self.report
+            data.ask_of_test(full_masks=self.full_resolution, views=self.report)
             self.tally = Tally(data.test_set.samples)
             self.scores: dict[int, float] = {}
             self.read_notes: dict[int, str] = {}

@@ -35,7 +35,6 @@ class Photos:
         stored = checkpoint["datamodule_hyper_parameters"]
         settings = {name: value for name, value in stored.items() if not name.startswith("_")}
         settings |= {"cache": "off", "eval_batch_size": BATCH}
-        self.depth = settings["depth"]
         self.trained, self.given = Thresholds.from_plain(checkpoint["thresholds"]), root is not None
         trained = self.trained.categories
         if self.given:
@@ -43,6 +42,7 @@ class Photos:
         if not Path(str(settings["root"])).expanduser().is_dir():
             raise SIVTError(f"An export is measured with photos, but {settings['root']} is no folder. {REMEDY}")
         self.data = SIVTDataModule(**settings)
+        self.data.keep_depth()  # rather than decide one now, for a model that knows of none
         self.root = self.data.root
         there = self._held_out_of_each()
         if missing := sorted(trained.keys() - there):
@@ -84,8 +84,6 @@ class Photos:
             self.data.setup("fit")
         except SIVTError as error:
             raise SIVTError(f"An export is measured with photos, and there are none: {error} {REMEDY}") from error
-        for images in (self.data.train_set, self.data.val_set):
-            images.depth = self.depth  # not one decided now, for a model that knows of none
         return Counter(sample.category for sample in self.data.val_set.samples)
 
 

@@ -104,8 +104,7 @@ class PredictionWriter(Callback):
             )
         self.rows = self._done() if self.resume else {}
         self.todo = [index for index in range(len(self.samples)) if index not in self.rows]
-        todo = [self.samples[index] for index in self.todo]
-        data.predict_set = data.images_of(todo, views=True)
+        data.ask_of_prediction(self.todo, views=True)
         self.ready = False
 
     def _done(self) -> dict[int, Row]:

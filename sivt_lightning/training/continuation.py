@@ -128,7 +128,7 @@ def steps_done(trainer: Any) -> int:
     """
     total, count = trainer.num_training_batches, trainer.fit_loop.epoch_loop.batch_progress
     data, loader = data_of(trainer), trainer.train_dataloader
-    epoch, seen = data.seen
+    epoch, seen = data.progress.epoch, data.progress.images
     steps = trainer.current_epoch * epoch_steps(trainer)
     if not seen or epoch != trainer.current_epoch:
         return steps

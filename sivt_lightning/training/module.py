@@ -200,7 +200,7 @@ class SIVT(LightningModule):
                 "and the config, which the checkpoint brings along, or train a new model."
             )
         if self.trainer.state.fn == "fit" and "SIVTDataModule" not in checkpoint:  # of an earlier version
-            data_of(self.trainer).seen = seen_before(checkpoint)
+            data_of(self.trainer).progress.set(*seen_before(checkpoint))
         stored = checkpoint.get("thresholds")
         data: SIVTDataModule | None = getattr(self.trainer, "datamodule", None)
         if data is not None:  # a test may also be given batches by hand

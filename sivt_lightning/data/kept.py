@@ -1,0 +1,64 @@
+"""A training's images as features that are computed once."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sivt_lightning.data.dataset import ImageDataset
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.features.fill import Wanted, keep
+from sivt_lightning.features.store import FeatureDataset
+
+
+class KeptFeatures:
+    """Stands in for the images of a training where their features are kept.
+
+    Args:
+        cache: where; "off" keeps none.
+        folder: of those on disk.
+    """
+
+    def __init__(self, cache: Literal["off", "memory", "disk"], folder: Path) -> None:
+        self.cache, self.folder = cache, folder
+        self.features: dict[ImageDataset, FeatureDataset] = {}
+
+    def begin(self, train_set: ImageDataset, val_set: ImageDataset) -> None:
+        """Of these images, in the place of others before."""
+        if self.cache != "off":
+            self.features = {images: FeatureDataset(len(images)) for images in (train_set, val_set)}
+
+    def or_images(self, images: ImageDataset) -> ImageDataset | FeatureDataset:
+        """What a training reads."""
+        return images if self.cache == "off" else self.features[images]
+
+    def fill(
+        self,
+        compute: Callable[[Float[Tensor, "1 3 size size"]], Float[Tensor, "1 C H W"]],
+        shape: tuple[int, int, int],
+        key: str,
+        threads: int,
+        processes: int,
+    ) -> None:
+        """See `SIVTDataModule.keep_features`; the last two are those of `keep`."""
+        if self.cache == "off":
+            return
+        folder = None if self.cache == "memory" else self.folder / key
+        # Held-out scores become thresholds, so their features are as exact as those in prediction.
+        dtypes = (torch.float16, torch.float32)
+        wanted = [
+            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype)
+            for (images, features), dtype in zip(self.features.items(), dtypes, strict=True)
+        ]
+        keep(wanted, folder, shape, compute, threads, processes)
+
+
+def _image(images: ImageDataset, position: int) -> Float[Tensor, "3 size size"]:
+    item = images[position]
+    if item.error:
+        raise SIVTError(item.error)
+    return item.image
