@@ -9,8 +9,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.backbone import Backbone, Standardize, build_network, check_known
+from sivt_lightning.model.backbone import Backbone
+from sivt_lightning.model.networks import build_network, check_known
 from sivt_lightning.model.settings import ModelSettings, Resize
+from sivt_lightning.model.standardize import Standardize
 from sivt_lightning.model.weights import load_weights
 
 ASSETS = os.environ.get("SIVT_ASSETS")

@@ -1,33 +1,32 @@
 """One image file to pixels, whatever its bit depth, palette, transparency or orientation."""
 
-import contextlib
 import io
-import math
-import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from sivt_lightning.data.depth import Depth, DoesNotFit, Kind, Seen, to_bytes
+from sivt_lightning.data.opening import (
+    BITS,
+    COLOURS,
+    FORMATS,
+    WHITE_IS_ZERO,
+    Opened,
+    UnsupportedPixels,
+    decode,
+    explain,
+    kind_of,
+    opened_file,
+    stored_values,
+    turn_upright,
+)
+from sivt_lightning.data.pillow_inside import has_more_pages, tags, unread_file
 from sivt_lightning.errors import SIVTError
-
-# Pillow's other decoders are left out: some run external programs (EPS), and a camera delivers none of them.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-WHITE_IS_ZERO, RGB_TIFF, BITS, PLANES, COLOURS = 0, 2, 258, 284, 262  # of TIFF 6.0
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-Decoded = TypeVar("Decoded")
-File = io.BufferedReader | io.BytesIO
-
-QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.filters` holds it
 
 
 class Photo(NamedTuple):
@@ -35,33 +34,6 @@ class Photo(NamedTuple):
 
     image: Image.Image  # upright 8-bit RGB
     note: str  # what to know of how it was read, or ""
-
-
-class Opened(NamedTuple):
-    """A file whose header has been read, and not yet its pixels."""
-
-    file: File
-    image: Image.Image
-    kind: Kind
-    has_more_pages: bool
-
-    @property
-    def is_deep_colour(self) -> bool:
-        """Whether it holds colours of more than 8 bits, of which Pillow keeps the upper 8."""
-        return self.kind == "integers" and not self.image.mode.startswith("I")
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether 0 is white, which Pillow turns round in photos of 8 bits only."""
-        return self.kind != "bytes" and _tags(self.image).get(COLOURS) == WHITE_IS_ZERO
-
-
-class _UnsupportedPixels(ValueError):
-    """A decoded file whose pixel values cannot be taken for an image; the message is the reason."""
-
-
-class _NoFile(OSError):
-    """What bears the name is neither file nor folder."""
 
 
 def read_image(path: Path, depth: Depth | None = None) -> Photo:
@@ -82,7 +54,7 @@ def read_image_bytes(content: bytes, depth: Depth | None = None, most_pixels: in
         with opened_file(io.BytesIO(content), most_pixels) as opened:
             return _to_photo(opened, depth)
     except Exception as error:
-        reason, remedy = ("there is nothing in it", "Send an image.") if not content else _explain(error, Path())
+        reason, remedy = ("there is nothing in it", "Send an image.") if not content else explain(error, Path())
         raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
 
 
@@ -94,7 +66,7 @@ def to_rgb(image: Image.Image, depth: Depth | None = None) -> Photo:
     try:
         return _picture_of(image, depth)
     except Exception as error:
-        reason, remedy = _explain(error, Path())
+        reason, remedy = explain(error, Path())
         raise SIVTError(f"The image cannot be read: {reason}. {remedy}") from error
 
 
@@ -140,148 +112,6 @@ def to_tensor(image: Image.Image, size: int) -> Float[Tensor, "3 {size} {size}"]
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
 
-def decode(path: Path, convert: Callable[[Opened], Decoded]) -> Decoded:
-    """Open, decode fully, turn upright and convert; every fault of the file becomes a SIVTError."""
-    try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise _NoFile  # to open a pipe would wait for whoever writes into it
-        # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
-        with path.open("rb") as file, opened_file(file) as opened:
-            return convert(opened)
-    except Exception as error:  # a damaged file makes decoders raise nearly anything, from struct.error to EOFError
-        reason, remedy = _explain(error, path)
-        raise SIVTError(f"{path} cannot be read: {reason}. {remedy}") from error
-
-
-@contextmanager
-def opened_file(file: File, most_pixels: int | None = None) -> Iterator[Opened]:
-    """The file with its header read. Raises what Pillow raises, also for an image of more than `most_pixels`."""
-    _silence_pillow()
-    with Image.open(file, formats=FORMATS) as image:
-        # By default Pillow's own limit, which it holds images against, but not tiles.
-        most = 2 * (Image.MAX_IMAGE_PIXELS or math.inf) if most_pixels is None else most_pixels
-        if decoded_pixels(image) > most:
-            raise Image.DecompressionBombError
-        yield Opened(file, image, _kind_of(file, image), _has_more_pages(image))
-
-
-def _silence_pillow() -> None:
-    """It warns of large images and odd metadata: nothing that the user must act on.
-
-    Set and left: filters that each decoding sets and takes back get mixed up where threads decode.
-    """
-    if warnings.filters[:1] != [QUIET]:
-        warnings.filterwarnings("ignore", module=QUIET[3].pattern)
-
-
-def _has_more_pages(image: Image.Image) -> bool:
-    """Without looking for all of them, of which a file may have a million. Those of a JPEG are previews of its own."""
-    if image.format == "TIFF":
-        return bool(getattr(getattr(image, "tag_v2", None), "next", 0))  # where the second page begins; Pillow 13
-    return image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1
-
-
-def _kind_of(file: File, image: Image.Image) -> Kind:
-    if image.mode == "F":
-        return "decimals"
-    deepest = 8
-    if image.format == "PNG":  # IHDR is the first chunk of every PNG, and says the bits after width and height
-        place = file.tell()
-        file.seek(24)
-        deepest = file.read(1)[0]
-        file.seek(place)
-    elif image.format == "TIFF":
-        deepest = max(_tags(image).get(BITS, (1,)))
-    return "integers" if deepest > 8 or image.mode.startswith("I") else "bytes"
-
-
-def stored_values(opened: Opened) -> np.ndarray:
-    """The upright values of an image of more than 8 bits as they are in the file, height x width or x channels."""
-    image = opened.image
-    if not opened.is_deep_colour:
-        image.load()
-        turn_upright(image)
-        return np.asarray(image)
-    import imagecodecs  # only for such photos, which few have
-
-    opened.file.seek(0)
-    content = opened.file.read()
-    if image.format == "PNG":
-        values = imagecodecs.png_decode(content)
-    else:
-        tags = _tags(image)
-        if tags.get(COLOURS) != RGB_TIFF:
-            raise _UnsupportedPixels("its colours of more than 8 bits are not RGB")
-        values = imagecodecs.tiff_decode(content, index=0)
-        if tags.get(PLANES) == 2:
-            values = np.moveaxis(values, 0, -1)
-    if values.shape[:2] != (image.height, image.width) or values.dtype != np.uint16:
-        raise _UnsupportedPixels("its colours are not stored as 16-bit integers")
-    orientation = 1
-    with contextlib.suppress(Exception):  # as in turn_upright
-        orientation = image.getexif().get(0x0112, 1)
-    return _upright(values, orientation)
-
-
-def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """The array turned as EXIF's orientation says."""
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    down, right = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return np.ascontiguousarray(values[:: -1 if down else 1, :: -1 if right else 1])
-
-
-def _tags(image: Image.Image) -> Any:
-    """Of a TIFF, by number; none of other images."""
-    return getattr(image, "tag_v2", {})
-
-
-def decoded_pixels(image: Image.Image) -> int:
-    """A TIFF image may be smaller than its tile, which is decoded whole."""
-    tags = _tags(image)
-    tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
-    return max(image.width * image.height, tile)
-
-
-def turn_upright(image: Image.Image) -> None:
-    """In place, as EXIF's orientation says."""
-    # A damaged EXIF block tells no orientation and says nothing against the pixels.
-    with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)  # a copy would forget `format`
-
-
-def _explain(error: Exception, path: Path) -> tuple[str, str]:
-    """(reason, remedy) for the user."""
-    if isinstance(error, DoesNotFit):
-        return str(error), error.remedy
-    if isinstance(error, _UnsupportedPixels):
-        return str(error), "Convert it to an 8-bit or 16-bit image."
-    if isinstance(error, _NoFile):
-        return "it is a pipe or a device", "Remove it."
-    if isinstance(error, FileNotFoundError):
-        return "it does not exist", "Check the path."
-    if isinstance(error, IsADirectoryError):
-        return "it is a folder", "Name an image file."
-    if isinstance(error, PermissionError):
-        return "permission is denied", "Allow this user to read it, or remove it."
-    if isinstance(error, (Image.DecompressionBombError, MemoryError)):
-        return "it has too many pixels", "Shrink it, or cut it into several images."
-    if path.is_file() and path.stat().st_size == 0:
-        return "the file is empty", "Replace or remove it."
-    if isinstance(error, UnidentifiedImageError) and path.is_file() and _magic(path) in TIFF_MAGIC:
-        return "it is a TIFF of a kind that is not read", "Save it with 8 or 16 bits, or in grey with decimals of 32."
-    if isinstance(error, UnidentifiedImageError):
-        return "it is not a valid PNG, JPEG, BMP, TIFF or WebP image", "Convert or remove it."
-    if isinstance(error, OSError) and error.errno and error.strerror:  # of the system; a decoder's have no number
-        return f"{error.strerror[:1].lower()}{error.strerror[1:]}", "Check the file and its disk, or remove it."
-    return "it is cut off or damaged", "Replace or remove it."
-
-
-def _magic(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
-
-
 def _to_photo(opened: Opened, depth: Depth | None) -> Photo:
     note = "It has several pages, of which only the first was read." if opened.has_more_pages else ""
     if opened.kind == "bytes":
@@ -293,10 +123,10 @@ def _to_photo(opened: Opened, depth: Depth | None) -> Photo:
 
 def _picture_of(image: Image.Image, depth: Depth | None) -> Photo:
     """Of an image that Pillow has opened, perhaps decoded, or made."""
-    file, unread = getattr(image, "fp", None), bool(getattr(image, "tile", None))
-    if image.format in FORMATS and unread and isinstance(file, File):
+    file = unread_file(image)
+    if image.format in FORMATS and file is not None:
         place = file.tell()
-        opened = Opened(file, image, _kind_of(file, image), _has_more_pages(image))
+        opened = Opened(file, image, kind_of(file, image), has_more_pages(image))
         if opened.is_deep_colour or opened.has_more_pages:
             file.seek(0)
             content = io.BytesIO(file.read())
@@ -307,10 +137,10 @@ def _picture_of(image: Image.Image, depth: Depth | None) -> Photo:
     turn_upright(upright)
     kind: Kind = "decimals" if image.mode == "F" else "integers" if image.mode.startswith("I") else "bytes"
     if kind != "bytes":
-        negative = _tags(image).get(COLOURS) == WHITE_IS_ZERO
+        negative = tags(image).get(COLOURS) == WHITE_IS_ZERO
         return Photo(_rgb_of(np.asarray(upright), kind, depth, negative), "")
-    if max(_tags(image).get(BITS, (8,))) > 8:
-        raise _UnsupportedPixels("Pillow has read it with 8 of its bits only: give the file's name or content")
+    if max(tags(image).get(BITS, (8,))) > 8:
+        raise UnsupportedPixels("Pillow has read it with 8 of its bits only: give the file's name or content")
     return Photo(_on_white(upright), "")
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from sivt_lightning.data.images import Opened, decode, stored_values, to_rgb, turn_upright
+from sivt_lightning.data.images import to_rgb
+from sivt_lightning.data.opening import Opened, decode, stored_values, turn_upright
 
 JPEG_THRESHOLD = 127  # JPEG smears faint values around every edge, so there "positive" means the upper half
 LARGE = 0.5  # share of an image that a defect seldom has

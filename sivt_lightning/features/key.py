@@ -15,9 +15,13 @@ SOURCES = (
     "data/dataset.py",
     "data/depth.py",
     "data/images.py",
+    "data/opening.py",
+    "data/pillow_inside.py",
     "features/fill.py",
     "model/backbone.py",
     "model/detector.py",
+    "model/networks.py",
+    "model/standardize.py",
 )
 LIBRARIES = ("sivt-lightning", "imagecodecs", "numpy", "pillow", "timm", "torch")
 NETWORK = ("name", "out_indices", "image_size", "grid", "resize")

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sivt_lightning.model.backbone import Backbone, Standardize
+from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.scoring import anomaly_map, image_score
 from sivt_lightning.model.settings import ModelSettings
+from sivt_lightning.model.standardize import Standardize
 from sivt_lightning.seeding import generator_for
 
 

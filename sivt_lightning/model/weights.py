@@ -9,7 +9,8 @@ from timm.models import load_state_dict as read_state_dict
 from torch import Tensor, nn
 
 from sivt_lightning.errors import SIVTError, first_line
-from sivt_lightning.model.backbone import PIXELS, Backbone, build_network
+from sivt_lightning.model.backbone import Backbone
+from sivt_lightning.model.networks import PIXELS, build_network
 from sivt_lightning.model.packages import PACKAGES, package_file, with_timm_names
 
 OTHER_WAYS = (

@@ -5,7 +5,7 @@ import struct
 
 from PIL import PngImagePlugin
 
-from sivt_lightning.data.images import Opened, decoded_pixels, opened_file
+from sivt_lightning.data.opening import Opened, decoded_pixels, opened_file
 from sivt_lightning.serve.messages import Refusal
 
 # Bytes that a pixel takes while its image is read: the decoder's own, Pillow's, and the copies that are turned, laid on

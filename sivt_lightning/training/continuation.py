@@ -12,6 +12,13 @@ from sivt_lightning.errors import Finished, SIVTError
 from sivt_lightning.inference.checkpoint import same_setting
 from sivt_lightning.model.settings import names_of
 from sivt_lightning.processes import divide
+from sivt_lightning.training.loops import (
+    batches_begun,
+    count_as_done,
+    epochs_done,
+    is_at_its_end,
+    validations_waited,
+)
 
 # What may be changed on the way, and then is. All else of the model's and the data's settings would make weights, best
 # score or thresholds those of another model; the Trainer takes its own as they are given.
@@ -92,10 +99,8 @@ def refuse_other_photos(data: SIVTDataModule, checkpoint: Mapping[str, Any]) -> 
 def finish_if_done(config: Any, checkpoint: Mapping[str, Any], path: str, best: Path) -> None:
     """Raises Finished where nothing is left to train."""
     trainer = config["trainer"]
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    epochs, waited = epochs_done(checkpoint), validations_waited(checkpoint)
     most, most_steps = _or(trainer["max_epochs"], 1000), trainer["max_steps"]
-    stopping = [state for key, state in checkpoint["callbacks"].items() if key.startswith("EarlyStopping")]
-    waited = stopping[0]["wait_count"] if stopping else 0
     patience = config["patience"]
     if most != -1 and epochs >= most:
         done, longer = f"its {epochs} epochs are done", f"--trainer.max_epochs {2 * epochs}"
@@ -126,29 +131,26 @@ def steps_done(trainer: Any) -> int:
     images that it has not seen. Lightning counts the batches of an epoch to know its end, as many as there were then:
     they become as many as leave those that there are now.
     """
-    total, count = trainer.num_training_batches, trainer.fit_loop.epoch_loop.batch_progress
+    total = trainer.num_training_batches
     data, loader = data_of(trainer), trainer.train_dataloader
     epoch, seen = data.progress.epoch, data.progress.images
     steps = trainer.current_epoch * epoch_steps(trainer)
     if not seen or epoch != trainer.current_epoch:
         return steps
-    if count.is_last_batch:
+    if is_at_its_end(trainer):
         done, steps = total, steps + epoch_steps(trainer)
     else:
         by_limit = total - seen // (trainer.world_size * data.batch_size)  # of batches in an epoch
         done = total - min(loader.left(seen), max(by_limit, 1))
         steps += done // trainer.accumulate_grad_batches
-    shift = done - count.current.ready
-    for stage in ("ready", "started", "processed", "completed"):
-        setattr(count.current, stage, getattr(count.current, stage) + shift)
+    count_as_done(trainer, done)
     return steps
 
 
 def seen_before(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
     """(epoch, images of it) of a checkpoint that counts batches only, all of which but an epoch's last were whole."""
-    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"]
     size = checkpoint["datamodule_hyper_parameters"]["batch_size"]
-    return checkpoint["epoch"], batches * size * checkpoint.get("training", {}).get("processes", 1)
+    return checkpoint["epoch"], batches_begun(checkpoint) * size * checkpoint.get("training", {}).get("processes", 1)
 
 
 class SamePhotos(Callback):

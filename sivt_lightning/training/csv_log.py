@@ -1,4 +1,7 @@
-"""A CSV log that a continued training goes on writing."""
+"""A CSV log that a continued training goes on writing.
+
+What is used of Lightning's inside stands here, as in Lightning 2.6: the writer of its CSVLogger.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.settings import OptimizerName
+from sivt_lightning.training.adamw import adamw
 
 ADAMW_SHARE = 0.3  # of Muon's learning rate, for the parameters that it leaves to AdamW
 
@@ -23,11 +24,7 @@ def build_optimizer(
     induction tokens, norms and biases: those are AdamW's.
     """
     if name == "adamw":
-        adamw = torch.optim.AdamW(reconstructor.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-        # It could undo the scale of 16-mixed within its step. Then Lightning would refuse to clip gradients under any
-        # autocast; so it says that it does not, and the scaler does.
-        adamw._step_supports_amp_scaling = False
-        return adamw
+        return adamw(reconstructor.parameters(), learning_rate, weight_decay)
     hidden = [*reconstructor.encoder.parameters(), *reconstructor.decoder.parameters()]
     matrices = [p for p in hidden if p.ndim == 2]
     taken = {id(p) for p in matrices}

@@ -1,4 +1,7 @@
-"""Checkpoints: what is saved when, whole or not at all, and what a continued training takes from them."""
+"""Checkpoints: what is saved when, whole or not at all, and what a continued training takes from them.
+
+ModelCheckpoint and EarlyStopping keep their scores in states whose keys are Lightning's own, as in Lightning 2.6.
+"""
 
 import io
 import os

@@ -6,33 +6,30 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics import Metric
 
 from sivt_lightning.evaluation.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Ranking
 from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.evaluation.metrics.regions import region_weights
+from sivt_lightning.evaluation.metrics.settled import SettledMetric
 from sivt_lightning.evaluation.metrics.sketch import RAW, RankSketch
 
 
-class _RankingMetric(Metric):
+class _RankingMetric(SettledMetric):
     """Collects scores in a sketch, which turns into intervals, the mergeable state, whenever the state is looked at."""
 
     higher_is_better = True
-    full_state_update = False
-    low: Any
+    fields = Intervals._fields
     exact: bool
     names: tuple[str, ...]  # of the figures
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for field in Intervals._fields:  # lists of tensors, after a synchronisation a tensor
-            self.add_state(field, default=[], dist_reduce_fx="cat")
         self._sketch = RankSketch(self.exact)
 
     def intervals(self) -> Intervals:
         """All scores so far, of all processes where the metric is synchronised."""
-        self._settle()
-        account = concatenate(*self._parts())
+        self.settle()
+        account = concatenate(*self._intervals())
         return account if self.exact or len(account.low) <= RAW else condense(account, RAW)
 
     def figures(self) -> dict[str, Bounded]:
@@ -48,43 +45,23 @@ class _RankingMetric(Metric):
 
     def reset(self) -> None:
         """Forget all scores."""
-        for field in Intervals._fields:  # torchmetrics expects the lists that a synchronisation has replaced
-            setattr(self, field, [])
         super().reset()
         self._sketch = RankSketch(self.exact)
 
-    @property
-    def metric_state(self) -> dict[str, Any]:
-        """What another metric of the kind can be merged with, as torchmetrics has it."""
-        self._settle()
-        return super().metric_state
-
-    def merge_state(self, incoming_state: Any) -> None:
-        """Take in the scores of another metric of the kind, or its state."""
-        super().merge_state(incoming_state)
-        self._computed = None  # torchmetrics would go on answering with the figures of before
-
-    def _copy_state_dict(self) -> dict[str, Any]:  # before a synchronisation and in `forward`
-        self._settle()
-        return super()._copy_state_dict()
-
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """What the sketch holds goes to the state."""
         intervals, self._sketch = self._sketch.intervals(), RankSketch(self.exact)
-        parts = self._parts()
+        parts = self._intervals()
         # Empty tensors, where there is nothing yet, have the type that other processes send.
         if len(intervals.low) or not parts:
             parts.append(intervals)
         if not self.exact and sum(len(part.low) for part in parts) > 2 * RAW:
             parts = [condense(concatenate(*parts), RAW)]
-        if isinstance(self.low, list):
-            for field, tensors in zip(Intervals._fields, zip(*parts, strict=True), strict=True):
-                getattr(self, field)[:] = [torch.from_numpy(tensor).to(self.device) for tensor in tensors]
+        self.put(map(torch.from_numpy, part) for part in parts)
 
-    def _parts(self) -> list[Intervals]:
+    def _intervals(self) -> list[Intervals]:
         """The state as it is."""
-        states = [getattr(self, field) for field in Intervals._fields]
-        lists = [[state] if isinstance(state, Tensor) else state for state in states]
-        return [Intervals(*(tensor.cpu().numpy() for tensor in tensors)) for tensors in zip(*lists, strict=True)]
+        return [Intervals(*(tensor.cpu().numpy() for tensor in part)) for part in self.parts]
 
     def _add(self, scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> None:
         if not len(scores):
