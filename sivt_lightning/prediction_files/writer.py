@@ -1,7 +1,6 @@
 """Files of a prediction: one table for all images, pictures of each."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -9,26 +8,29 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
-import numpy as np
-from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.data.datamodule import data_of
-from sivt_lightning.data.dataset import View
 from sivt_lightning.data.layouts import Sample
-from sivt_lightning.errors import NOT_FINITE, SIVTError, listing
+from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
-from sivt_lightning.inference.drift import DriftMonitor, Window, drift_report
-from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.inference.thresholds import By, Threshold, Thresholds, check_given
+from sivt_lightning.inference.thresholds import By, check_given
+from sivt_lightning.prediction_files.choice import choose
 from sivt_lightning.prediction_files.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.prediction_files.pictures import Kind, Pictures, Queue
+from sivt_lightning.prediction_files.rows import (
+    COLUMNS,
+    RowWriter,
+    has_failed,
+    is_anomalous,
+    shown_of,
+    summary,
+    write_drift,
+)
 from sivt_lightning.processes import gather
-from sivt_lightning.report.overlay import ColourScale, scale_of
-from sivt_lightning.report.page import Shown, address, report_page
+from sivt_lightning.report.overlay import scale_of
+from sivt_lightning.report.page import report_page
 from sivt_lightning.report.picture_names import picture_names
-
-COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "note", "anomalous_share", "regions")
 
 
 class PredictionWriter(Callback):
@@ -109,11 +111,11 @@ class PredictionWriter(Callback):
 
     def _done(self) -> dict[int, Row]:
         """Rows of an earlier run by the position of their image."""
-        found = {
+        done = {
             index: self.earlier.done(str(path), self.pictures.paths(name))
             for index, (path, name) in enumerate(zip(self.paths, self.names, strict=True))
         }
-        return {index: row for index, row in found.items() if row is not None}
+        return {index: row for index, row in done.items() if row is not None}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is open by now: take its thresholds, and from them the colours of the whole run."""
@@ -132,8 +134,11 @@ class PredictionWriter(Callback):
                 "The checkpoint holds no thresholds, so nothing can be called anomalous: it was saved before its "
                 "training's first validation. Name one saved after it with --ckpt_path, such as best.ckpt."
             )
-        self.thresholds = self._thresholds(thresholds)
-        self.scale: ColourScale = scale_of(thresholds.pooled.pixel)
+        # Before anything is written: it refuses an image that has none.
+        self.choice = choose(self.paths, self.base_name, thresholds, self.threshold, self.threshold_by, self.category)
+        scale = scale_of(thresholds.pooled.pixel)
+        chosen = self.choice.thresholds
+        self.rows_of = RowWriter(self.columns, self.paths, self.names, chosen, self.pictures, scale)
         settings = self._settings(trainer, pl_module)
         if self.resume and self.earlier:
             self.earlier.check(settings)
@@ -173,7 +178,7 @@ class PredictionWriter(Callback):
         scores, maps = outputs.score.float().tolist(), outputs.map.float().cpu().numpy()
         images = zip(batch.index.tolist(), scores, maps, batch.errors, batch.views, batch.notes, strict=True)
         with self._writing():
-            self._note(self.queue.put([partial(self._predicted, self.todo[position], *of) for position, *of in images]))
+            self._note(self.queue.put([partial(self.rows_of, self.todo[position], *of) for position, *of in images]))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last rows."""
@@ -230,7 +235,7 @@ class PredictionWriter(Callback):
                 write_whole(self.folder / TABLE, csv_text([self.columns, *self._cells(rows)]))
                 if self.report:
                     self._write_report(merged)
-                moved = self._write_drift(merged) if self.drift else ""
+                moved = write_drift(self.folder / DRIFT, self.choice, merged) if self.drift else ""
             pages = {REPORT: self.report, DRIFT: self.drift}
             kept = {name for name, wanted in pages.items() if wanted}
             self.earlier.remove_files(kept | {row[kind] for row in rows for kind in self.kinds})
@@ -244,64 +249,19 @@ class PredictionWriter(Callback):
         self._part(trainer.global_rank).unlink(missing_ok=True)
 
     def _write_report(self, rows: Mapping[int, Row]) -> None:
-        shown = [_shown(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
-        said = "Images whose score is above the threshold are called anomalous. " + self.doubt
+        shown = [shown_of(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
+        said = "Images whose score is above the threshold are called anomalous. " + self.choice.doubt
         write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said.strip(), shown))
-
-    def _write_drift(self, rows: Mapping[int, Row]) -> str:
-        """What to say of it: each category's images, in their order, against its calibration."""
-        monitors: dict[str | None, DriftMonitor] = {}
-        windows: dict[str | None, list[Window]] = {}
-        paths: dict[str | None, list[str]] = {}
-        for index, row in sorted(rows.items()):
-            name = self.categories[index]
-            monitor = monitors.setdefault(name, DriftMonitor(self.thresholds[index]))
-            windows.setdefault(name, [])
-            paths.setdefault(name, [])
-            if row["score"]:  # an image without a result is no part
-                paths[name].append(row["path"])
-                full = monitor.add(float(row["score"]), row["is_anomalous"] == "true")
-                windows[name].extend([] if full is None else [full])
-        for name, monitor in monitors.items():
-            rest = monitor.close()
-            windows[name].extend([] if rest is None else [rest])
-        write_whole(self.folder / DRIFT, drift_report(monitors, windows, paths))
-        told = {name: monitor.sentence(paths[name]) for name, monitor in monitors.items()}
-        return "\n".join(text if name is None else f"{name}: {text}" for name, text in told.items() if text)
-
-    def _thresholds(self, thresholds: Thresholds) -> list[Threshold]:
-        """That of each image. Raises SIVTError, before anything is written, where an image has none."""
-        self.categories = names = [self._category(path, thresholds) for path in self.paths]
-        chosen = [thresholds.of(name, self.threshold) for name in names]
-        self.doubt = "" if self.threshold is not None else thresholds.doubt(names)
-        return chosen
-
-    def _category(self, path: PurePosixPath, thresholds: Thresholds) -> str | None:
-        if self.category is not None or self.threshold_by == "pooled":
-            return self.category
-        folders = [self.base_name, *path.parts[:-1]]
-        found = next((folder for folder in folders if folder in thresholds.categories), None)
-        if found is None:
-            raise SIVTError(
-                f"{path}: none of its folders ({', '.join(folders)}) is a category that the model was trained on "
-                f"({', '.join(sorted(thresholds.categories))}). Name one with --category, or use --threshold_by pooled."
-            )
-        return found
 
     def _count(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            self.anomalous += row["is_anomalous"] == "true"
-            self.failed += bool(row["error"])
+            self.anomalous += is_anomalous(row)
+            self.failed += has_failed(row)
 
     def _print_summary(self, rows: Sequence[Row]) -> None:
-        normal = len(rows) - self.anomalous - self.failed
-        print(f"{len(rows)} images: {self.anomalous} anomalous, {normal} normal, {self.failed} without a result.")
-        if self.failed:
-            print("Why an image has no result is said in the column `error`.")
-        if noted := [row["path"] for row in rows if row.get("note")]:
-            print(f"What to know of {listing(noted)} is said in the column `note`.")
-        if self.doubt:
-            print(self.doubt)
+        print(summary(rows))
+        if self.choice.doubt:
+            print(self.choice.doubt)
         folders = [f"{kind}s" for kind in ("mask", "overlay", "map") if kind in self.kinds]
         drift = [DRIFT] if self.drift else []
         print("Written:", *(self.folder / name for name in (TABLE, *folders, *drift)))
@@ -310,48 +270,3 @@ class PredictionWriter(Callback):
 
     def _part(self, rank: int) -> Path:
         return self.folder / f"{TABLE}.part{f'.{rank}' if rank else ''}"
-
-    def _predicted(
-        self,
-        index: int,
-        score: float,
-        anomaly_map: Float[np.ndarray, "s s"],
-        error: str,
-        view: View | None,
-        note: str,
-    ) -> tuple[int, Row]:
-        """One row, after writing its pictures; without any for an image that gave no score."""
-        row = dict.fromkeys(self.columns, "")
-        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}", "note": note}
-        if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
-            error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
-        if error or view is None:
-            return index, row | {"error": " ".join(error.split())}
-        return index, row | self._result(index, score, anomaly_map, view)
-
-    def _result(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], view: View) -> Row:
-        found = Prediction.of(score, anomaly_map, self.thresholds[index], view.size)
-        self.pictures.write(self.names[index], str(self.paths[index]), view.photo, found, self.scale)
-        regions = [{"box": region.box, "area": region.area, "peak": round(region.peak, 6)} for region in found.regions]
-        return {
-            "score": f"{score:.9g}",  # nine digits tell any two float32 apart
-            "is_anomalous": "true" if found.is_anomalous else "false",
-            "anomalous_share": f"{found.mask.mean():.6g}",
-            "regions": json.dumps(regions),
-            **self.pictures.paths(self.names[index]),
-        }
-
-
-def _shown(row: Row, original: str) -> Shown:
-    regions = [[*region["box"], region["area"], region["peak"]] for region in json.loads(row["regions"] or "[]")]
-    return Shown(
-        path=row["path"],
-        score=float(row["score"]) if row["score"] else None,
-        threshold=float(row["threshold"]),
-        error=row["error"],
-        share=float(row["anomalous_share"]) if row["anomalous_share"] else None,
-        regions=regions,
-        photo=address(row["photo"]),
-        heat=address(row["heat"]),
-        original=address(original),
-    )

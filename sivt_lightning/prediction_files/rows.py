@@ -1,0 +1,133 @@
+"""Rows of the table of predictions: made of what a model says of a photo, shown on a page, summed up on screen."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import Float
+
+from sivt_lightning.data.dataset import View
+from sivt_lightning.errors import NOT_FINITE, listing
+from sivt_lightning.files import write_whole
+from sivt_lightning.inference.drift import DriftMonitor, Window, drift_report
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.thresholds import Threshold
+from sivt_lightning.prediction_files.choice import Choice
+from sivt_lightning.prediction_files.earlier import Row
+from sivt_lightning.prediction_files.pictures import Pictures
+from sivt_lightning.report.overlay import ColourScale
+from sivt_lightning.report.page import Shown, address
+
+COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "note", "anomalous_share", "regions")
+
+
+class RowWriter:
+    """Makes the row of a photo, after writing its pictures.
+
+    Args:
+        columns: of the table: `COLUMNS`, and the kinds of picture.
+        paths: of the photos, as they stand in the table.
+        names: of their pictures.
+        thresholds: of the photos.
+        pictures: where they go.
+        scale: their colours.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        paths: Sequence[PurePosixPath],
+        names: Sequence[str],
+        thresholds: Sequence[Threshold],
+        pictures: Pictures,
+        scale: ColourScale,
+    ) -> None:
+        self.columns, self.paths, self.names, self.thresholds = columns, paths, names, thresholds
+        self.pictures, self.scale = pictures, scale
+
+    def __call__(
+        self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], error: str, view: View | None, note: str
+    ) -> tuple[int, Row]:
+        """The photo's position and row; without any pictures where it gave no score."""
+        row = dict.fromkeys(self.columns, "")
+        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}", "note": note}
+        if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
+            error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
+        if error or view is None:
+            return index, row | {"error": " ".join(error.split())}
+        return index, row | self._result(index, score, anomaly_map, view)
+
+    def _result(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], view: View) -> Row:
+        prediction = Prediction.of(score, anomaly_map, self.thresholds[index], view.size)
+        self.pictures.write(self.names[index], str(self.paths[index]), view.photo, prediction, self.scale)
+        regions = [
+            {"box": region.box, "area": region.area, "peak": round(region.peak, 6)} for region in prediction.regions
+        ]
+        return {
+            "score": f"{score:.9g}",  # nine digits tell any two float32 apart
+            "is_anomalous": "true" if prediction.is_anomalous else "false",
+            "anomalous_share": f"{prediction.mask.mean():.6g}",
+            "regions": json.dumps(regions),
+            **self.pictures.paths(self.names[index]),
+        }
+
+
+def shown_of(row: Row, original: str) -> Shown:
+    """A row as the page shows it, beside a link to the photo itself."""
+    regions = [[*region["box"], region["area"], region["peak"]] for region in json.loads(row["regions"] or "[]")]
+    return Shown(
+        path=row["path"],
+        score=float(row["score"]) if row["score"] else None,
+        threshold=float(row["threshold"]),
+        error=row["error"],
+        share=float(row["anomalous_share"]) if row["anomalous_share"] else None,
+        regions=regions,
+        photo=address(row["photo"]),
+        heat=address(row["heat"]),
+        original=address(original),
+    )
+
+
+def write_drift(file: Path, choice: Choice, rows: Mapping[int, Row]) -> str:
+    """What to say of it: each category's photos, in their order, against its calibration."""
+    monitors: dict[str | None, DriftMonitor] = {}
+    windows: dict[str | None, list[Window]] = {}
+    paths: dict[str | None, list[str]] = {}
+    for index, row in sorted(rows.items()):
+        name = choice.categories[index]
+        monitor = monitors.setdefault(name, DriftMonitor(choice.thresholds[index]))
+        windows.setdefault(name, [])
+        paths.setdefault(name, [])
+        if row["score"]:  # an image without a result is no part
+            paths[name].append(row["path"])
+            full = monitor.add(float(row["score"]), is_anomalous(row))
+            windows[name].extend([] if full is None else [full])
+    for name, monitor in monitors.items():
+        rest = monitor.close()
+        windows[name].extend([] if rest is None else [rest])
+    write_whole(file, drift_report(monitors, windows, paths))
+    sentences = {name: monitor.sentence(paths[name]) for name, monitor in monitors.items()}
+    return "\n".join(text if name is None else f"{name}: {text}" for name, text in sentences.items() if text)
+
+
+def is_anomalous(row: Row) -> bool:
+    """Whether the photo is called so."""
+    return row["is_anomalous"] == "true"
+
+
+def has_failed(row: Row) -> bool:
+    """Whether the photo has no result."""
+    return bool(row["error"])
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many photos are what, and which columns say more."""
+    anomalous, failed = (sum(map(of, rows)) for of in (is_anomalous, has_failed))
+    normal = len(rows) - anomalous - failed
+    lines = [f"{len(rows)} images: {anomalous} anomalous, {normal} normal, {failed} without a result."]
+    if failed:
+        lines.append("Why an image has no result is said in the column `error`.")
+    if noted := [row["path"] for row in rows if row.get("note")]:
+        lines.append(f"What to know of {listing(noted)} is said in the column `note`.")
+    return "\n".join(lines)
