@@ -102,7 +102,7 @@ def _rows(text: str) -> list[list[str]]:
 
 def _original(cell: str) -> str:
     cell = cell if _HARMLESS.fullmatch(cell) else _GUARDED.sub(r"\1", cell)
-    return _BYTE.sub(lambda found: bytes.fromhex(found[1]).decode("utf-8", "surrogateescape"), cell)
+    return _BYTE.sub(lambda escape: bytes.fromhex(escape[1]).decode("utf-8", "surrogateescape"), cell)
 
 
 def spare(photos: Iterable[Path], files: Iterable[Path]) -> None:

@@ -62,8 +62,8 @@ def entries(folder: Path) -> list[Path]:
 def _listed(folder: Path) -> list[tuple[Path, bool]]:
     """With whether it is a folder, which needs no look at each of thousands of files."""
     try:
-        with os.scandir(folder) as found:
-            inside = [(folder / entry.name, _is_folder(entry)) for entry in found if not _is_hidden(entry.name)]
+        with os.scandir(folder) as scan:
+            inside = [(folder / entry.name, _is_folder(entry)) for entry in scan if not _is_hidden(entry.name)]
     except OSError as error:
         raise SIVTError(f"The folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
     return sorted(inside, key=lambda entry: entry[0].name)

@@ -122,25 +122,25 @@ class Evaluation(Callback):
             raise Agreed(troubles[0])
         # A process without any image was not asked for the thresholds.
         self.thresholds, self.doubt = gather((self.thresholds, self.doubt))[0]
-        found = self.tally.outcome()
+        outcome = self.tally.outcome()
         samples = self.tally.samples
         del self.tally
         noted = _joined(gather(self.read_notes))
-        self.results = self._results(found, trainer, pl_module)
+        self.results = self._results(outcome, trainer, pl_module)
         self.results["notes"] = {str(samples[i].path): noted[i] for i in sorted(noted)}
         every = _joined(gather(self.scores))
         shown = _joined(gather(self.labelled.close() if self.labelled else {}))
         if trainer.is_global_zero:
-            self._write(self.results, found, shown)
+            self._write(self.results, outcome, shown)
             if self.gallery:
                 self._write_gallery(trainer, pl_module, every)
 
-    def _results(self, found: Outcome, trainer: Trainer, model: Any) -> Results:
+    def _results(self, outcome: Outcome, trainer: Trainer, model: Any) -> Results:
         groups = {}
         for field in ("value", "error"):
-            categories = {name: plain(figures, field) for name, figures in found.categories.items()}
+            categories = {name: plain(figures, field) for name, figures in outcome.categories.items()}
             mean = mean_of(list(categories.values()), FIGURES)
-            groups[field] = {"categories": categories, "mean": mean, "pooled": plain(found.pooled, field)}
+            groups[field] = {"categories": categories, "mean": mean, "pooled": plain(outcome.pooled, field)}
         data = data_of(trainer)
         settings = {
             "model": dict(model.about.model),
@@ -159,13 +159,13 @@ class Evaluation(Callback):
         return {
             **groups["value"],  # type: ignore[typeddict-item]
             "error_bounds": groups["error"],
-            "operating_points": operating_points(found.scores, self.thresholds),
+            "operating_points": operating_points(outcome.scores, self.thresholds),
             "notes": {},
             "settings": settings,
         }
 
-    def _write(self, results: Results, found: Outcome, shown: dict[int, Shown]) -> None:
-        notes = [*found.notes, *([self.doubt] if self.doubt else []), *_first(results["notes"])]
+    def _write(self, results: Results, outcome: Outcome, shown: dict[int, Shown]) -> None:
+        notes = [*outcome.notes, *([self.doubt] if self.doubt else []), *_first(results["notes"])]
         if self.thresholds is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
         precisions = [results["settings"][part].get("precision") for part in ("training", "test")]
@@ -182,10 +182,10 @@ class Evaluation(Callback):
         written = [self.folder / f"metrics.{suffix}" for suffix in ("json", "csv", "md")]
         if self.curves:
             folder = self.folder / "curves"
-            thresholds = self.thresholds or dict.fromkeys(found.scores)
+            thresholds = self.thresholds or dict.fromkeys(outcome.scores)
             written += [
-                *write_curves(folder, found.curves, results, FPR_LIMIT),
-                write_histograms(folder, found.scores, thresholds),
+                *write_curves(folder, outcome.curves, results, FPR_LIMIT),
+                write_histograms(folder, outcome.scores, thresholds),
             ]
         page = self.folder / "report.html"
         page.unlink(missing_ok=True)  # of an earlier test
@@ -206,7 +206,7 @@ class Evaluation(Callback):
         data = data_of(trainer)
         shown = data.images_of(data.test_set.samples)
         stored: Thresholds | None = module.about.thresholds
-        thresholds = {name: found.pixel for name, found in stored.categories.items()} if stored else {}
+        thresholds = {name: threshold.pixel for name, threshold in stored.categories.items()} if stored else {}
 
         def detect(batch: Batch) -> Tensor:
             return module.test_step(batch, 0).map

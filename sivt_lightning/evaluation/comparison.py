@@ -32,12 +32,12 @@ class Column(NamedTuple):
 
     def values(self, group: str, category: str, figure: str) -> list[float]:
         """Of the tests in which the figure is defined."""
-        found = []
+        numbers = []
         for _, results in self.tests:
             figures = results[group].get(category, {}) if group == "categories" else results[group]
             if figures.get(figure) is not None:
-                found.append(figures[figure])
-        return found
+                numbers.append(figures[figure])
+        return numbers
 
 
 def read_tests(paths: Sequence[str]) -> list[Tested]:

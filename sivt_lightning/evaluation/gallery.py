@@ -21,11 +21,11 @@ def choose(samples: Sequence[Sample], scores: Mapping[int, float]) -> dict[str, 
     for category in sorted({sample.category for sample in samples}):
         of = [i for i in sorted(scores, key=scores.__getitem__) if samples[i].category == category]
         normal, anomalous = ([i for i in of if samples[i].anomalous == kind] for kind in (False, True))
-        found = {"highest normal": normal[-1]} if normal else {}
+        positions = {"highest normal": normal[-1]} if normal else {}
         if anomalous:
-            found |= {"lowest": anomalous[0], "middle": anomalous[len(anomalous) // 2]}
-            found["highest"] = anomalous[-1]
-        chosen[category] = found
+            positions |= {"lowest": anomalous[0], "middle": anomalous[len(anomalous) // 2]}
+            positions["highest"] = anomalous[-1]
+        chosen[category] = positions
     return chosen
 
 
@@ -56,8 +56,8 @@ def write_gallery(
             for why, i in chosen.items()
         ]
         exhibits = [
-            Exhibit(item.image.permute(1, 2, 0).numpy(), found, item.mask.numpy(), caption)
-            for item, found, caption in zip(items, maps, captions, strict=True)
+            Exhibit(item.image.permute(1, 2, 0).numpy(), anomaly_map, item.mask.numpy(), caption)
+            for item, anomaly_map, caption in zip(items, maps, captions, strict=True)
         ]
         rows.append(Row(category, exhibits, pixel_thresholds.get(category, float(maps.max()) / 3)))
     if rows:

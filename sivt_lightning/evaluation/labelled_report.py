@@ -68,17 +68,17 @@ class LabelledReport:
     ) -> tuple[int, Shown]:
         assert view is not None  # asked for, and a test stops at what cannot be read
         sample, name, path = self.samples[index], self.names[index], str(self.paths[index])
-        found = Prediction.of(score, anomaly_map, self.thresholds[sample.category], view.size)
-        self.pictures.write(name, path, view.photo, found, scale_of(found.pixel_threshold))
+        prediction = Prediction.of(score, anomaly_map, self.thresholds[sample.category], view.size)
+        self.pictures.write(name, path, view.photo, prediction, scale_of(prediction.pixel_threshold))
         truth = f"report/truth/{name}.png"
         if mask.any():
             save_whole(self.folder / truth, _contour(mask))
         return index, Shown(
             path=path,
             score=score,
-            threshold=found.threshold,
-            share=float(found.mask.mean()),
-            regions=[[*region.box, region.area, region.peak] for region in found.regions],
+            threshold=prediction.threshold,
+            share=float(prediction.mask.mean()),
+            regions=[[*region.box, region.area, region.peak] for region in prediction.regions],
             **{kind: address(file) for kind, file in self.pictures.paths(name).items()},
             truth=address(truth) if mask.any() else "",
             defect=sample.defect if sample.anomalous else None,

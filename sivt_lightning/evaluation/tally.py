@@ -70,46 +70,46 @@ class Tally:
             rows = [row for row in all_rows if samples[row].mask_path is not None or not samples[row].anomalous]
             if not rows or category in self.without_masks:
                 continue
-            truth, found = torch.stack([masks[row] for row in rows]), maps[rows]
-            if found.shape[1:] != size:
-                found = interpolate(found[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-            self.pixels[category].update(found, truth)
+            truth, predicted = torch.stack([masks[row] for row in rows]), maps[rows]
+            if predicted.shape[1:] != size:
+                predicted = interpolate(predicted[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+            self.pixels[category].update(predicted, truth)
             empty = ~truth.flatten(1).any(1)
             self.vanished[category] += sum(samples[row].anomalous for row, e in zip(rows, empty, strict=True) if e)
 
     def outcome(self) -> Outcome:
         """The figures over all processes; the metrics are empty afterwards."""
-        found = Outcome({name: {} for name in self.categories}, {}, {"image": [], "pixel": []}, {}, [])
+        outcome = Outcome({name: {} for name in self.categories}, {}, {"image": [], "pixel": []}, {}, [])
         for kind, metrics in (("image", self.images), ("pixel", self.pixels)):
             pooled: list[Intervals] = []
             for name, metric in metrics.items():
                 metric.sync(dist_sync_fn=lambda state, group=None: gather(state))
                 account = metric.intervals()
                 metric.reset()
-                found.categories[name].update(_figures(kind, name, account, found.curves[kind]))
+                outcome.categories[name].update(_figures(kind, name, account, outcome.curves[kind]))
                 pooled.append(account)
                 if kind == "pixel" and sum(len(part.low) for part in pooled) > 4 * POOLED:
                     pooled = [condense(concatenate(*pooled), POOLED)]
                 if kind == "image":
-                    found.scores[name] = account
+                    outcome.scores[name] = account
             whole = condense(concatenate(*pooled), POOLED if kind == "pixel" else None)
-            found.pooled.update(_figures(kind, "pooled", whole, found.curves[kind]))
-        found.notes.extend(self._notes(found))
-        return found
+            outcome.pooled.update(_figures(kind, "pooled", whole, outcome.curves[kind]))
+        outcome.notes.extend(self._notes(outcome))
+        return outcome
 
-    def _notes(self, found: Outcome) -> list[str]:
+    def _notes(self, outcome: Outcome) -> list[str]:
         """What a reader of the table has to know."""
         notes = ["mean: over the categories, each counting alike. pooled: all images, or pixels, as one set."]
         vanished = sum(gather(self.vanished), Counter())
         for name in self.categories:
             row = row_name(name)
-            normal, anomalous = counts(found.scores[name])
+            normal, anomalous = counts(outcome.scores[name])
             if not (normal and anomalous):
                 only = "no" if not normal + anomalous else "only normal" if normal else "only anomalous"
                 notes.append(f"{row}: {only} test images, so its image figures are undefined and not in the mean.")
             if name in self.without_masks:
                 notes.append(f"{row}: no masks, so its pixel figures are undefined and in neither mean nor pooled.")
-            elif math.isnan(found.categories[name]["pixel_auroc"].value):
+            elif math.isnan(outcome.categories[name]["pixel_auroc"].value):
                 notes.append(f"{row}: pixels of one kind only, so its pixel figures are undefined and not in the mean.")
             if vanished[name]:
                 notes.append(
@@ -124,10 +124,10 @@ def _groups(keys: Iterable[Key]) -> dict[Key, list[int]]:
     >>> _groups("abba")
     {'a': [0, 3], 'b': [1, 2]}
     """
-    found: dict[Key, list[int]] = {}
+    groups: dict[Key, list[int]] = {}
     for position, key in enumerate(keys):
-        found.setdefault(key, []).append(position)
-    return found
+        groups.setdefault(key, []).append(position)
+    return groups
 
 
 def _figures(kind: str, name: str, account: Intervals, curves: list[tuple[str, Curve]]) -> dict[str, Bounded]:

@@ -89,8 +89,10 @@ def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome], categori
             values = [[_mean(seed, name) for seed in whole] for name in columns]
             cells.append([row, *map(_cell, columns, values), minutes, str(len(whole))])
         if row in experiment.paper:
-            told = experiment.paper[row]
-            cells.append([f"{row} (paper)", *(_cell(c, [told[c]]) if c in told else "" for c in columns), "", ""])
+            published = experiment.paper[row]
+            cells.append(
+                [f"{row} (paper)", *(_cell(c, [published[c]]) if c in published else "" for c in columns), "", ""]
+            )
     heading = ["", *(SHOWN.get(name, name) for name in columns), "minutes", "seeds"]
     days = sorted({outcome.record["date"] for outcome in outcomes})
     commits = sorted({outcome.record["commit"] for outcome in outcomes if outcome.record["commit"]})
@@ -109,8 +111,8 @@ def markdown_table(experiment: Experiment, outcomes: Sequence[Outcome], categori
 
 
 def _columns(outcomes: Sequence[Outcome]) -> list[str]:
-    found = {name for outcome in outcomes for name in outcome.figures}
-    return [name for name in (*TESTED, *VALIDATED, PASSES) if name in found]
+    known = {name for outcome in outcomes for name in outcome.figures}
+    return [name for name in (*TESTED, *VALIDATED, PASSES) if name in known]
 
 
 def _of_seeds(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:

@@ -29,8 +29,8 @@ class Graph(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, " B"], Float[Tensor, "B S S"]]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            found = self.detector(images)
-        return found.score, found.map
+            detection = self.detector(images)
+        return detection.score, detection.map
 
 
 @torch.no_grad()

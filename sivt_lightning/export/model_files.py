@@ -76,11 +76,13 @@ def write_model(
 def _measured(side_car: SideCar, made: Path, held_out: Photos) -> SideCar:
     """With the thresholds of the file's own scores: others than the checkpoint's, if only in their last digits."""
     write_whole(side_car_path(made), side_car.text())  # without which the file would not be opened
-    found = measured(_opened(made), held_out.held_out(), side_car.thresholds.quantile)
-    held_out.check(found)
+    thresholds = measured(_opened(made), held_out.held_out(), side_car.thresholds.quantile)
+    held_out.check(thresholds)
     runtime = RUNTIMES[side_car.format]
-    told = f"{found.pooled.images} held-out normal images, by the scores of this file in {runtime} {version(runtime)}"
-    return replace(side_car, thresholds=found, thresholds_from=told)
+    source = (
+        f"{thresholds.pooled.images} held-out normal images, by the scores of this file in {runtime} {version(runtime)}"
+    )
+    return replace(side_car, thresholds=thresholds, thresholds_from=source)
 
 
 def _opened(path: Path) -> Callable[[Float[Tensor, "B 3 S S"]], Detection]:

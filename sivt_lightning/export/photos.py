@@ -67,10 +67,10 @@ class Photos:
             self.data.on_before_batch_transfer(batch, 0)
             yield [self.data.val_set.samples[place].category for place in batch.index.tolist()], batch.images
 
-    def check(self, found: Thresholds) -> None:
+    def check(self, thresholds: Thresholds) -> None:
         """Raises SIVTError where thresholds measured on the photos of the training are far from those that it found."""
-        pairs = [("all categories", found.pooled, self.trained.pooled)]
-        pairs += [(name, own, self.trained.categories[name]) for name, own in found.categories.items()]
+        pairs = [("all categories", thresholds.pooled, self.trained.pooled)]
+        pairs += [(name, own, self.trained.categories[name]) for name, own in thresholds.categories.items()]
         for name, own, theirs in pairs:
             if not self.given and abs(own.image - theirs.image) > FAR * theirs.image:
                 raise SIVTError(

@@ -170,10 +170,10 @@ class DiskStore:
     def _is_sound(self, path: Path) -> bool:
         try:
             with safe_open(path, framework="pt") as file:
-                features, told = file.get_tensor("features"), (file.metadata() or {}).get("crc32")
+                features, stored = file.get_tensor("features"), (file.metadata() or {}).get("crc32")
         except (OSError, SafetensorError):
             return False
-        return (features.shape, features.dtype, str(checksum(features))) == (self.shape, self.dtype, told)
+        return (features.shape, features.dtype, str(checksum(features))) == (self.shape, self.dtype, stored)
 
 
 def item_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
@@ -233,8 +233,8 @@ def check_memory(needed: int, processes: int) -> None:
     free = free_memory()
     if free is not None and (needed + MEMORY_RESERVE) * processes > free:
         each = f"each of {processes} processes" if processes > 1 else "memory"
-        told = f"in {each}, and the training 1 GB or more, but {free / 1e9:.1f} GB are free"
-        raise SIVTError(_no_memory(needed, told))
+        reason = f"in {each}, and the training 1 GB or more, but {free / 1e9:.1f} GB are free"
+        raise SIVTError(_no_memory(needed, reason))
 
 
 def _no_memory(needed: int, reason: str) -> str:

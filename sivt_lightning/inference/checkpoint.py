@@ -67,7 +67,7 @@ def _file_inside(folder: Path) -> str:
 
 def fingerprint(state: Mapping[str, torch.Tensor]) -> bytes:
     """Tells two models of the same shape apart by any bit of their weights."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for value in state.values():
-        found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.digest()
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()

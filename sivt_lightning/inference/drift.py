@@ -136,9 +136,9 @@ class DriftMonitor:
         if min(len(scores), len(self.held)) >= FEWEST:
             from scipy.stats import mannwhitneyu  # takes most of a second, and a server answers before its first window
 
-            found = mannwhitneyu(scores, self.held, method="asymptotic")
-            above = float(found.statistic) / (len(scores) * len(self.held))
-            p = float(found.pvalue) if not math.isnan(found.pvalue) else 1.0  # every score on both sides is the same
+            test = mannwhitneyu(scores, self.held, method="asymptotic")
+            above = float(test.statistic) / (len(scores) * len(self.held))
+            p = float(test.pvalue) if not math.isnan(test.pvalue) else 1.0  # every score on both sides is the same
         self.last = Window(
             self.first,
             self.parts - 1,
@@ -185,10 +185,12 @@ class DriftMonitor:
                 "the model was trained on this product."
             )
         if not self.judged:
-            told = "Whether scores have moved cannot be told"
+            unknown = "Whether scores have moved cannot be told"
             if self.last is None or self.scores:
-                return f"{told} yet: {len(self.scores)} parts were called normal, {self.window} are judged at a time."
-            return f"{told}: {self.last.normal} parts were called normal, {FEWEST} are the fewest."
+                return (
+                    f"{unknown} yet: {len(self.scores)} parts were called normal, {self.window} are judged at a time."
+                )
+            return f"{unknown}: {self.last.normal} parts were called normal, {FEWEST} are the fewest."
         if self.moved is None:
             return ""
         assert self.moved.quantiles is not None  # of a window that was compared
@@ -217,7 +219,7 @@ def drift_report(
     paths: Mapping[str | None, Sequence[str]],
 ) -> str:
     """JSON of one or several categories (None: all pooled), each with its windows and, by position, its photos."""
-    told = [
+    compared = [
         {
             "category": name,
             "calibration": monitor.calibration(),
@@ -231,4 +233,4 @@ def drift_report(
         }
         for name, monitor in monitors.items()
     ]
-    return json.dumps({"test": TEST, "window": WINDOW, "compared": told}, indent=2) + "\n"
+    return json.dumps({"test": TEST, "window": WINDOW, "compared": compared}, indent=2) + "\n"

@@ -95,7 +95,9 @@ class Predictor:
         batches: list[Any] = [
             images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)
         ]
-        return [found for batch in batches for found in self.predict([self.prepare(image) for image in batch])]
+        return [
+            prediction for batch in batches for prediction in self.predict([self.prepare(image) for image in batch])
+        ]
 
     def prepare(self, image: Source, most_pixels: int | None = None) -> Prepared:
         """The image as the model takes it; a file's content of more pixels is not decoded.
@@ -110,8 +112,8 @@ class Predictor:
         scores, maps = self.model(torch.stack([image.pixels for image in images]))
         if not maps.isfinite().all():
             raise SIVTError("An anomaly map is not finite: the model diverged, or the precision is too narrow for it.")
-        found = zip(scores.tolist(), maps.numpy(), images, strict=True)
-        return [Prediction.of(score, one, self.threshold, image.size, image.note) for score, one, image in found]
+        results = zip(scores.tolist(), maps.numpy(), images, strict=True)
+        return [Prediction.of(score, one, self.threshold, image.size, image.note) for score, one, image in results]
 
 
 def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Photo:

@@ -48,7 +48,7 @@ class SideCar:
     def text(self) -> str:
         """As JSON."""
         size = self.image_size
-        told = {
+        contents = {
             "format_number": FORMAT,
             "format": self.format,
             "precision": self.precision,
@@ -72,7 +72,7 @@ class SideCar:
             "sha256": self.sha256,
             "versions": self.versions,
         }
-        return json.dumps(told, indent=2) + "\n"
+        return json.dumps(contents, indent=2) + "\n"
 
 
 def side_car_path(model: Path) -> Path:
@@ -90,21 +90,21 @@ def read_side_car(model: Path) -> SideCar:
         raise SIVTError(f"Model {model}: {fault}. `sivt export` prints the path of the file that it writes.")
     path = side_car_path(model)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        format_of(told, f"Model {model}")
-        found = SideCar(
-            told["format"],
-            told["precision"],
-            told["input"].get("depth"),
-            int(told["input"]["shape"][-1]),
-            told["normalization"]["mean"],
-            told["normalization"]["std"],
-            Thresholds.from_plain(told["thresholds"]),
-            told["thresholds_from"],
-            told["calibration_images"],
-            dict(told.get("settings", {})),
-            dict(told["sha256"]),
-            told["versions"],
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        format_of(contents, f"Model {model}")
+        side_car = SideCar(
+            contents["format"],
+            contents["precision"],
+            contents["input"].get("depth"),
+            int(contents["input"]["shape"][-1]),
+            contents["normalization"]["mean"],
+            contents["normalization"]["std"],
+            Thresholds.from_plain(contents["thresholds"]),
+            contents["thresholds_from"],
+            contents["calibration_images"],
+            dict(contents.get("settings", {})),
+            dict(contents["sha256"]),
+            contents["versions"],
         )
     except FileNotFoundError as error:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error
@@ -112,9 +112,9 @@ def read_side_car(model: Path) -> SideCar:
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SIVTError(f"Model {model}: {path.name} is damaged. Export the model again.") from error
-    if model.suffix.lower() not in {Path(name).suffix for name in found.sha256}:
+    if model.suffix.lower() not in {Path(name).suffix for name in side_car.sha256}:
         raise SIVTError(f"Model {model}: {path.name} is of another model. Export the model again.")
-    for name, expected in found.sha256.items():
+    for name, expected in side_car.sha256.items():
         suffix = Path(name).suffix
         # Whatever the model was called when it was exported.
         file = model if suffix == model.suffix.lower() else model.with_name(model.stem + suffix)
@@ -124,7 +124,7 @@ def read_side_car(model: Path) -> SideCar:
             raise SIVTError(
                 f"Model {model}: {file.name} is not the file that {path.name} was written for. Export it again."
             )
-    return found
+    return side_car
 
 
 def sha256_of(path: Path) -> str:

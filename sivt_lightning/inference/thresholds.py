@@ -66,8 +66,8 @@ class Thresholds:
                 f"There is no threshold for category {category!r}, since the model was trained on "
                 f"{', '.join(sorted(self.categories))}: choose one of these, or take the pooled threshold, the default."
             )
-        found = self.pooled if category is None else self.categories[category]
-        return found if given is None else replace(found, image=given)
+        threshold = self.pooled if category is None else self.categories[category]
+        return threshold if given is None else replace(threshold, image=given)
 
     def doubt(self, categories: Iterable[str | None]) -> str:
         """What to know where chosen thresholds (None: the pooled one) rest on too few images for the quantile, or "".
@@ -87,10 +87,10 @@ highest of their scores. Expect it to be exceeded by about 1 good image in 10. T
         # The expected share of new normal scores above the highest of n is 1 / (n + 1), whatever their distribution.
         often = sorted({images + 1 for images in few.values()})
         shares = str(often[0]) if len(often) == 1 else f"{often[0]} to {often[-1]}"
-        found, are = ("thresholds", "rest") if len(few) > 1 else ("threshold", "rests")
+        noun, are = ("thresholds", "rest") if len(few) > 1 else ("threshold", "rests")
         each = "each is" if len(few) > 1 else "it is"
         return (
-            f"The {found}{of} {are} on fewer held-out normal images than quantile {self.quantile:g} takes ({needed}), "
+            f"The {noun}{of} {are} on fewer held-out normal images than quantile {self.quantile:g} takes ({needed}), "
             f"so {each} simply the highest of their scores. Expect it to be exceeded by about 1 good image in "
             f"{shares}. Train with more images, or set --threshold."
         )
@@ -114,8 +114,8 @@ def threshold_of(
     >>> threshold_of(np.arange(10.0), np.arange(100.0), 0.9)
     Threshold(image=9.00009, pixel=90.0009, images=10)
     """
-    found = (float(np.quantile(values, quantile, method="higher")) for values in (scores, pixels))
-    image, pixel = (value * (1 + ROUNDING) for value in found)
+    exact = (float(np.quantile(values, quantile, method="higher")) for values in (scores, pixels))
+    image, pixel = (value * (1 + ROUNDING) for value in exact)
     kept = np.linspace(0, len(scores) - 1, min(len(scores), MOST_KEPT)).round().astype(int)
     return Threshold(image, pixel, len(scores), np.sort(scores)[kept].tolist())
 

@@ -27,10 +27,10 @@ class Earlier:
 
     def done(self, path: str, files: Mapping[str, str]) -> Row | None:
         """The row of an image whose result is there, with all its files."""
-        found = self.rows.get(path)
-        if found is None or found["error"] or any(found.get(column) != file for column, file in files.items()):
+        row = self.rows.get(path)
+        if row is None or row["error"] or any(row.get(column) != file for column, file in files.items()):
             return None
-        return found if all((self.folder / file).is_file() for file in files.values()) else None
+        return row if all((self.folder / file).is_file() for file in files.values()) else None
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raises SIVTError where the earlier run was made with other settings."""

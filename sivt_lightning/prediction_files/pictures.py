@@ -41,10 +41,10 @@ class Pictures:
         """Where those of an image are, from the folder on, by kind."""
         return {kind: f"{PLACES[kind][0]}/{name}.{PLACES[kind][1]}" for kind in self.kinds}
 
-    def write(self, name: str, title: str, photo: Image.Image, found: Prediction, scale: ColourScale) -> None:
+    def write(self, name: str, title: str, photo: Image.Image, prediction: Prediction, scale: ColourScale) -> None:
         """All kinds of one image, whose photo may be at the size of a screen."""
         for kind, path in self.paths(name).items():
-            save_whole(self.folder / path, _draw(kind, title, photo, found, scale))
+            save_whole(self.folder / path, _draw(kind, title, photo, prediction, scale))
 
 
 class Queue:
@@ -85,17 +85,19 @@ def save_whole(path: Path, picture: Image.Image) -> None:
     part.replace(path)
 
 
-def _draw(kind: str, title: str, photo: Image.Image, found: Prediction, scale: ColourScale) -> Image.Image:
+def _draw(kind: str, title: str, photo: Image.Image, prediction: Prediction, scale: ColourScale) -> Image.Image:
     if kind == "photo":
         return photo
     if kind == "heat":
-        return Image.fromarray(levels(found.anomaly_map, found.pixel_threshold))
+        return Image.fromarray(levels(prediction.anomaly_map, prediction.pixel_threshold))
     if kind == "map":
-        return Image.fromarray(found.anomaly_map)
+        return Image.fromarray(prediction.anomaly_map)
     if kind == "mask":
-        return mask_picture(found.mask, found.size)
-    finding = Finding(title, found.score, found.threshold, found.is_anomalous, found.pixel_threshold)
-    return render_overlay(photo, found.anomaly_map, found.mask, finding, scale)
+        return mask_picture(prediction.mask, prediction.size)
+    finding = Finding(
+        title, prediction.score, prediction.threshold, prediction.is_anomalous, prediction.pixel_threshold
+    )
+    return render_overlay(photo, prediction.anomaly_map, prediction.mask, finding, scale)
 
 
 def mask_picture(mask: Bool[np.ndarray, "s s"], size: tuple[int, int]) -> Image.Image:

@@ -41,11 +41,11 @@ def draw_gallery(rows: Sequence[Row]) -> UInt8[np.ndarray, "height width 3"]:
     for y, row in enumerate(rows):
         draw.text((0, y * tall + 2), shortened(row.name, float(sheet.width), TITLE), INK, font(TITLE))
         scale, top = scale_of(row.pixel_threshold), y * tall + HEAD
-        for x, (image, found, mask, caption) in enumerate(row.exhibits):
+        for x, (image, anomaly_map, mask, caption) in enumerate(row.exhibits):
             photo = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
             left = x * (pair + 2 * GAP)
             sheet.paste(outlined(photo, mask) if mask.any() else photo, (left, top))
-            sheet.paste(blended(photo, normalised(found, scale)), (left + side + GAP, top))
+            sheet.paste(blended(photo, normalised(anomaly_map, scale)), (left + side + GAP, top))
             draw.text((left, top + side + 3), shortened(caption, float(pair), CAPTION), FAINT, font(CAPTION))
     return np.asarray(sheet)
 

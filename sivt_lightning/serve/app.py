@@ -68,8 +68,8 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     def allowed(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         given = "" if sent is None else sent.credentials
         if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
-            told = {"WWW-Authenticate": "Bearer"}
-            raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN.", **told)
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN.", **headers)
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
     predictor = service.predictor

@@ -59,7 +59,7 @@ class Form(Body):
         super().__init__()
         self.parts, self.ended = 0, False
         self.header, self.value, self.disposition = b"", b"", b""
-        told = {
+        callbacks = {
             "on_part_begin": self._part,
             "on_header_field": self._header,
             "on_header_value": self._value,
@@ -69,7 +69,7 @@ class Form(Body):
             "on_end": self._end,
         }
         try:
-            self.parser = MultipartParser(boundary, told)  # type: ignore[arg-type]
+            self.parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
         except FormParserError as error:
             raise self._damaged() from error
 
@@ -90,8 +90,8 @@ class Form(Body):
         return super().file()
 
     def _damaged(self) -> Refusal:
-        told = "it is cut off, or not parted by the boundary that its Content-Type names"
-        return Refusal(400, f"The form cannot be read: {told}. Send it as curl -F file=@photo.png does.")
+        reason = "it is cut off, or not parted by the boundary that its Content-Type names"
+        return Refusal(400, f"The form cannot be read: {reason}. Send it as curl -F file=@photo.png does.")
 
     def _part(self) -> None:
         self.parts += 1

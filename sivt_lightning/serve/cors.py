@@ -29,8 +29,8 @@ class CORS(CORSMiddleware):
         if answer.status_code < 400:
             return answer
         headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        told = f"{bytes(answer.body).decode()}: a page may send GET, HEAD and POST, Authorization and Content-Type"
-        return JSONResponse({"error": f"{told}, if --cors_origin names its place."}, answer.status_code, headers)
+        reason = f"{bytes(answer.body).decode()}: a page may send GET, HEAD and POST, Authorization and Content-Type"
+        return JSONResponse({"error": f"{reason}, if --cors_origin names its place."}, answer.status_code, headers)
 
 
 def check_origins(origins: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ class JSONLines(logging.Handler):
 
 
 class RequestLog:
-    """Writes time, method, path, status, milliseconds and what the request added to `scope["told"]` to stderr."""
+    """Writes time, method, path, status, milliseconds and what the request added to `scope["details"]` to stderr."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -41,8 +41,8 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status, told = time.perf_counter(), 0, dict[str, Any]()
-        scope["told"] = told
+        start, status, details = time.perf_counter(), 0, dict[str, Any]()
+        scope["details"] = details
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -59,7 +59,7 @@ class RequestLog:
                 "status": status,
                 "ms": round(1e3 * (time.perf_counter() - start), 1),
             }
-            _write(line | told)
+            _write(line | details)
 
 
 class LastWord:
@@ -85,12 +85,12 @@ class LastWord:
             if not begun:
                 await answer(noted, 503, "The server has been stopped.")
         except Exception as error:
-            scope["told"]["failure"] = f"{type(error).__name__}: {error}"
+            scope["details"]["failure"] = f"{type(error).__name__}: {error}"
             if not begun:
                 await answer(noted, 500, "The model failed on this image; the server's log says how.")
 
 
 def _write(line: dict[str, Any]) -> None:
-    told = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | line
-    sys.stderr.write(json.dumps(told) + "\n")  # in one piece: lines never mix
+    timed = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | line
+    sys.stderr.write(json.dumps(timed) + "\n")  # in one piece: lines never mix
     sys.stderr.flush()

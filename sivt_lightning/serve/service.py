@@ -111,13 +111,17 @@ class Service:
         self.taken += 1
         try:
             image = await self._image(request)
-            found, batch_size = await self.batcher.answer(image)
-            told: dict[str, Any] = {"score": found.score, "anomalous": found.is_anomalous, "batch": batch_size}
-            window = self.drift.add(found.score, found.is_anomalous)
+            prediction, batch_size = await self.batcher.answer(image)
+            details: dict[str, Any] = {
+                "score": prediction.score,
+                "anomalous": prediction.is_anomalous,
+                "batch": batch_size,
+            }
+            window = self.drift.add(prediction.score, prediction.is_anomalous)
             if window is not None and window in (self.drift.moved, self.drift.blind):
-                told["drift"] = self.drift.sentence()
-            request.scope["told"] |= told
-            return await self.decoders.run(described, found, with_map)
+                details["drift"] = self.drift.sentence()
+            request.scope["details"] |= details
+            return await self.decoders.run(described, prediction, with_map)
         finally:
             self.taken -= 1
 
@@ -133,11 +137,11 @@ class Service:
             if len(content) > self.limits.bytes:
                 raise self._too_large()
             upload.shrink(len(content))
-            request.scope["told"]["bytes"] = len(content)
+            request.scope["details"]["bytes"] = len(content)
             cost = await self.decoders.run(decoding_cost, content, self.limits.pixels)
             if cost > self.decoding.most:
-                told = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
-                raise Refusal(400, f"{told} (--max_memory). Shrink it.")
+                reason = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
+                raise Refusal(400, f"{reason} (--max_memory). Shrink it.")
             with await self._room(self.decoding, cost):
                 return await self.decoders.run(self._prepare, content)
 
@@ -158,8 +162,8 @@ class Service:
             raise self._too_large()
         amount = int(length) * body.copies
         if amount > self.uploads.most:
-            told = f"The request takes {amount} bytes of memory, and the server has {self.uploads.most} for it"
-            raise Refusal(413, f"{told} (--max_memory). Shrink the image, or send it as it is.")
+            reason = f"The request takes {amount} bytes of memory, and the server has {self.uploads.most} for it"
+            raise Refusal(413, f"{reason} (--max_memory). Shrink the image, or send it as it is.")
         return int(length), amount, int(length)
 
     async def _room(self, budget: Budget, amount: int) -> Share:
@@ -171,8 +175,8 @@ class Service:
         except TimeoutError:
             if not self.ready and budget is self.uploads:
                 raise ending() from None
-            told = "The server has no memory left for this image. Try again."
-            raise Refusal(503, told, **{"Retry-After": "1"}) from None
+            sentence = "The server has no memory left for this image. Try again."
+            raise Refusal(503, sentence, **{"Retry-After": "1"}) from None
         finally:
             self.arriving.discard(wait)
 
@@ -204,19 +208,19 @@ class Service:
             raise Refusal(400, str(error)) from error
 
 
-def described(found: Prediction, with_map: bool) -> Verdict:
+def described(prediction: Prediction, with_map: bool) -> Verdict:
     """A prediction as it is sent."""
-    regions = [RegionFound(box=one.box, area=one.area, peak=one.peak) for one in found.regions]
+    regions = [RegionFound(box=one.box, area=one.area, peak=one.peak) for one in prediction.regions]
     return Verdict(
-        score=found.score,
-        threshold=found.threshold,
-        is_anomalous=found.is_anomalous,
-        pixel_threshold=found.pixel_threshold,
-        width=found.size[0],
-        height=found.size[1],
+        score=prediction.score,
+        threshold=prediction.threshold,
+        is_anomalous=prediction.is_anomalous,
+        pixel_threshold=prediction.pixel_threshold,
+        width=prediction.size[0],
+        height=prediction.size[1],
         regions=regions,
-        note=found.note or None,
-        map=_picture(found.anomaly_map) if with_map else None,
+        note=prediction.note or None,
+        map=_picture(prediction.anomaly_map) if with_map else None,
     )
 
 

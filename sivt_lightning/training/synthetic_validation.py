@@ -81,7 +81,7 @@ class SyntheticValidation(Callback):
         parts = gather((list(self.normal.items()), twins))
         if not all(gather(self.finite)):
             raise Agreed(f"An anomaly map of a held-out image is {NOT_FINITE}")
-        every = [[found for part in parts for found in part[defective]] for defective in (0, 1)]
+        every = [[pair for part in parts for pair in part[defective]] for defective in (0, 1)]
         pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
         pl_module.log(PIXEL_FIGURE, self._pixel_ap(), sync_dist=True)
 
@@ -108,7 +108,7 @@ class SyntheticValidation(Callback):
 
     def _scores(self, module: Any, data: SIVTDataModule) -> list[tuple[int, float]]:
         assert self.twins is not None  # made before
-        found = []
+        scores = []
         for start in range(0, len(self.twins), data.eval_batch_size):
             indices, kept, masks = zip(*self.twins[start : start + data.eval_batch_size], strict=True)
             if data.cache == "off":
@@ -116,16 +116,16 @@ class SyntheticValidation(Callback):
             else:
                 features = torch.stack(list(kept)).to(module.device)
             detection, _ = module.detector.detect(features)
-            found += list(zip(indices, detection.score.tolist(), strict=True))
+            scores += list(zip(indices, detection.score.tolist(), strict=True))
             self._add(data, indices, detection.map, torch.stack(list(masks)))
-        return found
+        return scores
 
     def _add(self, data: SIVTDataModule, indices: Sequence[int], maps: Tensor, masks: Tensor) -> None:
         if not maps.isfinite().all():
             self.finite = False
             return
-        for i, found, mask in zip(indices, maps, masks, strict=True):
-            self.pixels[data.val_set.samples[i].category].update(found[None], mask[None])
+        for i, anomaly_map, mask in zip(indices, maps, masks, strict=True):
+            self.pixels[data.val_set.samples[i].category].update(anomaly_map[None], mask[None])
 
     def _pixel_ap(self) -> float:
         values = []
@@ -137,8 +137,8 @@ class SyntheticValidation(Callback):
 
     def _auroc(self, data: SIVTDataModule, normal: list[tuple[int, float]], twins: list[tuple[int, float]]) -> float:
         scores: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-        for defective, found in enumerate((normal, twins)):
-            for i, score in found:
+        for defective, pairs in enumerate((normal, twins)):
+            for i, score in pairs:
                 scores[data.val_set.samples[i].category][defective].append(score)
         values = []
         for category in sorted(scores):

@@ -147,9 +147,9 @@ class Ranking:
 
     @cached_property
     def _to_at_high(self) -> Int[np.ndarray, " k"]:
-        found = np.empty(len(self.highs), np.int64)
-        found[self.by_high] = _first_equal(self.highs)
-        return found
+        places = np.empty(len(self.highs), np.int64)
+        places[self.by_high] = _first_equal(self.highs)
+        return places
 
     def _certain(self, field: str) -> Float[np.ndarray, " k_and_1"]:
         """At index i: sum of that field over the intervals from the i-th lowest beginning on."""
