@@ -86,8 +86,8 @@ def listening(
 
 def served(checkpoint: Path, code: str | None = None, *settings: str) -> tuple[Forked, tuple[str, int]]:
     """A server in a process of its own, and its address."""
-    told = ("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu", *settings)
-    process = Forked(*told, code=code)
+    arguments = ("serve", "--model", str(checkpoint), "--port", "0", "--device", "cpu", *settings)
+    process = Forked(*arguments, code=code)
     place = process.stdout.readline().split("http://")[1].split(". Ctrl-C")[0]
     host, port = place.split(":")
     httpx.get(f"http://{place}/ready").raise_for_status()

@@ -98,7 +98,7 @@ def test_only_training_batches_are_augmented(tiny_data: Path, training: bool, ch
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "sentence"),
     [
         ({"rotation": 181.0}, "data.rotation"),
         ({"shift": -0.1}, "data.shift"),
@@ -107,6 +107,6 @@ def test_only_training_batches_are_augmented(tiny_data: Path, training: bool, ch
         ({"flip": "both", "cache": "memory"}, "data.cache is memory"),
     ],
 )
-def test_bad_settings_are_named(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(SIVTError, match=told):
+def test_bad_settings_are_named(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SIVTError, match=sentence):
         SIVTDataModule(**settings)

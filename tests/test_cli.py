@@ -75,12 +75,12 @@ def test_fit_says_the_next_command_and_trains_what_is_trainable(
     tiny_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", str(tiny_config), "--name", "other", "--trainer.max_epochs", "1"]) == 0
-    told = capsys.readouterr().out
-    assert "on 18 images of 2 categories, 2 held out" in told
-    assert "epoch 1/1  train/loss" in told
-    assert "images/s" in told
-    assert told.rstrip().endswith("FOLDER_OF_PHOTOS")
-    assert "sivt test --ckpt_path runs/other/version_0/checkpoints/best.ckpt" in told
+    output = capsys.readouterr().out
+    assert "on 18 images of 2 categories, 2 held out" in output
+    assert "epoch 1/1  train/loss" in output
+    assert "images/s" in output
+    assert output.rstrip().endswith("FOLDER_OF_PHOTOS")
+    assert "sivt test --ckpt_path runs/other/version_0/checkpoints/best.ckpt" in output
 
 
 def test_test_needs_only_the_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,7 +335,7 @@ def write_bad_checkpoints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (["test"], "add --ckpt_path"),
         (["test", "--ckpt_path", "absent.ckpt"], "no such file"),
@@ -402,7 +402,7 @@ def write_bad_checkpoints() -> None:
     ],
 )
 def test_a_mistake_gets_one_sentence(
-    arguments: list[str], told: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bad_checkpoints()
     known = {
@@ -413,14 +413,14 @@ def test_a_mistake_gets_one_sentence(
     assert main([known.get(a, a) for a in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("sivt: error: ")
-    assert told in error
+    assert sentence in error
     assert "Traceback" not in error
     assert not Path("was_here").exists()
     assert not list(Path("runs").glob("*"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         ([], "Give a command: fit, test, predict, compare"),
         (["fly"], "There is no command fly: there are fit, test"),
@@ -444,7 +444,7 @@ def test_a_mistake_gets_one_sentence(
     ],
 )
 def test_wrong_usage_gets_one_sentence_and_exits_with_2(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configs = {"misspelt": "model: {widht: 3}\n", "empty": "# none\n", "list": "- 1\n", "broken": "a: [1\n"}
     for name, text in configs.items():
@@ -453,7 +453,7 @@ def test_wrong_usage_gets_one_sentence_and_exits_with_2(
     error = capsys.readouterr().err
     assert error.startswith("sivt: error: ")
     assert error.count("\n") == 1
-    assert told in error
+    assert sentence in error
 
 
 def test_quiet_leaves_errors_alone_to_be_said(
@@ -597,7 +597,7 @@ def test_a_new_product_joins_a_trained_model(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (["--model.width", "32"], "model.width is 32, but the model of init_from"),
         (["--model.heads", "2"], "model.heads is 2"),
@@ -606,8 +606,8 @@ def test_a_new_product_joins_a_trained_model(
     ],
 )
 def test_a_model_starts_from_one_of_its_own_shape_only(
-    arguments: list[str], told: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = ["--model.init_from", str(trained / "checkpoints" / "best.ckpt"), "--config", str(tiny_config)]
     assert main(["fit", *start, *arguments]) == 1
-    assert told in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err

@@ -61,18 +61,18 @@ def test_the_best_of_each_row_is_marked(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_runs_that_differ_in_seed_only_share_a_column(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write("a", 0.5, seed=0), write("b", 0.7, seed=1), write("c", 0.9, seed=2), write("d", 0.6, width=32)]
-    told = shown(capsys, *runs)
-    assert "a (3 seeds)" in told
-    assert "0.7000 ± 0.2000 *" in told
-    assert "a (3 seeds): a, b, c." in told
-    assert " 0.6000 " in told
+    output = shown(capsys, *runs)
+    assert "a (3 seeds)" in output
+    assert "0.7000 ± 0.2000 *" in output
+    assert "a (3 seeds): a, b, c." in output
+    assert " 0.6000 " in output
 
 
 def test_one_test_given_twice_is_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
     run = write("a", 0.5)
-    told = shown(capsys, run, run + "/test/metrics.json")
-    assert "seeds)" not in told
-    assert "± 0" not in told
+    output = shown(capsys, run, run + "/test/metrics.json")
+    assert "seeds)" not in output
+    assert "± 0" not in output
 
 
 def test_what_was_trained_otherwise_is_no_other_seed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,8 +107,8 @@ THERE = HERE | {"root": "/there", "weights": "/there/b4.pth"}
 def test_the_data_and_not_its_place_make_an_experiment(
     one: dict[str, Any], other: dict[str, Any], together: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = shown(capsys, write("a", 0.5, **one), write("b", 0.7, seed=1, **other))
-    assert ("a (2 seeds)" in told) == together
+    output = shown(capsys, write("a", 0.5, **one), write("b", 0.7, seed=1, **other))
+    assert ("a (2 seeds)" in output) == together
 
 
 def test_seeds_trained_on_a_copy_of_the_data_share_a_column(
@@ -124,9 +124,9 @@ def test_seeds_trained_on_a_copy_of_the_data_share_a_column(
         assert main([*common, *run, "--trainer.logger", "false"]) == 0
         best = f"runs/run{seed}/version_0/checkpoints/best.ckpt"
         assert main(["test", "--ckpt_path", best, "--eval.curves", "false", "--eval.gallery", "false"]) == 0
-    told = shown(capsys, *(f"runs/run{seed}/version_0" for seed in range(3)))
-    assert "run0/version_0 (2 seeds): run0/version_0, run1/version_0." in told
-    assert "different images" not in told  # the tests are of the same ones
+    output = shown(capsys, *(f"runs/run{seed}/version_0" for seed in range(3)))
+    assert "run0/version_0 (2 seeds): run0/version_0, run1/version_0." in output
+    assert "different images" not in output  # the tests are of the same ones
 
 
 def test_a_repeat_of_a_seed_is_none_of_another(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +164,7 @@ def test_a_category_called_mean_has_a_row_of_its_own(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "sentence"),
     [
         ({"category": "nut"}, "different categories"),
         ({"normal": 6}, "different numbers of images"),
@@ -172,8 +172,10 @@ def test_a_category_called_mean_has_a_row_of_its_own(capsys: pytest.CaptureFixtu
         ({"full_resolution": True}, "at full resolution"),
     ],
 )
-def test_what_does_not_compare_is_told(other: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert told in shown(capsys, write("a", 0.5, images="some"), write("b", 0.6, **{"images": "some"} | other))
+def test_what_does_not_compare_is_told(
+    other: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in shown(capsys, write("a", 0.5, images="some"), write("b", 0.6, **{"images": "some"} | other))
 
 
 def test_a_table_without_settings_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,17 +188,17 @@ def test_a_table_without_settings_stands_alone(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "sentence"),
     [
         ("{}", "not a metrics.json"),
         ("no json", "not a metrics.json"),
         ('{"categories": [], "mean": 1, "pooled": 2}', "not"),
     ],
 )
-def test_a_foreign_file_gets_one_sentence(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_file_gets_one_sentence(text: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("metrics.json").write_text(text)
     assert main(["compare", "metrics.json"]) == 1
-    assert told in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err
 
 
 def test_mistakes_get_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

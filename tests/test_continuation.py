@@ -155,7 +155,7 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (["--model.optimizer", "adamw"], "model.optimizer is adamw, but the run to go on with was begun with muon"),
         (["--model.image_size", "64"], "model.image_size is 64"),
@@ -170,14 +170,14 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_setting_that_cannot_be_changed_gets_one_sentence(
-    arguments: list[str], told: str, run: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(run)
     assert main([*GO_ON, "--trainer.max_epochs", "3", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("sivt: error: ")
     assert error.count("\n") == 1
-    assert told in error
+    assert sentence in error
     kept = contents(run)
     assert all(kept[name] == before[name] for name in ("config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"))
 
@@ -213,9 +213,9 @@ def test_patience_given_anew_is_that_which_is_used(tiny_config: Path, capsys: py
 def test_a_finished_run_says_so_and_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(run)
     assert main(GO_ON) == 0
-    told = capsys.readouterr().out
-    assert "Nothing is left to train: its 2 epochs are done" in told
-    assert f"sivt fit --ckpt_path {LAST} --trainer.max_epochs 4" in told
+    output = capsys.readouterr().out
+    assert "Nothing is left to train: its 2 epochs are done" in output
+    assert f"sivt fit --ckpt_path {LAST} --trainer.max_epochs 4" in output
     assert contents(run) == before
 
 

@@ -177,17 +177,17 @@ def trained(tiny_data: Path, tiny_config: Path, tmp_path_factory: pytest.TempPat
     """On 80 images, of which 24 are held out."""
     folder = tmp_path_factory.mktemp("drift")
     write_tiny_data(folder / "data", train=40, good=1, bad=1)
-    told = ["--config", str(tiny_config), "--data.root", str(folder / "data"), "--data.val_share", "0.3"]
+    arguments = ["--config", str(tiny_config), "--data.root", str(folder / "data"), "--data.val_share", "0.3"]
     with contextlib.chdir(folder):
-        assert main(["fit", *told, "--trainer.max_epochs", "1"]) == 0
+        assert main(["fit", *arguments, "--trainer.max_epochs", "1"]) == 0
     return folder
 
 
 def predicted(trained: Path, photos: Path, output: Path, *more: str) -> dict[str, Any]:
     checkpoint = trained / "runs/tiny/version_0/checkpoints/best.ckpt"
-    told = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(photos), "--output", str(output)]
+    arguments = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(photos), "--output", str(output)]
     quick = ["--writer.masks", "false", "--writer.overlays", "false", "--writer.report", "false"]
-    assert main(["predict", *told, *quick, "--writer.drift", "true", *more]) == 0
+    assert main(["predict", *arguments, *quick, "--writer.drift", "true", *more]) == 0
     return json.loads((output / "drift.json").read_text())
 
 
@@ -242,11 +242,11 @@ def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
             client.post("/v1/predict", content=photo(200 if i % 20 == 0 else i % 13))
         for i in range(2 * WINDOW):
             client.post("/v1/predict", content=photo(60 + i % 30))
-        told = client.get("/v1/drift").json()
-    assert told["verdict"] == "moved down"  # the first, from 0 to 29 to 0 to 12; it is held
-    assert told["windows"] == 2
-    assert told["last"]["verdict"] == "moved up"
-    assert "Scores of normal parts have moved" in told["sentence"]
+        answer = client.get("/v1/drift").json()
+    assert answer["verdict"] == "moved down"  # the first, from 0 to 29 to 0 to 12; it is held
+    assert answer["windows"] == 2
+    assert answer["last"]["verdict"] == "moved up"
+    assert "Scores of normal parts have moved" in answer["sentence"]
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert sum("drift" in line for line in lines) == 1
 
@@ -257,8 +257,8 @@ def test_the_server_says_that_most_parts_are_above_the_threshold(capfd: pytest.C
     with TestClient(build_app(predictor, Limits())) as client:
         for _ in range(WINDOW):
             client.post("/v1/predict", content=photo(200))
-        told = client.get("/v1/drift").json()
-    assert told["verdict"] == "cannot tell"
-    assert (told["last"]["normal"], told["last"]["mean"]) == (0, None)
+        answer = client.get("/v1/drift").json()
+    assert answer["verdict"] == "cannot tell"
+    assert (answer["last"]["normal"], answer["last"]["mean"]) == (0, None)
     (line,) = (found for line in capfd.readouterr().err.splitlines() if "drift" in (found := json.loads(line)))
     assert "most parts (100 of 100, from part 1 to 100) are above the threshold" in line["drift"]

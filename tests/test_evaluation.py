@@ -82,7 +82,7 @@ def reference(labels: np.ndarray, scores: np.ndarray, kind: str) -> dict[str, fl
 def test_the_figures_are_those_of_scikit_learn() -> None:
     drawn = Drawn(samples("bolt", 20, 15) + samples("nut", 7, 30))
     outcome = drawn.outcome()
-    found = values(outcome)
+    results = values(outcome)
     truth = np.array([sample.anomalous for sample in drawn.samples])
     of = {name: np.array([sample.category == name for sample in drawn.samples]) for name in ("bolt", "nut")}
     every = np.ones_like(truth)
@@ -92,11 +92,11 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
         for name, rows in (*of.items(), ("pooled", every))
     }
     for figure in expected["bolt"]:
-        assert found["categories"]["bolt"][figure] == pytest.approx(expected["bolt"][figure], abs=1e-12)
-        assert found["categories"]["nut"][figure] == pytest.approx(expected["nut"][figure], abs=1e-12)
-        assert found["pooled"][figure] == pytest.approx(expected["pooled"][figure], abs=1e-12)
+        assert results["categories"]["bolt"][figure] == pytest.approx(expected["bolt"][figure], abs=1e-12)
+        assert results["categories"]["nut"][figure] == pytest.approx(expected["nut"][figure], abs=1e-12)
+        assert results["pooled"][figure] == pytest.approx(expected["pooled"][figure], abs=1e-12)
         mean = (expected["bolt"][figure] + expected["nut"][figure]) / 2
-        assert found["mean"][figure] == pytest.approx(mean, abs=1e-12)
+        assert results["mean"][figure] == pytest.approx(mean, abs=1e-12)
     assert max(figure.error for figure in outcome.pooled.values()) < 1e-9
 
 
@@ -112,31 +112,31 @@ def test_batch_size_order_and_positive_rescaling_change_nothing(batch_size: int,
 
 def test_a_category_without_masks_has_no_pixel_figures_and_is_left_out_of_mean_and_pooled() -> None:
     outcome = Drawn(samples("nut", 8, 8) + samples("bolt", 8, 8, mask=None)).outcome()
-    found = values(outcome)
-    assert found["categories"]["bolt"]["pixel_auroc"] is None
-    assert found["categories"]["bolt"]["image_auroc"] is not None
+    results = values(outcome)
+    assert results["categories"]["bolt"]["pixel_auroc"] is None
+    assert results["categories"]["bolt"]["image_auroc"] is not None
     for figure in ("pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro"):
-        assert found["mean"][figure] == found["categories"]["nut"][figure]
-        assert found["pooled"][figure] == pytest.approx(found["categories"]["nut"][figure], abs=1e-12)
+        assert results["mean"][figure] == results["categories"]["nut"][figure]
+        assert results["pooled"][figure] == pytest.approx(results["categories"]["nut"][figure], abs=1e-12)
     assert any("bolt: no masks" in note for note in outcome.notes)
 
 
 @pytest.mark.parametrize(("normal", "anomalous", "word"), [(5, 0, "only normal"), (0, 5, "only anomalous")])
 def test_one_kind_of_image_gives_no_image_figures(normal: int, anomalous: int, word: str) -> None:
     outcome = Drawn(samples("bolt", normal, anomalous) + samples("nut", 6, 6)).outcome()
-    found = values(outcome)
-    bolt = found["categories"]["bolt"]
+    results = values(outcome)
+    bolt = results["categories"]["bolt"]
     assert bolt["image_auroc"] is bolt["image_ap"] is bolt["image_f1max"] is None
     assert (bolt["pixel_auroc"] is None) == (anomalous == 0)
-    assert found["mean"]["image_ap"] == found["categories"]["nut"]["image_ap"]
-    assert found["pooled"]["image_ap"] is not None
+    assert results["mean"]["image_ap"] == results["categories"]["nut"]["image_ap"]
+    assert results["pooled"]["image_ap"] is not None
     assert any(f"bolt: {word} test images" in note for note in outcome.notes)
     assert any("bolt: pixels of one kind" in note for note in outcome.notes) == (anomalous == 0)
 
 
 def test_without_any_defined_figure_mean_and_pooled_are_undefined_too() -> None:
-    found = values(Drawn(samples("bolt", 4, 0)).outcome())
-    assert set(found["mean"].values()) == set(found["pooled"].values()) == {None}
+    results = values(Drawn(samples("bolt", 4, 0)).outcome())
+    assert set(results["mean"].values()) == set(results["pooled"].values()) == {None}
 
 
 def test_a_mask_that_is_lost_at_the_maps_size_is_told() -> None:
@@ -330,8 +330,8 @@ def test_verdicts_follow_the_thresholds(root: Path, capsys: pytest.CaptureFixtur
         assert evaluation.results is not None
         points = evaluation.results["operating_points"]["categories"]
         recall[name] = (points["bolt"]["false_alarm_rate"], points["nut"]["recall"])
-        told = capsys.readouterr().out
-        assert ("threshold of nut rests on fewer" in told) == (name == "category")
+        output = capsys.readouterr().out
+        assert ("threshold of nut rests on fewer" in output) == (name == "category")
     assert recall == {"pooled": (0.0, 1.0), "category": (1.0, 0.0), "given": (1.0, 1.0)}
     model = Probe(Thresholds(0.9, Threshold(0.45, 0.3, 200), {}))
     with pytest.raises(SIVTError, match="no threshold for category 'bolt'"):

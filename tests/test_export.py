@@ -85,9 +85,9 @@ def twins(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(twins: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, and every export of it."""
     folder = tmp_path_factory.mktemp("exported")
-    told = ["--data.root", str(twins), "--data.val_share", "0.3", "--trainer.max_epochs", "1"]
+    arguments = ["--data.root", str(twins), "--data.val_share", "0.3", "--trainer.max_epochs", "1"]
     with contextlib.chdir(folder):
-        assert main(["fit", "--config", str(tiny_config), *told]) == 0
+        assert main(["fit", "--config", str(tiny_config), *arguments]) == 0
         shutil.copy("runs/tiny/version_0/checkpoints/best.ckpt", "best.ckpt")
         shutil.rmtree("runs")
         run(code=EXPORT.format(made=MADE))  # without the checks of shapes, which are no numbers while torch traces
@@ -483,17 +483,17 @@ def test_without_the_photos_of_the_training_nothing_is_exported(
     contents = torch.load(folder / "best.ckpt", weights_only=True)
     contents["datamodule_hyper_parameters"]["root"] = str(root)
     torch.save(contents, tmp_path / "best.ckpt")
-    told = ["export", "--ckpt_path", str(tmp_path / "best.ckpt"), "--format", "torch"]
-    assert main([*told, "--output", str(tmp_path / "before.pt2")]) == 0
+    arguments = ["export", "--ckpt_path", str(tmp_path / "best.ckpt"), "--format", "torch"]
+    assert main([*arguments, "--output", str(tmp_path / "before.pt2")]) == 0
     change(root)
     capsys.readouterr()
-    assert main(told) == 1
+    assert main(arguments) == 1
     assert re.search(sentence, capsys.readouterr().err)
     assert not (tmp_path / "best.pt2").exists()
     # Where the data set lies now; another one beside it does not matter.
     shutil.copytree(twins, tmp_path / "moved")
     shutil.copytree(twins / "down", tmp_path / "moved/third")
-    assert main([*told, "--calibration", str(tmp_path / "moved")]) == 0
+    assert main([*arguments, "--calibration", str(tmp_path / "moved")]) == 0
     assert f"The images are of {tmp_path / 'moved'}" in capsys.readouterr().out
     assert thresholds_of(tmp_path / "best.pt2") == thresholds_of(tmp_path / "before.pt2")
 

@@ -87,6 +87,6 @@ def test_no_option_promises_what_is_not_there(verb: str, capsys: pytest.CaptureF
 
 def test_every_command_has_a_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing"]) == 2
-    told = capsys.readouterr().err
-    assert all(verb in told for verb in HELP)
+    output = capsys.readouterr().err
+    assert all(verb in output for verb in HELP)
     assert parse_benchmark(["--batch_sizes", "[1,8]"]).batch_sizes == [1, 8]

@@ -529,7 +529,7 @@ def test_good_and_defect_may_have_sub_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stray", "told"),
+    ("stray", "sentence"),
     [
         ("train/good/scratch/0.png", "train/good/scratch would count as good parts, but scratch is a name for defects"),
         ("train/good/lot/masks/0.png", "would count as good parts, but masks is a name for masks"),
@@ -550,11 +550,11 @@ def test_good_and_defect_may_have_sub_folders(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_name_that_says_otherwise_is_refused(tmp_path: Path, stray: str, told: str) -> None:
+def test_a_name_that_says_otherwise_is_refused(tmp_path: Path, stray: str, sentence: str) -> None:
     mvtec(tmp_path / "screw")
     touch(tmp_path / "screw", stray)
     collect = layouts.train_samples if stray.startswith("train") else layouts.test_samples
-    with pytest.raises(SIVTError, match=told):
+    with pytest.raises(SIVTError, match=sentence):
         collect(tmp_path, None)
 
 

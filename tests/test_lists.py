@@ -28,7 +28,7 @@ def test_categories_are_taken_as_written(given: str, taken: list[str], two_image
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (
             ["fit", "--config", "numbers.yaml"],
@@ -42,7 +42,7 @@ def test_categories_are_taken_as_written(given: str, taken: list[str], two_image
     ],
 )
 def test_a_sentence_shows_how_to_write_a_list(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("numbers.yaml").write_text("data: {categories: [01, 010]}\n")
     for name in ("bolt", "label"):
@@ -50,7 +50,7 @@ def test_a_sentence_shows_how_to_write_a_list(
         Path("data", name, "0.png").touch()
     assert main(arguments) != 0
     error = capsys.readouterr().err
-    assert told in error
+    assert sentence in error
     assert error.count("\n") == 1
 
 

@@ -182,9 +182,9 @@ def test_thresholds_by_category_are_those_of_the_folders(
         "line 1/a.png": ("2", "false"),
     }
     assert rows["bolt/line 1/d.png"]["anomalous_share"] == "0.25"  # 60 / 255 is above its category's 0.1 only
-    told = capsys.readouterr().out
-    assert "The threshold of bolt rests on fewer held-out normal images" in told
-    assert "about 1 good image in 5" in told
+    output = capsys.readouterr().out
+    assert "The threshold of bolt rests on fewer held-out normal images" in output
+    assert "about 1 good image in 5" in output
     predict(photos / "line 1", PredictionWriter(str(tmp_path / "inside"), threshold_by="category"))  # named by itself
     assert {row["threshold"] for row in rows_of(tmp_path / "inside" / "predictions.csv")} == {"2"}
 
@@ -195,7 +195,7 @@ def test_one_category_for_all_images(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "sentence"),
     [
         ({"threshold_by": "category"}, r"b.png: none of its folders \(photos\) is a category"),
         ({"category": "nut"}, "no threshold for category 'nut'"),
@@ -203,9 +203,9 @@ def test_one_category_for_all_images(photos: Path, tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_category_is_refused_before_anything_is_written(
-    settings: dict[str, Any], told: str, photos: Path, tmp_path: Path
+    settings: dict[str, Any], sentence: str, photos: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(SIVTError, match=told):
+    with pytest.raises(SIVTError, match=sentence):
         predict(photos, PredictionWriter(str(tmp_path / "out"), **settings))
     assert not (tmp_path / "out").exists()
 

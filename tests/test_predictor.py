@@ -32,8 +32,8 @@ def photo(tiny_data: Path) -> Path:
 
 def test_it_says_what_predict_says(predictor: Predictor, checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
     folder = tiny_data / "across/test"
-    told = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(folder), "--output", str(tmp_path)]
-    assert main(["predict", *told, "--writer.maps", "true"]) == 0
+    arguments = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(folder), "--output", str(tmp_path)]
+    assert main(["predict", *arguments, "--writer.maps", "true"]) == 0
     rows = rows_of(tmp_path / "predictions.csv")
     found = predictor([folder / row["path"] for row in rows])
     assert len(found) == len(rows) == 6
@@ -203,8 +203,10 @@ def test_a_folder_given_as_checkpoint_is_called_one(
     run = checkpoint.parents[1]
     for folder in (run / "checkpoints", run, run.parent, run.parents[1]):
         assert main(command.replace("MODEL", str(folder)).split()) == 1
-        told = capsys.readouterr().err
-        assert f"{folder}: it is a folder. Give the file: {checkpoint} or {checkpoint.with_name('last.ckpt')}." in told
+        output = capsys.readouterr().err
+        assert (
+            f"{folder}: it is a folder. Give the file: {checkpoint} or {checkpoint.with_name('last.ckpt')}." in output
+        )
     assert main(command.replace("MODEL", str(tmp_path)).split()) == 1
     assert "it is a folder. Give the file: best.ckpt in the checkpoints folder of a run." in capsys.readouterr().err
 
@@ -238,12 +240,12 @@ for other in (None, 3, [3], {{"a": 1}}, [None]):  # here, for pytest's own check
 
 
 def test_regions_are_in_the_photos_own_pixels() -> None:
-    found = np.zeros((8, 8), np.float32)
-    found[1, 1] = found[2, 2] = 3.0  # touch at a corner
-    found[6, 4:7] = 5.0
-    assert find_regions(found, 1.0, (16, 8)) == [Region((8, 6, 14, 7), 6, 5.0), Region((2, 1, 6, 3), 4, 3.0)]
-    assert find_regions(found, 9.0, (16, 8)) == []
-    (tiny,) = find_regions(found * (found > 4), 1.0, (3, 3))  # a photo smaller than the map
+    anomaly_map = np.zeros((8, 8), np.float32)
+    anomaly_map[1, 1] = anomaly_map[2, 2] = 3.0  # touch at a corner
+    anomaly_map[6, 4:7] = 5.0
+    assert find_regions(anomaly_map, 1.0, (16, 8)) == [Region((8, 6, 14, 7), 6, 5.0), Region((2, 1, 6, 3), 4, 3.0)]
+    assert find_regions(anomaly_map, 9.0, (16, 8)) == []
+    (tiny,) = find_regions(anomaly_map * (anomaly_map > 4), 1.0, (3, 3))  # a photo smaller than the map
     assert tiny == Region((1, 2, 3, 3), 1, 5.0)
 
 
@@ -254,9 +256,9 @@ def test_a_box_holds_what_the_maps_pixels_stand_for_and_lies_in_the_photo(side: 
         size = (width, int(generator.integers(1, 6000)))
         starts = generator.integers(0, side, 2).tolist()
         stops = [int(generator.choice([side, generator.integers(start + 1, side + 1)])) for start in starts]
-        found = np.zeros((side, side), np.float32)
-        found[starts[1] : stops[1], starts[0] : stops[0]] = 1
-        (region,) = find_regions(found, 0.5, size)
+        anomaly_map = np.zeros((side, side), np.float32)
+        anomaly_map[starts[1] : stops[1], starts[0] : stops[0]] = 1
+        (region,) = find_regions(anomaly_map, 0.5, size)
         for near, far, start, stop, photo in zip(region.box[:2], region.box[2:], starts, stops, size, strict=True):
             assert 0 <= near < far <= photo
             # The map's pixel `start` begins at the photo's start * photo / side: within the box's first pixel.

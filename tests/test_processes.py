@@ -133,8 +133,8 @@ def test_two_machines_under_torchrun(tiny_config: Path, tiny_data: Path) -> None
             place = [*where, "--master_addr", "127.0.0.1", "--master_port", str(port)]
             spread = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
             agents.append(Forked(*place, "-m", "sivt_lightning", *arguments, *spread, module="torch.distributed.run"))
-        told = [agent.wait() for agent in agents]
-        assert [agent.returncode for agent in told] == [0, 0], told
+        ended = [agent.wait() for agent in agents]
+        assert [agent.returncode for agent in ended] == [0, 0], ended
 
     on_two_machines("fit", "--config", str(tiny_config))
     assert [path.name for path in Path("runs/tiny").iterdir()] == ["version_0"]
@@ -162,9 +162,9 @@ def test_ctrl_c_to_one_process_stops_them_all(tiny_config: Path) -> None:
         if line.startswith("epoch 2/"):
             os.kill(training.pid, signal.SIGINT)
             break
-    told = training.wait()
-    assert told.returncode == 1, told
-    assert "Stopped in epoch" in told.stderr
+    ended = training.wait()
+    assert ended.returncode == 1, ended
+    assert "Stopped in epoch" in ended.stderr
     last = Path("runs/tiny/version_0/checkpoints/last.ckpt")
     steps = torch.load(last, weights_only=True)["global_step"]
     assert steps > 0

@@ -152,10 +152,10 @@ def check(found: dict[str, Bounded], maps: np.ndarray, masks: np.ndarray, most: 
 def test_error_and_bound_on_every_distribution(name: str) -> None:
     masks = squares(np.random.default_rng(0))
     maps = drawn(name, masks)
-    found = measured(maps, masks)
-    check(found, maps, masks)
-    assert max(found[figure].error for figure in ("auroc", "aupro")) < 1e-4  # a bound that says something
-    assert max(found[figure].error for figure in ("ap", "f1max")) < 1e-3
+    figures = measured(maps, masks)
+    check(figures, maps, masks)
+    assert max(figures[figure].error for figure in ("auroc", "aupro")) < 1e-4  # a bound that says something
+    assert max(figures[figure].error for figure in ("ap", "f1max")) < 1e-3
 
 
 @pytest.mark.usefixtures("six_rounds")
@@ -253,10 +253,10 @@ def test_image_figures_are_exact_at_any_number() -> None:
     metric = ImageRanking()
     for part in np.array_split(np.arange(len(labels)), 7):
         metric.update(torch.from_numpy(scores[part]), torch.from_numpy(labels[part]))
-    found = metric.compute()
-    assert found["auroc"].item() == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert found["ap"].item() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
-    assert max(found[f"{name}_error"] for name in ("auroc", "ap", "f1max")) < 1e-9
+    figures = metric.compute()
+    assert figures["auroc"].item() == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert figures["ap"].item() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert max(figures[f"{name}_error"] for name in ("auroc", "ap", "f1max")) < 1e-9
 
 
 @pytest.mark.parametrize("label", [True, False])
@@ -317,8 +317,8 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     given = {"scores": scores, "labels": labels, "maps": torch.from_numpy(maps), "masks": torch.from_numpy(masks)}
     torch.save(given, tmp_path / "given.pt")
     for process in [Forked(str(rank), str(tmp_path), code=PROCESS) for rank in (0, 1)]:
-        told = process.wait()
-        assert told.returncode == 0, told
+        ended = process.wait()
+        assert ended.returncode == 0, ended
     first, second = (torch.load(tmp_path / f"found.{rank}", weights_only=True) for rank in (0, 1))
     one = ImageRanking()
     one.update(scores, labels)

@@ -37,12 +37,12 @@ def pictures(folder: Path, name: str) -> dict[str, str]:
     """A grey photo with a bright corner, which its map finds."""
     photo, heat, truth = (f"report/{kind}/{name}.{suffix}" for kind, suffix in
                           (("photos", "jpg"), ("heat", "png"), ("truth", "png")))  # fmt: skip
-    found = np.zeros((32, 32), np.float32)
-    found[:8, :8] = 3.0
+    anomaly_map = np.zeros((32, 32), np.float32)
+    anomaly_map[:8, :8] = 3.0
     pixels = np.full((60, 80, 3), 128, np.uint8)
     save_whole(folder / photo, Image.fromarray(pixels))
-    save_whole(folder / heat, Image.fromarray(levels(found, 1.0)))
-    save_whole(folder / truth, Image.fromarray((found > 0).astype(np.uint8) * 255))
+    save_whole(folder / heat, Image.fromarray(levels(anomaly_map, 1.0)))
+    save_whole(folder / truth, Image.fromarray((anomaly_map > 0).astype(np.uint8) * 255))
     return {"photo": address(photo), "heat": address(heat), "truth": address(truth)}
 
 

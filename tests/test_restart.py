@@ -186,12 +186,12 @@ def test_ctrl_c_in_validation_ends_the_epoch(tiny_config: Path, undisturbed: Pat
     assert_same_end(LAST.parents[1], undisturbed)
 
 
-@pytest.mark.parametrize(("step", "told"), [(8, f"sivt fit --ckpt_path {LAST}"), (2, "Nothing was saved yet")])
-def test_a_second_ctrl_c_stops_at_once(step: int, told: str, tiny_config: Path) -> None:
+@pytest.mark.parametrize(("step", "sentence"), [(8, f"sivt fit --ckpt_path {LAST}"), (2, "Nothing was saved yet")])
+def test_a_second_ctrl_c_stops_at_once(step: int, sentence: str, tiny_config: Path) -> None:
     stopped = disturbed(f"interrupt_twice:{step}", *arguments(tiny_config))
     assert stopped.returncode == 1
     assert "Stopped at once" in stopped.stdout
-    assert told in stopped.stdout
+    assert sentence in stopped.stdout
     assert "Traceback" not in stopped.stderr
 
 

@@ -79,7 +79,7 @@ def test_each_cell_that_is_altered_is_noticed(document: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "sentence"),
     [
         ("It has image AUROC 0.655.", "but 0 records named"),
         ("It has 0.655. <!-- figures: sivt_plus | tire | pixel AUROC -->", "0.655 is 0.9887 in the records"),
@@ -90,9 +90,9 @@ def test_each_cell_that_is_altered_is_noticed(document: str) -> None:
         ("| | AUROC |\n|---|---:|\n| tire | 0.6546 |", "a table without a comment"),
     ],
 )
-def test_what_names_no_record_is_noticed(text: str, told: str) -> None:
+def test_what_names_no_record_is_noticed(text: str, sentence: str) -> None:
     (fault,) = results.faults(text, RECORDS)
-    assert told in fault
+    assert sentence in fault
 
 
 @pytest.mark.parametrize(

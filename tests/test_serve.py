@@ -371,10 +371,10 @@ def test_a_model_that_fails_before_it_serves(
     predictor.model = Mock(image_size=8, side_effect=error)
     monkeypatch.setattr("sivt_lightning.inference.predictor.Predictor", lambda *_, **__: predictor)
     assert main(["serve", "--model", "best.ckpt", "--port", "0"]) == 1
-    told = capsys.readouterr()
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
-    assert "Serving" not in told.out
+    output = capsys.readouterr()
+    assert sentence in output.err
+    assert output.err.count("\n") == 1
+    assert "Serving" not in output.out
 
 
 def test_a_port_that_is_taken(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

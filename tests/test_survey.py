@@ -55,17 +55,17 @@ def data() -> None:
 @pytest.mark.usefixtures("data")
 def test_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
     surveyed("fit")
-    told = capsys.readouterr().out
-    assert rows_of(told) == [["bolt", "9", "1", "70 x 70"], ["label", "9", "1", "50 x 124 to 50 x 128"]]
-    assert f"In {Path('data/bolt').absolute()}, not used for training: train/rust (1 image).\n" in told
+    output = capsys.readouterr().out
+    assert rows_of(output) == [["bolt", "9", "1", "70 x 70"], ["label", "9", "1", "50 x 124 to 50 x 128"]]
+    assert f"In {Path('data/bolt').absolute()}, not used for training: train/rust (1 image).\n" in output
 
 
 @pytest.mark.usefixtures("data")
 def test_of_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     surveyed("test")
-    told = capsys.readouterr().out
-    assert rows_of(told) == [["bolt", "1", "2", "2", "70 x 70 to 80 x 90"]]
-    assert "Left out of the test, having no test images: label." in told
+    output = capsys.readouterr().out
+    assert rows_of(output) == [["bolt", "1", "2", "2", "70 x 70 to 80 x 90"]]
+    assert "Left out of the test, having no test images: label." in output
 
 
 @pytest.mark.usefixtures("data")
@@ -79,9 +79,9 @@ def test_fit_and_test_start_with_it(
     tiny_config: Path, tiny_data: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
-    told = capsys.readouterr().out
-    assert rows_of(told) == [[name, "9", "1", "40 x 40"] for name in ("across", "down")]
-    assert told.index("held out") < told.index("Training ")
+    output = capsys.readouterr().out
+    assert rows_of(output) == [[name, "9", "1", "40 x 40"] for name in ("across", "down")]
+    assert output.index("held out") < output.index("Training ")
     assert main(["test", "--ckpt_path", str(checkpoint), "--data.root", str(tiny_data)]) == 0
     assert rows_of(capsys.readouterr().out) == [[name, "3", "3", "3", "40 x 40"] for name in ("across", "down")]
 

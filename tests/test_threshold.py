@@ -79,22 +79,22 @@ def test_a_quantile_outside_0_and_1_is_refused(quantile: float) -> None:
 
 def test_a_threshold_is_a_value_that_occurred_and_few_normal_images_exceed_it() -> None:
     scores = np.random.default_rng(0).random(997).astype(np.float32)
-    found = threshold_of(scores, scores * 3, 0.95)
+    threshold = threshold_of(scores, scores * 3, 0.95)
     above = 1 + ROUNDING
-    assert found.image in scores.astype(float) * above
-    assert 0.049 < (scores > found.image).mean() <= 0.05
-    assert found.pixel == ((scores * 3).astype(float) * above)[scores.astype(float) * above == found.image]
+    assert threshold.image in scores.astype(float) * above
+    assert 0.049 < (scores > threshold.image).mean() <= 0.05
+    assert threshold.pixel == ((scores * 3).astype(float) * above)[scores.astype(float) * above == threshold.image]
     assert threshold_of(scores[:20], scores, 0.99).image == scores[:20].max() * above, "nobody among 20 may exceed it"
 
 
 def test_last_digits_make_no_good_image_anomalous() -> None:
     """A part that looks like one held out, computed in a batch of another size."""
     score, pixels = np.float32(110.46836), np.linspace(0, 900, 64, dtype=np.float32)
-    found = threshold_of(score[None], pixels, 0.99)
+    threshold = threshold_of(score[None], pixels, 0.99)
     for times in (1 + 2e-7, 1 - 2e-7, 1 + 2e-6):
-        assert not score * times > found.image
-        assert not (pixels * times > found.pixel).any()
-    assert score * 1.0001 > found.image
+        assert not score * times > threshold.image
+        assert not (pixels * times > threshold.pixel).any()
+    assert score * 1.0001 > threshold.image
     assert threshold_of(np.zeros(3), np.zeros(9), 0.99) == Threshold(0.0, 0.0, 3, [0.0, 0.0, 0.0])
 
 

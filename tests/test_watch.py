@@ -76,7 +76,7 @@ def test_a_loss_that_is_no_number_stops_the_training(
 
     monkeypatch.setattr(SIVT, "training_step", broken)
     assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 1
-    told = capsys.readouterr().err
-    assert f"The loss is {value} at step {step} (epoch 1)" in told
-    assert told.count(".png") == len(seen[step - 1])
+    output = capsys.readouterr().err
+    assert f"The loss is {value} at step {step} (epoch 1)" in output
+    assert output.count(".png") == len(seen[step - 1])
     assert not (RUN / "checkpoints").exists()
