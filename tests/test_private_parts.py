@@ -4,8 +4,10 @@ A release of theirs may break it without a word. Each test names the file that h
 one that has to be changed.
 """
 
+import ast
 import asyncio
 import contextlib
+import importlib.util
 import inspect
 import io
 import logging
@@ -25,6 +27,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from PIL import Image
+from starlette.middleware.cors import CORSMiddleware
 from timm.optim import Muon
 from torch import Tensor, nn
 
@@ -343,3 +346,35 @@ def test_pillow_is_silenced_once(recwarn: pytest.WarningsRecorder) -> None:
         count = len(warnings.filters)
         silence_pillow()
         assert len(warnings.filters) == count, PILLOW
+
+
+# --- Starlette: serve/cors.py; OpenVINO and NNCF: export/graph.py
+
+
+def test_starlette_answers_what_a_browser_asks_before_it_sends_by_the_method_that_is_overridden() -> None:
+    assert "self.preflight_response(request_headers=headers)" in inspect.getsource(CORSMiddleware), look_at(
+        "serve/cors.py"
+    )
+
+
+@pytest.mark.parametrize("package", ["openvino", "nncf"])
+def test_no_exporter_reports_without_the_package_that_is_hidden_from_it(package: str) -> None:
+    """Every import of it is one that may fail."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"{package} is not installed: pip install 'sivt-lightning[openvino]'")
+    files = [
+        file for file in Path(spec.submodule_search_locations[0]).rglob("*.py") if names_it(file.read_text("utf-8"))
+    ]
+    assert files, f"{package} reports in another way? {look_at('export/graph.py')}"
+    for file in files:
+        nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))
+        tried = {inner for node in nodes if isinstance(node, ast.Try) for part in node.body for inner in ast.walk(part)}
+        imports = {
+            node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) and names_it(ast.unparse(node))
+        }
+        assert imports <= tried, f"{file}: {look_at('export/graph.py')}"
+
+
+def names_it(code: str) -> bool:
+    return "openvino_telemetry" in code

@@ -12,7 +12,10 @@ from sivt_lightning.errors import SIVTError
 
 
 class CORS(CORSMiddleware):
-    """Starlette's, whose refusals are sentences as all others are. A page still has to send the token."""
+    """Starlette's, whose refusals are sentences as all others are. A page still has to send the token.
+
+    It has no public way to change them: the method that makes them is overridden, as it is in Starlette 1.10.
+    """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(
