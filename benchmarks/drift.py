@@ -35,11 +35,11 @@ def line(threshold: Threshold, scores: np.ndarray, after: int = 0) -> DriftMonit
 
 def normal_parts(generator: np.random.Generator, threshold: Threshold, parts: int) -> np.ndarray:
     """So many scores at or below the threshold."""
-    found = np.empty(0)
-    while len(found) < parts:
+    scores = np.empty(0)
+    while len(scores) < parts:
         drawn = generator.gamma(4, SCALE, parts)
-        found = np.concatenate([found, drawn[drawn <= threshold.image]])
-    return found[:parts]
+        scores = np.concatenate([scores, drawn[drawn <= threshold.image]])
+    return scores[:parts]
 
 
 def false_alarms(generator: np.random.Generator, images: int) -> int:

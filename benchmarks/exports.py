@@ -80,16 +80,16 @@ def per_image(run: Run, photos: list[Image.Image], size: int, seconds: float) ->
 
 def mean_auroc(run: Run, data: SIVTDataModule, batch_size: int = 16) -> float:
     """Mean over the categories of the image AUROC."""
-    found: dict[str, ImageRanking] = {}
+    rankings: dict[str, ImageRanking] = {}
     samples = data.test_set.samples
     for start in range(0, len(samples), batch_size):
         items = [data.test_set[i] for i in range(start, min(start + batch_size, len(samples)))]
         scores = run(torch.stack([item.image for item in items])).score
         for item, score in zip(items, scores, strict=True):
             sample = samples[item.position]
-            ranking = found.setdefault(sample.category, ImageRanking())
+            ranking = rankings.setdefault(sample.category, ImageRanking())
             ranking.update(score[None], torch.tensor([sample.anomalous]))
-    return statistics.mean(float(ranking.compute()["auroc"]) for ranking in found.values())
+    return statistics.mean(float(ranking.compute()["auroc"]) for ranking in rankings.values())
 
 
 def main() -> None:

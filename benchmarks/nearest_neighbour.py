@@ -82,11 +82,11 @@ def main() -> None:
     tallies = {"PatchCore's score": Tally(samples), "our score": Tally(samples)}
     for index, maps in features(data.test_set):
         side = maps.shape[-1]
-        found = [
+        parts = [
             distances(one.flatten(1).T, banks[samples[i].category]).view(1, 1, side, side)
             for i, one in zip(index, maps, strict=True)
         ]
-        grid = torch.cat(found)
+        grid = torch.cat(parts)
         map_of = smooth(interpolate(grid, size=size, mode="bilinear", align_corners=False), settings["smoothing_sigma"])
         masks = [data.test_set[i].mask for i in index]
         highest = avg_pool2d(grid, 3, 1, 1).flatten(1).max(1).values

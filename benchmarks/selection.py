@@ -74,6 +74,6 @@ def rank_correlation(values: list[float], figures: list[float]) -> float | None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    found = select(Path(sys.argv[1]), sys.argv[2:])
-    Path("selection.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-    print(json.dumps({key: value for key, value in found.items() if key != "epochs"}, indent=2))
+    selection = select(Path(sys.argv[1]), sys.argv[2:])
+    Path("selection.json").write_text(json.dumps(selection, indent=2, allow_nan=False) + "\n")
+    print(json.dumps({key: value for key, value in selection.items() if key != "epochs"}, indent=2))

@@ -80,7 +80,7 @@ def alone(model: Path, photos: list[bytes], images: int) -> tuple[float, list[fl
 
     def predict(contents: list[bytes]) -> list[float]:
         prepared = [predictor.prepare(Image.open(io.BytesIO(content))) for content in contents]
-        return [found.score for found in predictor.predict(prepared)]
+        return [prediction.score for prediction in predictor.predict(prepared)]
 
     scores = [score for content in photos for score in predict([content])]
     predict((photos * BATCH)[:BATCH])
@@ -120,13 +120,13 @@ def load(port: int, photos: list[bytes], images: int, clients: int) -> tuple[flo
 @contextmanager
 def served(model: Path, decoders: int | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server, as a user starts it, and its port; it is told to end. `decoders` instead of one for each processor."""
-    told = ["serve", "--model", str(model), "--port", "0"]
+    arguments = ["serve", "--model", str(model), "--port", "0"]
     if decoders is None:
-        start = [sys.executable, "-m", "sivt_lightning", *told]
+        start = [sys.executable, "-m", "sivt_lightning", *arguments]
     else:
         code = "import sys, sivt_lightning.cli as cli, sivt_lightning.system as system\n"
         code += f"system.cpus = lambda: {decoders}\nsys.exit(cli.main())"
-        start = [sys.executable, "-c", code, *told]
+        start = [sys.executable, "-c", code, *arguments]
     with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
         yield server, int(server.stdout.readline().split(":")[2].split(".")[0])

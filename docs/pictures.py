@@ -46,11 +46,11 @@ def draw_products(demo: Path) -> Image.Image:
 
 def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
     """The photo of middle score, and its map."""
-    found: list[tuple[float, Path, Prediction]] = []
+    predictions: list[tuple[float, Path, Prediction]] = []
     for path in paths:
         prediction = predictor(path)
-        found.append((prediction.score, path, prediction))
-    _, path, prediction = sorted(found, key=lambda one: one[0])[len(found) // 2]
+        predictions.append((prediction.score, path, prediction))
+    _, path, prediction = sorted(predictions, key=lambda one: one[0])[len(predictions) // 2]
     photo = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     position = normalised(prediction.anomaly_map, scale_of(prediction.pixel_threshold))
     return [photo, blended(photo, position)]

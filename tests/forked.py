@@ -89,19 +89,19 @@ class Forked:
 
     def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """As subprocess.run does, until nobody writes any more, the processes that it started among them."""
-        told, end = [], time.monotonic() + timeout
+        parts, end = [], time.monotonic() + timeout
         with self.stdout, self._errors:
             while True:
                 ready, _, _ = select.select([self.stdout], [], [], max(0, end - time.monotonic()))
                 part = os.read(self.stdout.fileno(), 2**16) if ready else b""
                 if not part:
                     break
-                told.append(part)
+                parts.append(part)
             if not ready:
                 os.killpg(self.pid, signal.SIGKILL)
             code = _asked({"wait": self.pid})
             self._errors.seek(0)
-            done = subprocess.CompletedProcess(self.argv, code, b"".join(told).decode(), self._errors.read())
+            done = subprocess.CompletedProcess(self.argv, code, b"".join(parts).decode(), self._errors.read())
         assert ready, f"not done after {timeout} s: {done}"
         return done
 

@@ -37,8 +37,8 @@ print(*seen, resident())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
 @pytest.mark.parametrize("settings", [["keep"], [], ["keep", "return"]])
 def test_freed_memory_is_kept_where_that_is_asked_for(settings: list[str]) -> None:
-    told = subprocess.run([sys.executable, "-c", TAKE, *settings], check=True, capture_output=True, text=True).stdout
-    before, taken, freed, given_back = map(int, told.split())
+    printed = subprocess.run([sys.executable, "-c", TAKE, *settings], check=True, capture_output=True, text=True).stdout
+    before, taken, freed, given_back = map(int, printed.split())
     assert taken - before >= 60
     assert (freed - before >= 60) == (settings == ["keep"])
     assert given_back - before < 30

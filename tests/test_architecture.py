@@ -118,7 +118,7 @@ def _name(function: ast.expr) -> str:
 
 def edges(package: Path) -> set[tuple[str, str]]:
     """(module, part of the package that it imports), and (module, "lightning")."""
-    found = set()
+    drawn = set()
     for path in package.rglob("*.py"):
         module = module_of(path, package)
         here = (NAME, *path.relative_to(package).parent.parts)
@@ -126,12 +126,12 @@ def edges(package: Path) -> set[tuple[str, str]]:
             first, _, rest = name.partition(".")
             if first == NAME:
                 if part_of(rest) != part_of(module):
-                    found.add((module, part_of(rest)))
+                    drawn.add((module, part_of(rest)))
             elif first in ("lightning", "pytorch_lightning", "lightning_fabric"):
-                found.add((module, "lightning"))
+                drawn.add((module, "lightning"))
             elif first == "?":
-                found.add((module, "?"))
-    return found
+                drawn.add((module, "?"))
+    return drawn
 
 
 def allowances() -> set[tuple[str, str]]:

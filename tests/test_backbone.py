@@ -43,10 +43,10 @@ def test_how_much_of_a_fine_output_is_seen(resize: Resize, seen: int) -> None:
     specks = plain.repeat(16, 1, 1, 1)
     for i in range(16):
         specks[i, :, 8 + 2 * (i // 4), 8 + 2 * (i % 4)] = 1.0
-    found = (backbone(specks) - backbone(plain)).abs().amax(1)  # (16, 4, 4)
-    assert int((found[:, 1, 1] > 0).sum()) == seen
-    found[:, 1, 1] = 0
-    assert not found.any()
+    change = (backbone(specks) - backbone(plain)).abs().amax(1)  # (16, 4, 4)
+    assert int((change[:, 1, 1] > 0).sum()) == seen
+    change[:, 1, 1] = 0
+    assert not change.any()
 
 
 def test_area_and_bilinear_agree_where_an_output_is_as_coarse_as_the_grid_or_coarser() -> None:

@@ -146,8 +146,8 @@ def test_files_of_one_folder_have_names_of_their_own(capsys: pytest.CaptureFixtu
 
 def test_rows_for_categories_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write("a", 0.5, category="x|y"), write("b", None, width=32, category="x|y")]
-    told = shown(capsys, *runs, "--categories", "true", "--output", "out/table.md")
-    assert "image AUROC, x|y" in told
+    printed = shown(capsys, *runs, "--categories", "true", "--output", "out/table.md")
+    assert "image AUROC, x|y" in printed
     lines = Path("out/table.md").read_text().splitlines()
     assert lines[0] == "|  | a | b |"
     assert r"| image AUROC, x\|y | 0.5000 | - |" in lines
@@ -203,10 +203,10 @@ def test_a_foreign_file_gets_one_sentence(text: str, sentence: str, capsys: pyte
 
 def test_mistakes_get_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     run = write("a", 0.5)
-    for arguments, told in (
+    for arguments, sentence in (
         (["nowhere"], "no metrics.json there"),
         ([run, "--figures", "[beauty]"], "beauty is none of"),
         ([run, "--output", "table.pdf"], ".md or .csv"),
     ):
         assert main(["compare", *arguments]) == 1
-        assert told in capsys.readouterr().err
+        assert sentence in capsys.readouterr().err

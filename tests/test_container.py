@@ -31,14 +31,14 @@ def test_hadolint_has_nothing_to_say() -> None:
 def test_it_starts_a_server_that_asks_for_a_token(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program, *told = [*instruction("ENTRYPOINT"), *instruction("CMD")]
+    program, *arguments = [*instruction("ENTRYPOINT"), *instruction("CMD")]
     assert program == "sivt"
-    told[told.index("8000")] = "0"  # here another program may have the port
+    arguments[arguments.index("8000")] = "0"  # here another program may have the port
     monkeypatch.delenv("SIVT_TOKEN", raising=False)
-    assert main(told) == 1
+    assert main(arguments) == 1
     assert "a token is needed" in capsys.readouterr().err
     monkeypatch.setenv("SIVT_TOKEN", "a-secret-of-the-line")
-    assert main(told) == 1
+    assert main(arguments) == 1
     assert "/model/model.xml: there is no such file" in capsys.readouterr().err
 
 

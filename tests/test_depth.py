@@ -191,8 +191,8 @@ def test_the_depth_goes_where_the_model_goes(
     assert stored["datamodule_hyper_parameters"]["depth"] == 12
     assert main(["test", "--ckpt_path", str(deep_checkpoint), "--output", str(tmp_path / "test")]) == 0
     assert json.loads((tmp_path / "test/metrics.json").read_text())["settings"]["data"]["depth"] == 12
-    told, about = restore_detector(deep_checkpoint, stored), of_checkpoint(stored)
-    write_model(tmp_path / "m.onnx", "onnx", "fp32", told, about, [])
+    detector, about = restore_detector(deep_checkpoint, stored), of_checkpoint(stored)
+    write_model(tmp_path / "m.onnx", "onnx", "fp32", detector, about, [])
     side_car = json.loads((tmp_path / "m.onnx.json").read_text())
     assert (side_car["input"]["depth"], side_car["input"]["white"]) == (12, 4095.0)
     score = Predictor(deep_checkpoint, device="cpu")(photo).score

@@ -276,7 +276,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_named_exists(page: str) -> None:
     places = "sivt_lightning|configs|benchmarks|docs|tests"
-    named = {found for code in inline(TEXTS[page]) for found in re.findall(rf"(?:^|\s)((?:{places})/[\w/.*]+)", code)}
+    named = {file for code in inline(TEXTS[page]) for file in re.findall(rf"(?:^|\s)((?:{places})/[\w/.*]+)", code)}
     assert {name for name in named if not list(REPOSITORY.glob(name.replace("NAME", "*").removesuffix("/")))} == set()
 
 

@@ -29,8 +29,8 @@ def held_out(generator: np.random.Generator, images: int = 90) -> Threshold:
 
 def run(threshold: Threshold, scores: np.ndarray) -> tuple[DriftMonitor, list[Window]]:
     monitor = DriftMonitor(threshold)
-    found = [monitor.add(float(score), bool(score > threshold.image)) for score in scores]
-    return monitor, [window for window in found if window is not None]
+    windows = [monitor.add(float(score), bool(score > threshold.image)) for score in scores]
+    return monitor, [window for window in windows if window is not None]
 
 
 @pytest.mark.parametrize("images", [25, 90, 400])
@@ -66,13 +66,13 @@ def test_false_alarms_stay_rare_over_a_thousand_windows() -> None:
 def test_a_shift_is_found(shift: float, verdict: str) -> None:
     """Of one deviation, in the four windows after it, with 90 images held out."""
     generator = np.random.default_rng(1)
-    found = 0
+    count = 0
     for _ in range(100):
         threshold = held_out(generator)
         steady, moved = generator.gamma(4, 5, 5 * WINDOW), shift + generator.gamma(4, 5, 5 * WINDOW)
         monitor, _ = run(threshold, np.concatenate([steady, moved]))
-        found += monitor.moved is not None and monitor.moved.verdict == verdict and monitor.moved.last >= 5 * WINDOW
-    assert found >= 95
+        count += monitor.moved is not None and monitor.moved.verdict == verdict and monitor.moved.last >= 5 * WINDOW
+    assert count >= 95
 
 
 def test_defects_raise_no_alarm() -> None:
@@ -126,8 +126,8 @@ def test_parts_above_the_threshold_are_never_called_steady() -> None:
     good = good[good <= threshold.image][:1000]
     monitor, _ = run(threshold, good[:500])
     assert (monitor.verdict, monitor.sentence()) == ("steady", "")
-    found = [monitor.add(1000.0, True) for _ in range(5 * WINDOW)]
-    blind = [window for window in found if window is not None]
+    windows = [monitor.add(1000.0, True) for _ in range(5 * WINDOW)]
+    blind = [window for window in windows if window is not None]
     assert [(window.normal, window.anomalous, window.verdict) for window in blind] == [(0, WINDOW, "cannot tell")] * 5
     assert (blind[0].mean, blind[0].quantiles, blind[0].p) == (None, None, None)
     assert monitor.verdict == "cannot tell"
@@ -202,9 +202,9 @@ def test_predict_says_that_the_light_has_changed(
             to = folder / path.parts[-4] / path.name
             to.parent.mkdir(parents=True, exist_ok=True)
             ImageEnhance.Brightness(Image.open(path)).enhance(factor).save(to)
-    told = predicted(trained, same, tmp_path / "out", "--threshold", "1e9")
-    (compared,) = told["compared"]
-    assert told.keys() == {"test", "window", "compared"}
+    report = predicted(trained, same, tmp_path / "out", "--threshold", "1e9")
+    (compared,) = report["compared"]
+    assert report.keys() == {"test", "window", "compared"}
     assert compared.keys() == {"category", "calibration", "parts", "anomalous", "verdict", "windows"}
     assert compared["verdict"] == "steady"
     assert (compared["parts"], compared["anomalous"]) == (80, 0)
@@ -219,13 +219,13 @@ def test_predict_says_that_the_light_has_changed(
     predicted(trained, same, tmp_path / "out", "--resume", "--threshold", "1e9")
     assert "40 of 80 images are done already" in capsys.readouterr().out
     assert (tmp_path / "out/drift.json").read_text() == whole
-    told = predicted(trained, dark, tmp_path / "out", "--overwrite", "--threshold", "1e9")
-    assert told["compared"][0]["verdict"].startswith("moved")
+    report = predicted(trained, dark, tmp_path / "out", "--overwrite", "--threshold", "1e9")
+    assert report["compared"][0]["verdict"].startswith("moved")
     said = capsys.readouterr().out
     assert "Scores of normal parts have moved" in said
     assert "(from across/000.png to down/039.png, p = " in said
-    told = predicted(trained, dark, tmp_path / "each", "--threshold_by", "category", "--threshold", "1e9")
-    assert [one["category"] for one in told["compared"]] == ["across", "down"]
+    report = predicted(trained, dark, tmp_path / "each", "--threshold_by", "category", "--threshold", "1e9")
+    assert [one["category"] for one in report["compared"]] == ["across", "down"]
     # Without it an earlier run's is not left to be taken for this one's.
     checkpoint_path = str(trained / "runs/tiny/version_0/checkpoints/best.ckpt")
     again = ["--data.predict_path", str(same), "--output", str(tmp_path / "out"), "--overwrite"]
@@ -260,5 +260,5 @@ def test_the_server_says_that_most_parts_are_above_the_threshold(capfd: pytest.C
         answer = client.get("/v1/drift").json()
     assert answer["verdict"] == "cannot tell"
     assert (answer["last"]["normal"], answer["last"]["mean"]) == (0, None)
-    (line,) = (found for line in capfd.readouterr().err.splitlines() if "drift" in (found := json.loads(line)))
+    (line,) = (entry for line in capfd.readouterr().err.splitlines() if "drift" in (entry := json.loads(line)))
     assert "most parts (100 of 100, from part 1 to 100) are above the threshold" in line["drift"]

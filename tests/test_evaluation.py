@@ -104,10 +104,10 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
 @pytest.mark.parametrize("scale", [2.0**-30, 1.0, 2.0**40])
 def test_batch_size_order_and_positive_rescaling_change_nothing(batch_size: int, scale: float) -> None:
     drawn = Drawn(samples("bolt", 9, 9) + samples("nut", 9, 9))
-    found, plainly = values(drawn.outcome(batch_size, scale)), values(drawn.outcome())
+    otherwise, plainly = values(drawn.outcome(batch_size, scale)), values(drawn.outcome())
     for group in ("bolt", "nut"):
-        assert found["categories"][group] == pytest.approx(plainly["categories"][group], abs=1e-12)
-    assert found["pooled"] == pytest.approx(plainly["pooled"], abs=1e-12)
+        assert otherwise["categories"][group] == pytest.approx(plainly["categories"][group], abs=1e-12)
+    assert otherwise["pooled"] == pytest.approx(plainly["pooled"], abs=1e-12)
 
 
 def test_a_category_without_masks_has_no_pixel_figures_and_is_left_out_of_mean_and_pooled() -> None:
@@ -208,9 +208,9 @@ def test_names_are_data_in_every_table() -> None:
 
 def test_categories_may_be_called_mean_and_pooled() -> None:
     outcome = Drawn(samples("mean", 8, 8) + samples("pooled", 8, 8)).outcome()
-    found = values(outcome)
-    assert found["categories"]["pooled"] != found["pooled"]
-    results = results_of(found["categories"])
+    figures = values(outcome)
+    assert figures["categories"]["pooled"] != figures["pooled"]
+    results = results_of(figures["categories"])
     rows = list(csv.reader(io.StringIO(csv_table(results))))
     assert [row[0] for row in rows[1:]] == ["mean (category)", "pooled (category)", "mean", "pooled"]
     firsts = [line.split(" | ")[0] for line in markdown_tables(results).splitlines()]
@@ -526,8 +526,8 @@ def test_two_processes_give_the_files_of_one(root: Path, tmp_path: Path, monkeyp
     paint(root / "pin" / "test" / "cut" / "0.png", 72, spot=True)  # one process meets no image of this category
     (root / "pin" / "test" / "broken.png").write_bytes(b"no image")  # seen by prediction alone
     (tmp_path / "script.py").write_text(SCRIPT)
-    told = run_two("2", str(root), str(tmp_path / "2"), code=SCRIPT)
-    assert told.count("test/metrics.json") == 1
+    output = run_two("2", str(root), str(tmp_path / "2"), code=SCRIPT)
+    assert output.count("test/metrics.json") == 1
     monkeypatch.setattr(sys, "argv", ["script.py", "1", str(root), str(tmp_path / "1")])
     runpy.run_path(str(tmp_path / "script.py"))
     files = {path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()}

@@ -30,7 +30,7 @@ ONLY_DATA = ("--data.", "--trainer.max_epochs", "--trainer.precision", "--seed_e
 
 def shipped_runs() -> list[Any]:
     """One of each model that the files ask for: rows that differ in data, length or seed train the same step."""
-    found: dict[tuple[str, ...], Any] = {}
+    runs: dict[tuple[str, ...], Any] = {}
     for file in SHIPPED:
         one = read_experiment(file)
         for row, settings in one.rows.items():
@@ -38,8 +38,8 @@ def shipped_runs() -> list[Any]:
             arguments = ["--config", str(one.config)]
             arguments += [f"--{k}={json.dumps(v).strip(chr(34))}" for k, v in merged.items()]
             key = tuple(a for a in arguments if not a.startswith(ONLY_DATA))
-            found.setdefault(key, pytest.param(arguments, id=f"{file.stem}: {row}"))
-    return list(found.values())
+            runs.setdefault(key, pytest.param(arguments, id=f"{file.stem}: {row}"))
+    return list(runs.values())
 
 
 @pytest.mark.parametrize("arguments", shipped_runs())

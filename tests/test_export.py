@@ -136,18 +136,18 @@ def thresholds_of(path: Path) -> Thresholds:
 @pytest.mark.parametrize("count", [1, 5])
 def test_float32_errs_no_more_than_torch_does(name: str, count: int, folder: Path, photos: list[Path]) -> None:
     exact, plain = (in_torch(folder, photos[:count], dtype) for dtype in (torch.float64, torch.float32))
-    found = as_exported(folder / name, photos[:count])
-    error, allowed = ((one.map.double() - exact.map).abs().mean() for one in (found, plain))
-    assert found.map.shape == (count, 32, 32)
+    exported = as_exported(folder / name, photos[:count])
+    error, allowed = ((one.map.double() - exact.map).abs().mean() for one in (exported, plain))
+    assert exported.map.shape == (count, 32, 32)
     assert error <= 2 * allowed
-    torch.testing.assert_close(found.score.double(), exact.score, rtol=1e-4, atol=0)
+    torch.testing.assert_close(exported.score.double(), exact.score, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("name", ["bf16.xml", "bf16.pt2", "int8.onnx", "int8.xml"])
 def test_narrow_numbers_change_little(name: str, folder: Path, photos: list[Path]) -> None:
-    exact, found = in_torch(folder, photos, torch.float64), as_exported(folder / name, photos)
-    torch.testing.assert_close(found.score.double(), exact.score, rtol=0.1, atol=0)
-    assert np.corrcoef(found.map.flatten(), exact.map.flatten())[0, 1] > 0.98
+    exact, exported = in_torch(folder, photos, torch.float64), as_exported(folder / name, photos)
+    torch.testing.assert_close(exported.score.double(), exact.score, rtol=0.1, atol=0)
+    assert np.corrcoef(exported.map.flatten(), exact.map.flatten())[0, 1] > 0.98
 
 
 def test_int8_is_int8(folder: Path) -> None:
@@ -179,8 +179,8 @@ def test_a_part_like_those_held_out_is_normal(name: str, folder: Path, twins: Pa
 
 def test_thresholds_are_kept_only_where_asked(folder: Path) -> None:
     assert thresholds_of(folder / "kept.pt2") == thresholds_of(folder / "best.ckpt")
-    told = json.loads((folder / "kept.pt2.json").read_text())["thresholds_from"]
-    assert told == "6 held-out normal images, by the scores of the checkpoint, not of this file"
+    source = json.loads((folder / "kept.pt2.json").read_text())["thresholds_from"]
+    assert source == "6 held-out normal images, by the scores of the checkpoint, not of this file"
 
 
 def test_an_export_asks_no_other_machine(folder: Path) -> None:
@@ -189,12 +189,12 @@ def test_an_export_asks_no_other_machine(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "bf16.xml", "int8.onnx"])
 def test_a_predictor_does_with_it_what_it_does_with_a_checkpoint(name: str, folder: Path, photos: list[Path]) -> None:
-    right, found = (Predictor(folder / file, device="cpu")(photos) for file in ("best.ckpt", name))
+    right, exported = (Predictor(folder / file, device="cpu")(photos) for file in ("best.ckpt", name))
     of_category = Predictor(folder / name, category="down", batch_size=3)
     close = 1e-4 if name.startswith("fp32") else 0.1
     wanted = Predictor(folder / "best.ckpt", category="down").threshold
     assert of_category.threshold.image == pytest.approx(wanted.image, rel=close)
-    for one, other in zip(found, right, strict=True):
+    for one, other in zip(exported, right, strict=True):
         assert one.score == pytest.approx(other.score, rel=close)
         assert one.threshold == pytest.approx(other.threshold, rel=close)
         assert one.pixel_threshold == pytest.approx(other.pixel_threshold, rel=close)
@@ -302,19 +302,19 @@ def test_a_side_car_of_format_0_lacks_the_data_only(
 def test_the_side_car_says_what_is_needed(folder: Path) -> None:
     for names in MADE.values():
         for name in names:
-            told = json.loads((folder / f"{name}.json").read_text())
-            assert told["precision"] == name.split(".")[0]
-            assert told["input"]["shape"] == ["batch", 3, 32, 32]
-            assert told["normalization"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
-            assert told["normalization"]["std"] == pytest.approx([0.229, 0.224, 0.225])
-            assert told["categories"] == ["across", "down"]
+            contents = json.loads((folder / f"{name}.json").read_text())
+            assert contents["precision"] == name.split(".")[0]
+            assert contents["input"]["shape"] == ["batch", 3, 32, 32]
+            assert contents["normalization"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+            assert contents["normalization"]["std"] == pytest.approx([0.229, 0.224, 0.225])
+            assert contents["categories"] == ["across", "down"]
             runtime = RUNTIMES[name.split(".")[1]]
             by = f"by the scores of this file in {runtime} {importlib.metadata.version(runtime)}"
-            assert told["thresholds_from"] == f"6 held-out normal images, {by}"
-            assert told["versions"]["torch"] == torch.__version__.split("+")[0]
+            assert contents["thresholds_from"] == f"6 held-out normal images, {by}"
+            assert contents["versions"]["torch"] == torch.__version__.split("+")[0]
             files = {name, f"{Path(name).stem}.bin"} if name.endswith("xml") else {name}
-            assert set(told["sha256"]) == files
-            for file, digest in told["sha256"].items():
+            assert set(contents["sha256"]) == files
+            for file, digest in contents["sha256"].items():
                 assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == digest
     held = str(thresholds_of(folder / "fp32.xml").pooled.image)[:8].encode()
     assert held not in (folder / "fp32.xml").read_bytes()  # none in the graph
@@ -337,17 +337,17 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
         Predictor(path)
     path = copied(folder, "fp32.onnx", tmp_path)
     side_car = tmp_path / "fp32.onnx.json"
-    told = json.loads(side_car.read_text())
-    thresholds, pooled = told["thresholds"], told["thresholds"]["pooled"]
+    contents = json.loads(side_car.read_text())
+    thresholds, pooled = contents["thresholds"], contents["thresholds"]["pooled"]
     for content, sentence in (
         ("{", "damaged"),
-        (json.dumps(told | {"thresholds": 3}), "damaged"),
+        (json.dumps(contents | {"thresholds": 3}), "damaged"),
         *(
-            (json.dumps(told | {"thresholds": thresholds | {"pooled": pooled | {"image": value}}}), "damaged")
+            (json.dumps(contents | {"thresholds": thresholds | {"pooled": pooled | {"image": value}}}), "damaged")
             for value in (float("nan"), "40", None, [1])
         ),
-        (json.dumps(told | {"sha256": {"../secret": "0"}}), "of another model"),
-        (json.dumps(told | {"sha256": told["sha256"] | {"../secret": "0"}}), "missing"),
+        (json.dumps(contents | {"sha256": {"../secret": "0"}}), "of another model"),
+        (json.dumps(contents | {"sha256": contents["sha256"] | {"../secret": "0"}}), "missing"),
     ):
         side_car.write_text(content)
         with pytest.raises(SIVTError, match=sentence):
@@ -356,7 +356,7 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SIVTError, match="which `sivt export` writes beside it"):
         Predictor(path)
     path.write_bytes(b"no model")
-    side_car.write_text(json.dumps(told | {"sha256": {"fp32.onnx": hashlib.sha256(b"no model").hexdigest()}}))
+    side_car.write_text(json.dumps(contents | {"sha256": {"fp32.onnx": hashlib.sha256(b"no model").hexdigest()}}))
     with pytest.raises(SIVTError, match="cannot be opened"):
         Predictor(path)
 
@@ -508,11 +508,12 @@ def test_photos_have_the_depth_that_the_model_knows_of(folder: Path) -> None:
 
 def test_thresholds_far_from_the_trainings_are_refused(folder: Path, twins: Path) -> None:
     contents = read_checkpoint(str(folder / "best.ckpt"))
-    found = thresholds_of(folder / "best.ckpt")
+    thresholds = thresholds_of(folder / "best.ckpt")
     other = replace(
-        found, categories=found.categories | {"down": replace(found.pooled, image=1.2 * found.pooled.image)}
+        thresholds,
+        categories=thresholds.categories | {"down": replace(thresholds.pooled, image=1.2 * thresholds.pooled.image)},
     )
-    Photos(contents, None).check(found)
+    Photos(contents, None).check(thresholds)
     Photos(contents, str(twins)).check(other)  # other photos, which somebody has chosen
     with pytest.raises(SIVTError, match=r"The threshold of down is .* has changed since the training"):
         Photos(contents, None).check(other)

@@ -24,8 +24,8 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_the_first_page_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     page = help_of("", capsys)
-    for verb, told in HELP.items():
-        assert re.search(rf"^  {verb} +{re.escape(told.line)}$", page, re.M)
+    for verb, help_text in HELP.items():
+        assert re.search(rf"^  {verb} +{re.escape(help_text.line)}$", page, re.M)
     assert "--quiet" in page
     assert "--debug" in page
     assert "optimization routine" not in page, "the Trainer's own words for its methods"

@@ -156,8 +156,8 @@ def test_folders_that_link_to_one_another_are_searched_once(tmp_path: Path) -> N
             (folder / f"to {other.name}").symlink_to(other)
         (folder / "out of it").symlink_to(tmp_path)
     paint(tmp_path / "not asked for.png", 0)
-    found = predict_samples([tmp_path / "photos"]).samples
-    assert [sample.path for sample in found] == [folder / "a.png" for folder in sorted(folders)]
+    samples = predict_samples([tmp_path / "photos"]).samples
+    assert [sample.path for sample in samples] == [folder / "a.png" for folder in sorted(folders)]
 
 
 def test_an_empty_folder_and_one_without_images(tmp_path: Path) -> None:

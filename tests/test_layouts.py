@@ -517,8 +517,8 @@ def test_good_and_defect_may_have_sub_folders(tmp_path: Path) -> None:
     touch(bolt, "test/hole/lot1/0.png", "test/hole/0.png")
     touch(bolt, "ground_truth/hole/lot1/0_mask.png", "ground_truth/hole/0_mask.png")
     assert names(train_samples(tmp_path), bolt / "train/good") == ["1.png", "lot1/0.png", "lot1/cam 2/0.png"]
-    found = {s.path.relative_to(bolt).as_posix(): (s.defect, s.mask_path) for s in labelled_samples(tmp_path)}
-    assert found == {
+    known = {s.path.relative_to(bolt).as_posix(): (s.defect, s.mask_path) for s in labelled_samples(tmp_path)}
+    assert known == {
         "test/good/lot1/0.png": ("good", None),
         "test/hole/0.png": ("hole", bolt / "ground_truth/hole/0_mask.png"),
         "test/hole/lot1/0.png": ("hole", bolt / "ground_truth/hole/lot1/0_mask.png"),

@@ -337,12 +337,12 @@ def test_resume_refuses_results_of_another_kind(photos: Path, tmp_path: Path) ->
     predict(photos, PredictionWriter(str(out)))
     before = contents(out)
     other = Probe(THRESHOLDS, "other")
-    for settings, model, told in (
+    for settings, model, sentence in (
         ({}, other, "another model"),
         ({"threshold": 0.3}, None, "another choice of thresholds"),
         ({"maps": True}, None, "another choice of pictures"),
     ):
-        with pytest.raises(SIVTError, match=told):
+        with pytest.raises(SIVTError, match=sentence):
             predict(photos, PredictionWriter(str(out), resume=True, **settings), model)  # type: ignore[arg-type]
     (out / "predictions.json").write_text("{}")
     with pytest.raises(SIVTError, match="no telling which"):
@@ -443,6 +443,6 @@ def test_a_row_of_many_regions_is_read_again(again: str, photos: Path, tmp_path:
     ],
 )
 def test_no_two_pictures_share_a_name_and_none_leaves_the_folder(paths: list[str], names: list[str]) -> None:
-    found = picture_names([PurePosixPath(path) for path in paths])
-    assert found == names
-    assert len({name.casefold() for name in found}) == len(paths)
+    given = picture_names([PurePosixPath(path) for path in paths])
+    assert given == names
+    assert len({name.casefold() for name in given}) == len(paths)

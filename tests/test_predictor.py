@@ -35,9 +35,9 @@ def test_it_says_what_predict_says(predictor: Predictor, checkpoint: Path, tiny_
     arguments = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(folder), "--output", str(tmp_path)]
     assert main(["predict", *arguments, "--writer.maps", "true"]) == 0
     rows = rows_of(tmp_path / "predictions.csv")
-    found = predictor([folder / row["path"] for row in rows])
-    assert len(found) == len(rows) == 6
-    for one, row in zip(found, rows, strict=True):
+    predictions = predictor([folder / row["path"] for row in rows])
+    assert len(predictions) == len(rows) == 6
+    for one, row in zip(predictions, rows, strict=True):
         assert one.score == pytest.approx(float(row["score"]), rel=1e-5)
         assert one.threshold == pytest.approx(float(row["threshold"]))
         assert one.is_anomalous == (row["is_anomalous"] == "true")
@@ -54,7 +54,7 @@ def test_an_image_may_come_in_any_form(predictor: Predictor, checkpoint: Path, p
     content = photo.read_bytes()
     forms += [coloured / np.float32(255), content, bytearray(content), io.BytesIO(content)]
     forms += [torch.from_numpy(coloured).permute(2, 0, 1), torch.from_numpy(grey)[None] / 255]
-    scores = [found.score for found in predictor(forms)]
+    scores = [prediction.score for prediction in predictor(forms)]
     assert scores == pytest.approx([scores[0]] * len(forms), rel=1e-5)
     assert isinstance(predictor(image), Prediction)
     assert predictor([]) == []

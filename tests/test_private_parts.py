@@ -80,8 +80,8 @@ def test_uvicorn_takes_the_signals_where_it_is_said_to_and_knows_who_is_connecte
 
     async def cut_off() -> int:
         server, place = Server(application, logging.NullHandler()), socket.create_server(("127.0.0.1", 0))
-        told: list[int] = []
-        server.hear_signals(lambda: told.append(1))
+        heard: list[int] = []
+        server.hear_signals(lambda: heard.append(1))
         serving = asyncio.create_task(server.serve(sockets=[place]))
         while not server.started:
             await asyncio.sleep(0.01)
@@ -91,7 +91,7 @@ def test_uvicorn_takes_the_signals_where_it_is_said_to_and_knows_who_is_connecte
         while not server.server_state.connections:
             await asyncio.sleep(0.01)
         signal.raise_signal(signal.SIGTERM)
-        while not told:
+        while not heard:
             await asyncio.sleep(0.01)
         assert server.ends, UVICORN
         count = server.cut_off()

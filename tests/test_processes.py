@@ -215,10 +215,10 @@ def test_a_loss_that_is_no_number_on_one_process_ends_them_all_with_one_sentence
     given = ["fit", "--config", str(tiny_config), "--data.batch_size", "2", *TWO]
     first, second = together("nan", *given, code=BROKEN)
     assert (first.returncode, second.returncode) == (1, 0)  # as Lightning wants it where it starts the second
-    told = first.stderr + second.stderr
-    assert told.count("sivt: error: ") == 1
-    assert "The loss is nan at step 3 (epoch 1)" in told
-    assert "Traceback" not in told
+    printed = first.stderr + second.stderr
+    assert printed.count("sivt: error: ") == 1
+    assert "The loss is nan at step 3 (epoch 1)" in printed
+    assert "Traceback" not in printed
     assert not list(Path("runs").rglob("*.ckpt"))
 
 

@@ -140,11 +140,13 @@ def six_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sketch, "RAW", 2**18)
 
 
-def check(found: dict[str, Bounded], maps: np.ndarray, masks: np.ndarray, most: dict[str, float] = MOST_ERROR) -> None:
+def check(
+    figures: dict[str, Bounded], maps: np.ndarray, masks: np.ndarray, most: dict[str, float] = MOST_ERROR
+) -> None:
     for name, exact in exact_figures(maps, masks).items():
-        error = abs(found[name].value - exact)
-        assert error <= found[name].error, f"{name}: {found[name]} is {error} from {exact}"
-        assert error <= most[name], f"{name}: {found[name]} is {error} from {exact}"
+        error = abs(figures[name].value - exact)
+        assert error <= figures[name].error, f"{name}: {figures[name]} is {error} from {exact}"
+        assert error <= most[name], f"{name}: {figures[name]} is {error} from {exact}"
 
 
 @pytest.mark.usefixtures("six_rounds")
@@ -323,8 +325,8 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     one = ImageRanking()
     one.update(scores, labels)
     for name, figure in one.figures().items():
-        for found in (first["images"], second["images"], first["alone"], second["alone"]):
-            assert found[name].item() == pytest.approx(figure.value, abs=1e-12)
+        for figures in (first["images"], second["images"], first["alone"], second["alone"]):
+            assert figures[name].item() == pytest.approx(figure.value, abs=1e-12)
     for name, exact in exact_figures(maps, masks).items():
         assert first["pixels"][name] == second["pixels"][name]
         assert abs(first["pixels"][name] - exact) <= min(first["pixels"][f"{name}_error"], MOST_ERROR[name])

@@ -76,8 +76,8 @@ def test_a_training_goes_the_same_way(
     assert used[0].recording is not None
     monkeypatch.setattr("sivt_lightning.training.module.RecordedLoss", BatchLoss)
     assert main([*arguments, "--name", "plain"]) == 0
-    found = [rows_of(tmp_path / "runs" / name / "version_0/metrics.csv") for name in ("recorded", "plain")]
-    losses = [[float(row["val/loss"]) for row in rows if row["val/loss"]] for rows in found]
+    logs = [rows_of(tmp_path / "runs" / name / "version_0/metrics.csv") for name in ("recorded", "plain")]
+    losses = [[float(row["val/loss"]) for row in rows if row["val/loss"]] for rows in logs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3 if precision == "32-true" else 2e-2)
 
 

@@ -42,13 +42,13 @@ def test_every_record_is_shown() -> None:
     whole = "".join(map(text_of, results.DOCUMENTS))
     shown = set(re.findall(r"<!-- table: (.+) -->", whole))
     assert shown | {"noted"} == RECORDS.keys()
-    told = {
+    printed = {
         reference
         for block in re.split(r"\n\s*\n", whole)
         for reference in results._references("; ".join(results.REFERENCES.findall(block)), RECORDS)
     }
     noted = {("noted", row, figure) for row, figures in RECORDS["noted"].items() for figure in figures}
-    assert noted <= told
+    assert noted <= printed
 
 
 def test_each_figure_of_the_text_that_is_altered_is_noticed() -> None:

@@ -40,16 +40,16 @@ def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> N
             right = predictor(path)
             answer = client.post("/v1/predict", params={"map": True}, content=path.read_bytes())
             assert answer.status_code == 200
-            told = answer.json()
-            assert told["score"] == pytest.approx(right.score)
-            assert (told["threshold"], told["pixel_threshold"]) == (right.threshold, right.pixel_threshold)
-            assert told["is_anomalous"] == right.is_anomalous
-            assert (told["width"], told["height"]) == right.size
-            assert [tuple(one["box"]) for one in told["regions"]] == [region.box for region in right.regions]
-            levels = np.asarray(Image.open(io.BytesIO(base64.b64decode(told["map"]["png"]))))
+            verdict = answer.json()
+            assert verdict["score"] == pytest.approx(right.score)
+            assert (verdict["threshold"], verdict["pixel_threshold"]) == (right.threshold, right.pixel_threshold)
+            assert verdict["is_anomalous"] == right.is_anomalous
+            assert (verdict["width"], verdict["height"]) == right.size
+            assert [tuple(one["box"]) for one in verdict["regions"]] == [region.box for region in right.regions]
+            levels = np.asarray(Image.open(io.BytesIO(base64.b64decode(verdict["map"]["png"]))))
             assert levels.dtype == np.uint16
             close = right.anomaly_map.max() / 65535
-            np.testing.assert_allclose(levels * told["map"]["scale"], right.anomaly_map, rtol=0, atol=close)
+            np.testing.assert_allclose(levels * verdict["map"]["scale"], right.anomaly_map, rtol=0, atol=close)
         assert "map" not in client.post("/v1/predict", content=path.read_bytes()).json()
         about = client.get("/v1/model").json()
     assert about["categories"] == ["across", "down"]

@@ -35,9 +35,9 @@ class Odd(Coloured):
         self.odd = answer
 
     def predict(self, images: Any) -> Any:
-        found = super().predict(images)
-        if not any(one.score == 99 for one in found):
-            return found
+        predictions = super().predict(images)
+        if not any(one.score == 99 for one in predictions):
+            return predictions
         if isinstance(self.odd, BaseException):
             raise self.odd
         return self.odd

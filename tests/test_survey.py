@@ -95,9 +95,9 @@ def test_an_unreadable_photo_is_left_to_its_own_error() -> None:
     Path("folder.png").mkdir()
     Path("huge.png").write_bytes(png_of(100_000, 100_000))
     names = ["cut.png", "empty.png", "text.jpg", "pipe.png", "nowhere.png", "folder.png", "huge.png"]
-    found = read_headers([Path(name) for name in names])
-    assert found == [Header(30, 20), None, None, None, None, None, None]
-    assert sizes(found[1:]) == "-"
+    headers = read_headers([Path(name) for name in names])
+    assert headers == [Header(30, 20), None, None, None, None, None, None]
+    assert sizes(headers[1:]) == "-"
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

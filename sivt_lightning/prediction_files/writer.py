@@ -14,7 +14,7 @@ from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
-from sivt_lightning.inference.thresholds import By, check_given
+from sivt_lightning.inference.thresholds import By, Thresholds, check_given
 from sivt_lightning.prediction_files.choice import choose
 from sivt_lightning.prediction_files.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.prediction_files.pictures import Kind, Pictures, Queue
