@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 from sivt_lightning import cli
 from sivt_lightning.cli.help import OPTIONS
 from sivt_lightning.cli.options import FILE, LISTED
+from sivt_lightning.cli.parser_inside import options_in
 
 
 def listing() -> dict[str, Any]:
@@ -37,7 +38,7 @@ def options_of(verb: str) -> list[dict[str, Any]]:
         try:
             cli.command(verb)(["--help"])
         except Found as found:
-            return [described(action) for action in found.args[0]._actions if is_option(action)]
+            return [described(action) for action in options_in(found.args[0]) if is_option(action)]
     raise RuntimeError(f"sivt {verb} --help prints no help")
 
 

@@ -28,6 +28,7 @@ ALLOWED = {
     "cli.experiment": "experiment",
     "cli.export": "export inference",
     "cli.fit": "inference lightning system training",
+    "cli.lightning_hooks": "lightning",
     "cli.lightning_cli": "data inference lightning model training",
     "cli.photo_table": "data lightning report",
     "cli.serve": "data inference serve system",

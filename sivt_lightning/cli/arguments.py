@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from sivt_lightning.cli.help import HELP, Formatter
+from sivt_lightning.cli.parser_inside import options_in
 from sivt_lightning.errors import SIVTError, did_you_mean
 
 # A shortened option would be taken for another as soon as there is one more: --data.rot for --data.rotation.
@@ -104,7 +105,7 @@ def explained(program: str, known: Iterable[str]) -> Iterator[None]:
 
 def options_of(parser: ArgumentParser) -> list[str]:
     """Every --option that the parser knows, apart from those for adding to a list."""
-    every = [option for action in parser._actions for option in action.option_strings]
+    every = [option for action in options_in(parser) for option in action.option_strings]
     return [option for option in every if option.startswith("--") and not option.endswith("+")]
 
 

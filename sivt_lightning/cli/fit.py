@@ -138,11 +138,11 @@ class FitCLI(SIVTCLI):
 
     def _choose_run_directory(self) -> Path:
         """A continued run goes on in its directory; a new one takes the next free version of its name."""
-        resumed = self._get(self.config, "ckpt_path")
+        resumed = self.setting(self.config, "ckpt_path")
         if resumed is not None:
             return take_up(run_directory(resumed))
-        configs = self._get(self.config, "config") or []
-        name = check_name(self._get(self.config, "name") or (Path(str(configs[-1])).stem if configs else "sivt"))
+        configs = self.setting(self.config, "config") or []
+        name = check_name(self.setting(self.config, "name") or (Path(str(configs[-1])).stem if configs else "sivt"))
         if is_first():
             self.claimed = claim(name)
         else:

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 
 from sivt_lightning.cli.arguments import (
     SETTINGS,
     check_configs,
     explained,
     given_option,
-    help_settings,
     joined,
     options_of,
 )
-from sivt_lightning.cli.help import HELP, OPTIONS, Formatter
+from sivt_lightning.cli.help import HELP, Formatter
+from sivt_lightning.cli.lightning_hooks import HookedCLI
 from sivt_lightning.cli.photo_table import Survey
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError, first_line
@@ -38,7 +38,7 @@ With each of them: --quiet prints errors only, --debug shows where an error come
 WIRED = {"model", "datamodule", "weights_only"}
 
 
-class SIVTCLI(LightningCLI):
+class SIVTCLI(HookedCLI):
     """Settings of the module and of the data, which come from a model's file where there is one; a flag wins."""
 
     exit_code = 0
@@ -80,23 +80,6 @@ class SIVTCLI(LightningCLI):
         given = {verb: of for verb, of in self.verbs.items() if verb in self.given[:1]} or self.verbs
         return {verb: WIRED | of for verb, of in given.items()}
 
-    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        super()._add_subcommands(parser, **kwargs)
-        verbs: Any = parser._subcommands_action
-        for listed in verbs._choices_actions:  # which say what the Trainer's methods say of themselves
-            listed.help = HELP[listed.dest].line
-
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs | help_settings(subcommand))
-        for action in parser._actions:
-            action.help = next((OPTIONS[name] for name in action.option_strings if name in OPTIONS), action.help)
-        self.add_own_arguments(subcommand, parser)
-        return parser
-
-    def add_own_arguments(self, verb: str, parser: LightningArgumentParser) -> None:
-        """Options of a command beside those of module, data and Trainer."""
-        raise NotImplementedError
-
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Settings of a model's file become defaults, so that a flag or config given by hand wins."""
         verb = next((argument for argument in self.given if argument in self.subcommands()), "")
@@ -107,7 +90,7 @@ class SIVTCLI(LightningCLI):
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-            known = self._subcommand_parsers.get(verb, parser)
+            known = self.parser_of(verb) or parser
             with explained(known.prog, options_of(known)):
                 super().parse_arguments(parser, self.given)
         if verb:
@@ -123,16 +106,15 @@ class SIVTCLI(LightningCLI):
 
     def set_defaults(self, verb: str, path: str, defaults: dict[str, Any]) -> None:
         """Those of a model's file. Raises SIVTError where it has one that is not known here."""
+        parser = self.parser_of(verb)
+        assert parser is not None  # the command is the one that is given
         try:
-            self._subcommand_parsers[verb].set_defaults(defaults)
+            parser.set_defaults(defaults)
         except KeyError as error:
             raise SIVTError(f"Checkpoint {path}: made by another version of sivt_lightning ({error}).") from error
 
-    def _parse_ckpt_path(self) -> None:
-        """LightningCLI's own reading of the checkpoint would win over flags given by hand."""
-
     def before_instantiate_classes(self) -> None:
-        if self._get(self.config, "ckpt_path") != given_option(self.given, "--ckpt_path"):
+        if self.setting(self.config, "ckpt_path") != given_option(self.given, "--ckpt_path"):
             raise SIVTError("ckpt_path stands in a config file, where it is not looked for: give it as --ckpt_path.")
 
     def build_trainer(self, given: dict[str, Any], folder: Path, progress_bar: bool, **parts: Any) -> Trainer:
@@ -144,7 +126,7 @@ class SIVTCLI(LightningCLI):
             parts: what the command adds: callbacks, loggers and the like.
         """
         kwargs = dict(given)
-        settings = self._get(self.config_init, "trainer")
+        settings = self.setting(self.config_init, "trainer")
         if settings.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty() and progress_bar
         if settings.enable_model_summary is None:
@@ -159,9 +141,6 @@ class SIVTCLI(LightningCLI):
             raise SIVTError(f"trainer: {first_line(error)}.") from error
         check_precision(precision, trainer.strategy.root_device.type)
         return trainer
-
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
 
 def add_thresholds(parser: LightningArgumentParser) -> None:
