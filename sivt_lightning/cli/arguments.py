@@ -116,8 +116,8 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
     'There is no option --data.rot: did you mean --data.root?'
     """
     complaint = " ".join(complaint.split()).rpartition(" failed: ")[2]  # a check of ours speaks for itself
-    if told := _of_list(complaint):
-        return told
+    if sentence := _of_list(complaint):
+        return sentence
     value = re.fullmatch(r"Parser key \"([\w.]+)\": Expected a <class '(\w+)'>\. Got value: (.*)", complaint)
     if value is not None:
         if value[2] == "float" and value[3].lower() == "nan":  # YAML writes it .nan, and takes this for a word

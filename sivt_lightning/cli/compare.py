@@ -16,8 +16,8 @@ def run(args: Sequence[str]) -> int:
     """`sivt compare A B ...`: a table on screen, and as a file where asked for."""
     parser = verb_parser("compare")
     parser.add_argument("tests", type=str, nargs="+", help="metrics.json files, or run or test folders that hold one.")
-    told = f"Rows to show, such as [image_auroc,pixel_ap]. Default: all of {', '.join(FIGURES)}."
-    parser.add_argument("--figures", type=list[str] | None, help=told)
+    text = f"Rows to show, such as [image_auroc,pixel_ap]. Default: all of {', '.join(FIGURES)}."
+    parser.add_argument("--figures", type=list[str] | None, help=text)
     parser.add_argument("--categories", type=bool, default=False, help="Also a row for each category.")
     parser.add_argument("--output", type=str | None, help="File for the table, ending in .md or .csv.")
     settings = parse(parser, args)

@@ -15,12 +15,12 @@ def run(args: Sequence[str]) -> int:
     parser = verb_parser("experiment")
     parser.add_argument("files", type=str, nargs="+", help="Experiment files, or shipped ones by name, such as groups.")
     parser.add_argument("--root", type=str, required=True, help="Folder of the categories.")
-    told = "Weights: of the default backbone a path, of others NAME=PATH or NAME=package. Others are downloaded."
-    parser.add_argument("--weights", type=str, nargs="+", default=[], help=told)
+    text = "Weights: of the default backbone a path, of others NAME=PATH or NAME=package. Others are downloaded."
+    parser.add_argument("--weights", type=str, nargs="+", default=[], help=text)
     parser.add_argument("--seeds", type=int, nargs="+", help="Instead of the seeds in the files.")
     parser.add_argument("--rows", type=str, nargs="+", help="Only these rows; the table has those done before, too.")
-    told = "Folder of the trainings, the tables, and the features that all trainings share."
-    parser.add_argument("--output", type=str, default="runs/experiments", help=told)
+    text = "Folder of the trainings, the tables, and the features that all trainings share."
+    parser.add_argument("--output", type=str, default="runs/experiments", help=text)
     settings = parse(parser, args)
     files = [named(file, "experiment", CONFIGS / "experiments") for file in settings.files]
     from sivt_lightning.experiment.laboratory import Laboratory, weights_of

@@ -15,14 +15,14 @@ def run(args: Sequence[str]) -> int:
     parser = verb_parser("export")
     parser.add_argument("--ckpt_path", type=str, required=True, help="The trained model, such as best.ckpt.")
     parser.add_argument("--format", type=Format, required=True, help="onnx, openvino or torch (torch.export).")
-    told = "fp32; bf16 (openvino, torch), faster on processors that have it; int8 (onnx, openvino), faster still."
-    parser.add_argument("--precision", type=Precision, default="fp32", help=told)
-    told = "File to write. Default: beside the checkpoint, named after it and the precision."
-    parser.add_argument("--output", type=str | None, help=told)
-    told = "Data set, split as in training: held-out images set the thresholds, others scale int8. Default: training's."
-    parser.add_argument("--calibration", type=str | None, help=told)
-    told = "Keep the thresholds found with the checkpoint's scores, from which those of the file differ slightly."
-    parser.add_argument("--keep_thresholds", action="store_true", help=told)
+    text = "fp32; bf16 (openvino, torch), faster on processors that have it; int8 (onnx, openvino), faster still."
+    parser.add_argument("--precision", type=Precision, default="fp32", help=text)
+    text = "File to write. Default: beside the checkpoint, named after it and the precision."
+    parser.add_argument("--output", type=str | None, help=text)
+    text = "Data set, split as in training: held-out images set the thresholds, others scale int8. Default: training's."
+    parser.add_argument("--calibration", type=str | None, help=text)
+    text = "Keep the thresholds found with the checkpoint's scores, from which those of the file differ slightly."
+    parser.add_argument("--keep_thresholds", action="store_true", help=text)
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier export.")
     settings = parse(parser, args)
     from sivt_lightning.export.model_files import require_packages, write_model
@@ -56,8 +56,8 @@ def run(args: Sequence[str]) -> int:
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
     detector, about = restore_detector(source, checkpoint), of_checkpoint(checkpoint)
     side_car = write_model(path, kind, precision, detector, about, images, photos if measures else None)
-    found, kept = side_car.thresholds.pooled.image, checkpoint["thresholds"]["pooled"]["image"]
-    print(f"Threshold: {found:.6g} (of the checkpoint: {kept:.6g}), from {side_car.thresholds_from}")
+    own, kept = side_car.thresholds.pooled.image, checkpoint["thresholds"]["pooled"]["image"]
+    print(f"Threshold: {own:.6g} (of the checkpoint: {kept:.6g}), from {side_car.thresholds_from}")
     if photos and measures:
         print(" ".join([f"The images are of {photos.root}.", side_car.thresholds.doubt([None])]).strip())
     print(f"Written: {path} {side_car_path(path)}")

@@ -56,10 +56,10 @@ class FitCLI(SIVTCLI):
 
     def add_own_arguments(self, verb: str, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str | None, help="Name of the run. Default: that of the config file.")
-        told = "What best.ckpt is the best of: loss, or synthetic defects told apart, on held-out normal images."
-        parser.add_argument("--monitor", type=Monitor, default="val/loss", help=told)
-        told = "Stop when the monitored value has not got better for this many validations. Default: never."
-        parser.add_argument("--patience", type=PositiveInt | None, help=told)
+        text = "What best.ckpt is the best of: loss, or synthetic defects told apart, on held-out normal images."
+        parser.add_argument("--monitor", type=Monitor, default="val/loss", help=text)
+        text = "Stop when the monitored value has not got better for this many validations. Default: never."
+        parser.add_argument("--patience", type=PositiveInt | None, help=text)
         parser.add_lightning_class_args(ThresholdCalibration, "threshold")
         parser.add_lightning_class_args(SyntheticValidation, "synthetic")
         parser.add_lightning_class_args(Panel, "panel")

@@ -19,10 +19,10 @@ class Help(NamedTuple):
 
     def description(self) -> str:
         """The text above the options."""
-        told = [f"{self.line} {self.more}".strip(), "", "These matter first:"]
-        told += [f"  {option:{WIDTH}}{what}" for option, what in self.first]
-        told += ["", "For example:", *(f"  {example}" for example in self.examples)]
-        return "\n".join(told)
+        lines = [f"{self.line} {self.more}".strip(), "", "These matter first:"]
+        lines += [f"  {option:{WIDTH}}{what}" for option, what in self.first]
+        lines += ["", "For example:", *(f"  {example}" for example in self.examples)]
+        return "\n".join(lines)
 
 
 HELP: dict[str, Help] = {

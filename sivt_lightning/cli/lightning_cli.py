@@ -29,7 +29,7 @@ from sivt_lightning.training.run_config import RunConfig
 DESCRIPTION = """One model that finds defects in many products, trained on photos of good parts only.
 
 Commands (`sivt COMMAND --help` says more):
-""" + "\n".join(f"  {verb:12}{told.line}" for verb, told in HELP.items())
+""" + "\n".join(f"  {verb:12}{text.line}" for verb, text in HELP.items())
 DESCRIPTION += """
 
 With each of them: --quiet prints errors only, --debug shows where an error comes from."""
@@ -145,10 +145,10 @@ class SIVTCLI(HookedCLI):
 
 def add_thresholds(parser: LightningArgumentParser) -> None:
     """The options that `test` and `predict` share."""
-    told = "Score above which an image is anomalous, instead of the threshold found in training."
-    parser.add_argument("--threshold", type=float | None, help=told)
-    told = "Hold each image against the threshold of all categories, or of the one whose name a folder of its path has."
-    parser.add_argument("--threshold_by", type=By, default="pooled", help=told)
+    text = "Score above which an image is anomalous, instead of the threshold found in training."
+    parser.add_argument("--threshold", type=float | None, help=text)
+    text = "Hold each image against the threshold of all categories, or of the one whose name a folder of its path has."
+    parser.add_argument("--threshold_by", type=By, default="pooled", help=text)
 
 
 def plain_seed(value: bool | int) -> int:

@@ -47,8 +47,8 @@ def run(args: Sequence[str]) -> int:
         print("Ended at once; requests that were waiting have no verdict.")
         return 1
     if ended.unread:
-        told = f"but {ended.unread} of the clients did not read their answers within {UNREAD:g} s."
-        print(f"Ended; every request that was taken has its verdict, {told}")
+        reason = f"but {ended.unread} of the clients did not read their answers within {UNREAD:g} s."
+        print(f"Ended; every request that was taken has its verdict, {reason}")
         return 0
     print("Ended; every request that was taken has been answered.")
     return 0
@@ -60,8 +60,8 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO) or .onnx file.")
     parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; others need a token.")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
-    told = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
-    parser.add_argument("--token_file", type=str | None, help=told)
+    text = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
+    parser.add_argument("--token_file", type=str | None, help=text)
     parser.add_argument("--threshold", type=float | None, help="Score above which an image is anomalous.")
     parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
     parser.add_argument("--depth", type=Depth | None, help="Of photos of more than 8 bits. Default: the training's.")
@@ -70,10 +70,10 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")
     parser.add_argument("--max_bytes", type=int, default=32_000_000, help="Of an image's file; larger ones get 413.")
     parser.add_argument("--max_pixels", type=int, default=50_000_000, help="Of an image; larger ones get 400.")
-    told = "Of uploads and decoded images together, in MB. Default: enough for four of the largest files and one image."
-    parser.add_argument("--max_memory", type=int | None, help=told)
-    told = "Place of a web page, such as https://line.example, whose scripts may ask, too; several may follow."
-    parser.add_argument("--cors_origin", type=str, nargs="+", default=[], metavar="ORIGIN", help=told)
+    text = "Of uploads and decoded images together, in MB. Default: enough for four of the largest files and one image."
+    parser.add_argument("--max_memory", type=int | None, help=text)
+    text = "Place of a web page, such as https://line.example, whose scripts may ask, too; several may follow."
+    parser.add_argument("--cors_origin", type=str, nargs="+", default=[], metavar="ORIGIN", help=text)
     settings = parse(parser, args)
     for name in ("max_batch", "max_requests", "max_bytes", "max_pixels", "max_memory"):
         if settings[name] is not None and settings[name] < 1:

@@ -45,8 +45,8 @@ class TrainedCLI(SIVTCLI):
         add_thresholds(parser)
         parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
         parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run's results.")
-        told = "Do only the images that an earlier run into the same folder has not done."
-        parser.add_argument("--resume", action="store_true", help=told)
+        text = "Do only the images that an earlier run into the same folder has not done."
+        parser.add_argument("--resume", action="store_true", help=text)
         parser.add_lightning_class_args(PredictionWriter, "writer")
         for option in ("output", "threshold", "threshold_by", "category", "overwrite", "resume"):
             parser.link_arguments(option, f"writer.{option}")

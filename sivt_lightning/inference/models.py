@@ -73,11 +73,11 @@ class CheckpointModel:
 def torch_device(name: str | None) -> torch.device:
     """By default the GPU, where there is one. Raises SIVTError for one that there is not."""
     try:
-        found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=found).cpu()  # a name is taken whether or not the device is there
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).cpu()  # a name is taken whether or not the device is there
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SIVTError(f"device {name}: there is no such device here; give cpu, cuda or cuda:1, say.") from error
-    return found
+    return device
 
 
 def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:
