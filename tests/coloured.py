@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import numpy as np
 import uvicorn
 from fastapi.testclient import TestClient
 from forked import Forked
+from parts import about_of
 from PIL import Image
 
 from sivt_lightning import Prediction, Predictor
@@ -30,7 +32,7 @@ class Coloured(Predictor):
     def __init__(self, seconds: float = 0.0) -> None:
         self.threshold = Threshold(100.0, 1.0, 9)
         thresholds = Thresholds(0.99, self.threshold, {"bolt": self.threshold})
-        self.model: Any = _Model(thresholds)
+        self.model: Any = SimpleNamespace(about=about_of(thresholds, 8))
         self.depth = None
         self.seconds, self.batches, self.free = seconds, list[int](), threading.Event()
         self.free.set()
@@ -47,13 +49,6 @@ class Coloured(Predictor):
             Prediction.of(float(score), one, self.threshold, image.size)
             for score, one, image in zip(scores, maps, images, strict=True)
         ]
-
-
-class _Model:
-    image_size = 8
-
-    def __init__(self, thresholds: Thresholds) -> None:
-        self.thresholds = thresholds
 
 
 def photo(red: int, size: tuple[int, int] = (12, 10), kind: str = "PNG") -> bytes:
