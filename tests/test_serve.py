@@ -25,6 +25,7 @@ import schemathesis
 from coloured import TOKEN, Coloured, client_of, listening, photo, served
 from forked import Forked
 from hypothesis import HealthCheck, settings
+from parts import about_of
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
@@ -368,7 +369,7 @@ def test_a_model_that_fails_before_it_serves(
     error: Exception, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictor = Coloured()
-    predictor.model = Mock(image_size=8, side_effect=error)
+    predictor.model = Mock(about=about_of(None, 8), side_effect=error)
     monkeypatch.setattr("sivt_lightning.inference.predictor.Predictor", lambda *_, **__: predictor)
     assert main(["serve", "--model", "best.ckpt", "--port", "0"]) == 1
     output = capsys.readouterr()
