@@ -325,7 +325,7 @@ def test_a_map_of_another_kind_is_refused(
     photos = ["--data.predict_path", str(tiny_data / "down/test")] if verb == "predict" else []
     changed = ["--model.smoothing_sigma", "0", "--model.map_power", "1"]
     assert main([verb, "--ckpt_path", str(checkpoint), *photos, *changed, *more, "--output", "out"]) == 1
-    assert "model.map_power is 1.0, but the checkpoint's model and its thresholds" in capsys.readouterr().err
+    assert "model.smoothing_sigma: a model and its thresholds are used as they were trained" in capsys.readouterr().err
 
 
 def test_a_test_in_another_precision_says_what_its_thresholds_are_of(

@@ -271,7 +271,7 @@ def test_an_export_is_measured_in_use(folder: Path, tmp_path: Path, capsys: pyte
     ("given", "said"),
     [
         (["--trainer.precision", "bf16-mixed"], "was exported in fp32; export it in another"),
-        (["--seed_everything", "7"], "the model was trained with 0"),
+        (["--seed_everything", "7"], "model and its thresholds were made with 0"),
     ],
 )
 def test_an_export_is_tested_as_it_was_trained(

@@ -54,6 +54,11 @@ def checked(verb: str, args: Sequence[str]) -> list[str]:
             name, equals, value = argument.partition("=")
             if not name.startswith("--") or name.startswith("--trainer."):  # of which another release may have more
                 continue
+            if name.startswith("--model.") and verb in ("test", "predict"):
+                raise SIVTError(
+                    f"{name[2:]}: a model and its thresholds are used as they were trained: leave the option out, or "
+                    "train a model with it."
+                )
             if name not in known:
                 raise ArgumentError(None, f"unrecognized arguments: {name}")
             if equals or not following.startswith("--"):

@@ -58,7 +58,7 @@ class TrainedCLI(SIVTCLI):
     def before_parsing(self, verb: str, path: str | None) -> None:
         if path is None:
             raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
-        self.about = about = read_about(Path(path))
+        self.about = about = read_about(path)
         defaults: dict[str, Any] = {f"data.{key}": value for key, value in about.data.items()}
         for not_an_option in ("seed", "image_size", "predict_path"):
             defaults.pop(f"data.{not_an_option}", None)
@@ -82,8 +82,8 @@ class TrainedCLI(SIVTCLI):
         trained = self.about.model.get("seed", config.seed_everything)
         if config.seed_everything != trained:
             raise SIVTError(
-                f"seed_everything is {config.seed_everything}, but the model was trained with {trained}: leave the "
-                "option out."
+                f"seed_everything is {config.seed_everything}, but the checkpoint's model and its thresholds were made "
+                f"with {trained}: leave the option out, or train a model with it."
             )
 
     def before_instantiate_classes(self) -> None:

@@ -43,11 +43,11 @@ class About:
         return sorted(self.thresholds.categories) if self.thresholds else []
 
 
-def read_about(path: Path) -> About:
+def read_about(path: str) -> About:
     """Reads a checkpoint's settings, or the side-car of an export. Raises SIVTError where it is no model."""
-    if path.suffix.lower() in EXPORTS:
-        return of_side_car(read_side_car(path))
-    return of_checkpoint(read_checkpoint(str(path)))
+    if Path(path).suffix.lower() in EXPORTS:
+        return of_side_car(read_side_car(Path(path)))
+    return of_checkpoint(read_checkpoint(path))
 
 
 def of_checkpoint(checkpoint: Mapping[str, Any]) -> About:
