@@ -36,12 +36,9 @@ format: install ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# In three processes: in one, the last test of the exports ends with a segmentation fault of a runtime's library, which
-# it does not where these tests have a process of their own.
+# Tests of one file share what they have trained and exported, so they stay in one process.
 test: lint ## lint, then every test
-	$(BIN)/python -m pytest tests/test_export.py
-	$(BIN)/python -m pytest tests/test_[a-e]*.py --deselect tests/test_export.py
-	$(BIN)/python -m pytest tests/test_[f-z]*.py sivt_lightning
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 clean: ## delete .venv, runs, predictions and caches
 	rm -rf $(VENV) runs predictions build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
