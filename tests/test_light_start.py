@@ -124,7 +124,13 @@ def said(run: Any, args: list[str]) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize(
-    "args", [args for args, _ in WRONG if args and args[0] in LISTED and "a" not in args], ids=" ".join
+    "args",
+    [
+        args
+        for args, _ in WRONG
+        if args and args[0] in ("fit", "benchmark") and "utf16.yaml" not in args and "a" not in args
+    ],
+    ids=" ".join,
 )
 def test_the_parser_itself_would_say_the_same(
     args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -31,7 +31,7 @@ from starlette.middleware.cors import CORSMiddleware
 from timm.optim import Muon
 from torch import Tensor, nn
 
-from sivt_lightning.cli.parser_inside import options_in, verbs_in
+from sivt_lightning.cli.parser_inside import options_in
 from sivt_lightning.data.pillow_inside import has_more_pages, silence_pillow, tags, unread_file
 from sivt_lightning.evaluation.metrics.settled import SettledMetric
 from sivt_lightning.model.networks import build_network
@@ -299,7 +299,7 @@ def test_lightning_keeps_the_data_module_where_it_is_looked_for() -> None:
 # --- LightningCLI and jsonargparse: cli/lightning_hooks.py, cli/parser_inside.py
 
 CLI, PARSERS = look_at("cli/lightning_hooks.py"), look_at("cli/parser_inside.py")
-HOOKS = ("_add_subcommands", "_prepare_subcommand_parser", "_prepare_subcommand_kwargs", "_parse_ckpt_path", "_get")
+HOOKS = ("_prepare_subcommand_parser", "_prepare_subcommand_kwargs", "_parse_ckpt_path", "_get")
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -313,9 +313,6 @@ def test_parsers_keep_their_options_where_they_are_looked_for() -> None:
     parser.add_argument("--there", help="Is there.")
     options = {option.option_strings[0]: option.help for option in options_in(parser)}
     assert options["--there"] == "Is there.", PARSERS
-    verbs: Any = parser.add_subcommands()
-    verbs.add_subcommand("verb", LightningArgumentParser(), help="What it does.")
-    assert [(listed.dest, listed.help) for listed in verbs_in(parser)] == [("verb", "What it does.")], PARSERS
 
 
 # --- Pillow: data/pillow_inside.py

@@ -11,13 +11,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from sivt_lightning.cli.arguments import (
     SETTINGS,
-    check_configs,
     explained,
     given_option,
     joined,
     options_of,
 )
-from sivt_lightning.cli.help import HELP, Formatter
 from sivt_lightning.cli.lightning_hooks import HookedCLI
 from sivt_lightning.cli.photo_table import Survey
 from sivt_lightning.data.datamodule import SIVTDataModule
@@ -26,16 +24,7 @@ from sivt_lightning.inference.thresholds import By
 from sivt_lightning.model.precision import check_precision
 from sivt_lightning.training.run_config import RunConfig
 
-DESCRIPTION = """One model that finds defects in many products, trained on photos of good parts only.
-
-Commands (`sivt COMMAND --help` says more):
-""" + "\n".join(f"  {verb:12}{text.line}" for verb, text in HELP.items())
-DESCRIPTION += """
-
-With each of them: --quiet prints errors only, --debug shows where an error comes from."""
-
-
-WIRED = {"model", "datamodule", "weights_only"}
+WIRED = {"model", "datamodule", "weights_only"}  # arguments of the Trainer that are not the user's to set
 
 
 class SIVTCLI(HookedCLI):
@@ -43,9 +32,7 @@ class SIVTCLI(HookedCLI):
 
     exit_code = 0
     module: type[LightningModule]
-    verbs: ClassVar[
-        dict[str, set[str]]
-    ]  # and the Trainer's arguments, beside those in WIRED, that are not the user's to set
+    verbs: ClassVar[dict[str, set[str]]]  # and what else, beside WIRED, is not the user's to set
 
     def __init__(self, args: Sequence[str]) -> None:
         self.given = joined(args, "--data.predict_path")
@@ -64,9 +51,6 @@ class SIVTCLI(HookedCLI):
                 "use_distributed_sampler": False,  # the data module's own samplers repeat no image
             },
             parser_kwargs={
-                "usage": "sivt COMMAND [options]",
-                "description": DESCRIPTION,
-                "formatter_class": Formatter,
                 "prog": "sivt",
                 **SETTINGS,
             },
@@ -77,24 +61,20 @@ class SIVTCLI(HookedCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # a static method there
         """The verb that is given, alone: the parser of each takes a quarter of a second."""
-        given = {verb: of for verb, of in self.verbs.items() if verb in self.given[:1]} or self.verbs
-        return {verb: WIRED | of for verb, of in given.items()}
+        return {self.given[0]: WIRED | self.verbs[self.given[0]]}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Settings of a model's file become defaults, so that a flag or config given by hand wins."""
-        verb = next((argument for argument in self.given if argument in self.subcommands()), "")
-        asks_for_help = {"-h", "--help"} & set(self.given)
-        if verb and not asks_for_help:
-            self.before_parsing(verb, given_option(self.given, "--ckpt_path"))
-        check_configs(self.given)
+        verb, path = self.given[0], given_option(self.given, "--ckpt_path")
+        if "--help" not in self.given:  # with which the options are listed, see `options`
+            self.before_parsing(verb, path)
         # LightningCLI warns when it is given arguments while sys.argv has some: ours are those very ones.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-            known = self.parser_of(verb) or parser
-            with explained(known.prog, options_of(known)):
+            own = self.parser_of(verb)
+            with explained(own.prog, options_of(own)):
                 super().parse_arguments(parser, self.given)
-        if verb:
-            self.after_parsing(verb, given_option(self.given, "--ckpt_path"))
+        self.after_parsing(verb, path)
 
     def before_parsing(self, verb: str, path: str | None) -> None:
         """Sets defaults. Raises SIVTError where --ckpt_path, if given, is not what the command needs."""
@@ -106,10 +86,8 @@ class SIVTCLI(HookedCLI):
 
     def set_defaults(self, verb: str, path: str, defaults: dict[str, Any]) -> None:
         """Those of a model's file. Raises SIVTError where it has one that is not known here."""
-        parser = self.parser_of(verb)
-        assert parser is not None  # the command is the one that is given
         try:
-            parser.set_defaults(defaults)
+            self.parser_of(verb).set_defaults(defaults)
         except KeyError as error:
             raise SIVTError(f"Checkpoint {path}: made by another version of sivt_lightning ({error}).") from error
 

@@ -5,8 +5,8 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from sivt_lightning.cli.arguments import help_settings
-from sivt_lightning.cli.help import HELP, OPTIONS
-from sivt_lightning.cli.parser_inside import options_in, verbs_in
+from sivt_lightning.cli.help import OPTIONS
+from sivt_lightning.cli.parser_inside import options_in
 
 
 class HookedCLI(LightningCLI):
@@ -16,18 +16,13 @@ class HookedCLI(LightningCLI):
         """Options of a command beside those of module, data and Trainer."""
         raise NotImplementedError
 
-    def parser_of(self, verb: str) -> LightningArgumentParser | None:
-        """That of a command; None for what is none."""
-        return self._subcommand_parsers.get(verb)
+    def parser_of(self, verb: str) -> LightningArgumentParser:
+        """That of the command that is given."""
+        return self._subcommand_parsers[verb]
 
     def setting(self, config: Any, name: str) -> Any:
         """That of the command that is given, in a config of all commands."""
         return self._get(config, name)
-
-    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        super()._add_subcommands(parser, **kwargs)
-        for verb in verbs_in(parser):  # which say what the Trainer's methods say of themselves
-            verb.help = HELP[verb.dest].line
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs | help_settings(subcommand))

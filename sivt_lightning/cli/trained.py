@@ -56,8 +56,7 @@ class TrainedCLI(SIVTCLI):
         return str(of_trainer) if self.about.kind == "checkpoint" else None
 
     def before_parsing(self, verb: str, path: str | None) -> None:
-        if path is None:
-            raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
+        assert path is not None  # asked for before anything was loaded
         self.about = about = read_about(path)
         defaults: dict[str, Any] = {f"data.{key}": value for key, value in about.data.items()}
         for not_an_option in ("seed", "image_size", "predict_path"):
