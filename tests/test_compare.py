@@ -68,6 +68,16 @@ def test_runs_that_differ_in_seed_only_share_a_column(capsys: pytest.CaptureFixt
     assert " 0.6000 " in output
 
 
+def test_a_test_of_an_earlier_version_is_another_seed_of_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5), write("b", 0.75, seed=1, kind="checkpoint")]
+    assert "(2 seeds)" in shown(capsys, *runs)
+
+
+def test_an_export_is_no_other_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write("a", 0.5), write("b", 0.75, seed=1, kind="onnx")]
+    assert "seeds)" not in shown(capsys, *runs)
+
+
 def test_one_test_given_twice_is_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
     run = write("a", 0.5)
     output = shown(capsys, run, run + "/test/metrics.json")

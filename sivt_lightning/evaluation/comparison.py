@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.settings import names_of
+from sivt_lightning.model.settings import names_of, not_said
 from sivt_lightning.report.tables import HEADINGS, SUMMARIES, row_name
 
 GROUPS = ("categories", *SUMMARIES)
@@ -106,6 +106,9 @@ def _experiment(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """What the tests of one experiment have in common: data and weights themselves where known, not where they lay."""
     kept = {part: {key: value for key, value in values.items() if key not in FREE} for part, values in settings.items()}
     model, data, training, test = (kept.setdefault(part, {}) for part in ("model", "data", "training", "test"))
+    if model:  # tests of earlier versions do not say all that later ones do
+        kept["model"] = model = not_said(0) | model
+    test.setdefault("kind", "checkpoint")
     if training.get("images") and test.get("images"):
         data.pop("root", None)
     if model.get("weights") == "random":  # drawn from the seed

@@ -186,19 +186,23 @@ def names_of(*roles: Role) -> tuple[str, ...]:
     return tuple(each.name for each in fields(ModelSettings) if each.metadata["role"] in roles)
 
 
+def not_said(number: int) -> dict[str, Any]:
+    """The settings that files of this format cannot say, with the values by which their models are as they were."""
+    return {each.name: each.metadata["before"] for each in fields(ModelSettings) if each.metadata["since"] > number}
+
+
 def stored_settings(stored: Mapping[str, Any], number: int, file: str) -> ModelSettings:
     """The settings in a file of this format, or an earlier one: what it could not yet say gets the value of then.
 
     Raises SIVTError where it lacks one that its format has, or has one that is not known here.
     """
-    since = {each.name: (each.metadata["since"], each.metadata["before"]) for each in fields(ModelSettings)}
-    known = {name: before for name, (first, before) in since.items() if first > number} | dict(stored)
-    if lost := sorted(since.keys() - known):
+    names, known = {each.name for each in fields(ModelSettings)}, not_said(number) | dict(stored)
+    if lost := sorted(names - known.keys()):
         raise SIVTError(
             f"{file}: made by another version of sivt_lightning, which did not say {', '.join(lost)}. "
             "Train the model again."
         )
-    if strange := sorted(known.keys() - since):
+    if strange := sorted(known.keys() - names):
         raise SIVTError(
             f"{file}: made by another version of sivt_lightning, whose {', '.join(strange)} is not known here. "
             "Use that version, or train the model again."
