@@ -56,18 +56,6 @@ def eager(detector: Detector, precision: str = "32-true") -> Run:
     return run
 
 
-def exported(path: Path) -> Run:
-    if path.suffix != ".pt2":
-        return open_model(path)
-    program = torch.export.load(path).module()
-
-    @torch.inference_mode()
-    def run(images: Tensor) -> Detection:
-        return Detection(*program(images))
-
-    return run
-
-
 def per_image(run: Run, photos: list[Image.Image], size: int, seconds: float) -> float:
     """Median seconds an image, of these photos as one batch."""
     times: list[float] = []
@@ -135,7 +123,7 @@ def main() -> None:
                 if settings.only is None or path.stem in settings.only:
                     scaled = calibration if precision == "int8" else []
                     write_model(path, kind, precision, detector, about, scaled)  # type: ignore[arg-type]
-                    runs[path.stem] = lambda path=path: exported(path)  # type: ignore[misc]
+                    runs[path.stem] = lambda path=path: open_model(path)  # type: ignore[misc]
         print(
             f"| model | map error | score error | change of AUROC | images/s, 1 | images/s, {settings.batch} | gain |"
         )

@@ -29,7 +29,7 @@ from sivt_lightning.export import graph
 from sivt_lightning.export.photos import Photos
 from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.inference.formats import FORMAT
-from sivt_lightning.inference.models import restore_detector
+from sivt_lightning.inference.models import Model, restore_detector
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import Detection
 
@@ -42,7 +42,6 @@ RUNTIMES = {"onnx": "onnxruntime", "xml": "openvino", "pt2": "torch"}
 EXPORT = """
 import socket
 from pathlib import Path
-from typing import Any
 def asked(*arguments, **_):
     Path("asked.txt").write_text(repr(arguments))
     raise OSError("there is no network")
@@ -121,16 +120,8 @@ def in_torch(folder: Path, photos: list[Path], dtype: torch.dtype) -> Detection:
     return detector(pixels_of(photos).to(dtype))
 
 
-def opened(path: Path) -> Callable[[torch.Tensor], Detection]:
-    if path.suffix != ".pt2":
-        return Predictor(path, device="cpu" if path.suffix == ".ckpt" else None).model
-    program = torch.export.load(path).module()
-
-    def run(images: torch.Tensor) -> Detection:
-        with torch.no_grad():
-            return Detection(*program(images))
-
-    return run
+def opened(path: Path) -> Model:
+    return Predictor(path, device="cpu" if path.suffix == ".ckpt" else None).model
 
 
 def as_exported(path: Path, photos: list[Path]) -> Detection:
@@ -198,7 +189,7 @@ def test_an_export_asks_no_other_machine(folder: Path) -> None:
     assert not (folder / "asked.txt").exists()
 
 
-@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "bf16.xml", "int8.onnx"])
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "fp32.pt2", "bf16.xml", "bf16.pt2", "int8.onnx"])
 def test_a_predictor_does_with_it_what_it_does_with_a_checkpoint(name: str, folder: Path, photos: list[Path]) -> None:
     right, exported = (Predictor(folder / file, device="cpu")(photos) for file in ("best.ckpt", name))
     of_category = Predictor(folder / name, category="down", batch_size=3)
@@ -218,7 +209,7 @@ def test_a_predictor_does_with_it_what_it_does_with_a_checkpoint(name: str, fold
 def tested(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """metrics.json of the checkpoint and of exports, each by the one command that needs nothing but the file."""
     results = {}
-    for name in ("best.ckpt", "fp32.onnx", "fp32.xml", "int8.xml"):
+    for name in ("best.ckpt", "fp32.onnx", "fp32.xml", "fp32.pt2", "int8.xml"):
         out = tmp_path_factory.mktemp("tested")
         bare = [f"--eval.{part}=false" for part in ("curves", "gallery", "report")]
         assert main(["test", "--ckpt_path", str(folder / name), "--output", str(out), *bare]) == 0
@@ -226,7 +217,7 @@ def tested(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return results
 
 
-@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "int8.xml"])
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "fp32.pt2", "int8.xml"])
 def test_an_export_is_tested_as_a_checkpoint_is(
     name: str, tested: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,7 +239,7 @@ def test_an_export_is_tested_as_a_checkpoint_is(
     assert "not of the same data" not in said
 
 
-@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "fp32.pt2"])
 def test_an_export_predicts_as_a_checkpoint_does(
     name: str, folder: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,7 +363,7 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
         Predictor(path)
 
 
-@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "fp32.pt2"])
 def test_a_model_may_be_renamed_with_its_files(name: str, folder: Path, photos: list[Path], tmp_path: Path) -> None:
     copied(folder, name, tmp_path)
     for file in list(tmp_path.iterdir()):
@@ -381,12 +372,13 @@ def test_a_model_may_be_renamed_with_its_files(name: str, folder: Path, photos: 
     renamed = Predictor(tmp_path / f"line 2.b{suffix}")(photos[0])
     assert renamed.score == Predictor(folder / name)(photos[0]).score
     foreign = tmp_path / f"line 2.b{suffix}.json"
-    foreign.write_bytes((folder / f"int8{suffix}.json").read_bytes())
-    with pytest.raises(SIVTError, match=r"line 2\.b\.(bin|onnx) is not the file"):
+    other = "bf16" if suffix == ".pt2" else "int8"
+    foreign.write_bytes((folder / f"{other}{suffix}.json").read_bytes())
+    with pytest.raises(SIVTError, match=r"line 2\.b\.(bin|onnx|pt2) is not the file"):
         Predictor(tmp_path / f"line 2.b{suffix}")
 
 
-@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml", "fp32.pt2"])
 def test_the_case_of_a_suffix_does_not_matter(name: str, folder: Path, photos: list[Path], tmp_path: Path) -> None:
     path = copied(folder, name, tmp_path)
     upper = tmp_path / f"Model A{path.suffix.upper()}"
@@ -437,9 +429,7 @@ def test_ctrl_c_is_no_crash_after_two_models_of_a_runtime_have_gone(name: str, f
 def test_settings_that_a_file_has_not_are_refused(folder: Path) -> None:
     with pytest.raises(SIVTError, match="there is no such file"):
         Predictor(folder / "none.onnx")
-    with pytest.raises(SIVTError, match=r"for torch\.export\.load"):
-        Predictor(folder / "fp32.pt2")
-    for name in ("fp32.onnx", "fp32.xml"):
+    for name in ("fp32.onnx", "fp32.xml", "fp32.pt2"):
         with pytest.raises(SIVTError, match="was exported in fp32"):
             Predictor(folder / name, precision="bf16-mixed")
         with pytest.raises(SIVTError, match="device abacus"):
@@ -488,7 +478,7 @@ def test_without_the_photos_of_the_training_nothing_is_exported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path: path.write_bytes(b""))
-    monkeypatch.setattr("sivt_lightning.export.model_files._opened", lambda _: opened(folder / "best.ckpt"))
+    monkeypatch.setattr("sivt_lightning.export.model_files.open_model", lambda _: opened(folder / "best.ckpt"))
     root = tmp_path / "data"
     shutil.copytree(twins, root)
     contents = torch.load(folder / "best.ckpt", weights_only=True)

@@ -61,6 +61,5 @@ def run(args: Sequence[str]) -> int:
     if photos and measures:
         print(" ".join([f"The images are of {photos.root}.", side_car.thresholds.doubt([None])]).strip())
     print(f"Written: {path} {side_car_path(path)}")
-    if kind != "torch":
-        print(f'In Python: Predictor("{path}")')
+    print(f'In Python: Predictor("{path}")')
     return 0

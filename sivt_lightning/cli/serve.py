@@ -57,7 +57,7 @@ def run(args: Sequence[str]) -> int:
 def parse_settings(args: Sequence[str]) -> Any:
     """From flags. Raises SIVTError for limits that leave nothing to be taken."""
     parser = verb_parser("serve")
-    parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO) or .onnx file.")
+    parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO), .onnx or .pt2 file.")
     parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; others need a token.")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
     text = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."

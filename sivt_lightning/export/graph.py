@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detector
 
 MOST_IMAGES = 256  # in a batch
@@ -44,8 +46,16 @@ def traced(detector: Detector, precision: str) -> Any:
 
 
 def save_torch(detector: Detector, precision: str, path: Path) -> None:
-    """A .pt2 file for `torch.export.load`."""
-    torch.export.save(traced(detector, precision), path)
+    """A .pt2 file. Raises SIVTError where the network is made of what `TorchProgram` does not compute."""
+    with quiet():
+        torch.export.save(traced(detector, precision), path)
+    try:
+        TorchProgram(path, torch.device("cpu"))
+    except ValueError as error:
+        raise SIVTError(
+            f"format torch cannot hold a model with backbone {detector.backbone.name}: {error}. "
+            "Export it to onnx or openvino."
+        ) from error
 
 
 def save_onnx(detector: Detector, path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import importlib
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +17,7 @@ from sivt_lightning.files import write_whole
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.side_car import SideCar, sha256_of, side_car_path
-from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.model.detector import Detector
 
 Images = list[Float[Tensor, "_ 3 S S"]]
 
@@ -76,27 +74,13 @@ def write_model(
 def _measured(side_car: SideCar, made: Path, held_out: Photos) -> SideCar:
     """With the thresholds of the file's own scores: others than the checkpoint's, if only in their last digits."""
     write_whole(side_car_path(made), side_car.text())  # without which the file would not be opened
-    thresholds = measured(_opened(made), held_out.held_out(), side_car.thresholds.quantile)
+    thresholds = measured(open_model(made), held_out.held_out(), side_car.thresholds.quantile)
     held_out.check(thresholds)
     runtime = RUNTIMES[side_car.format]
     source = (
         f"{thresholds.pooled.images} held-out normal images, by the scores of this file in {runtime} {version(runtime)}"
     )
     return replace(side_car, thresholds=thresholds, thresholds_from=source)
-
-
-def _opened(path: Path) -> Callable[[Float[Tensor, "B 3 S S"]], Detection]:
-    """The model in a file that was just written, which torch.export may load for that."""
-    if path.suffix != ".pt2":
-        return open_model(path)
-    with graph.quiet():
-        program = torch.export.load(path).module()
-
-    @torch.inference_mode()
-    def run(images: Float[Tensor, "B 3 S S"]) -> Detection:
-        return Detection(*program(images))
-
-    return run
 
 
 def _write(made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.inference.about import EXPORTS, About, of_checkpoint
 from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint
-from sivt_lightning.inference.runtimes import RUNTIMES
+from sivt_lightning.inference.runtimes import RUNTIMES, torch_device
 from sivt_lightning.model.detector import Detection, Detector, build_detector
 from sivt_lightning.model.precision import autocast, check_precision
 from sivt_lightning.model.settings import ModelSettings
@@ -41,8 +41,8 @@ def open_model(path: Path, device: str | None = None, precision: str | None = No
     """The model in a file of `sivt fit` or `sivt export`. Raises SIVTError where it cannot be run.
 
     Args:
-        device: where torch computes, by default the GPU, where there is one; of ONNX Runtime "cpu" or "cuda"; one of
-            OpenVINO's. Of both by default the CPU.
+        device: where torch computes a checkpoint, by default the GPU, where there is one. Exports are computed by
+            default on the CPU; torch takes any of its devices, ONNX Runtime "cuda", OpenVINO one of its own.
         precision: of a checkpoint, instead of that of its training.
     """
     if kind := EXPORTS.get(path.suffix.lower()):
@@ -68,16 +68,6 @@ class CheckpointModel:
 
     def identity(self) -> str:
         return fingerprint(self.detector.state_dict()).hex()
-
-
-def torch_device(name: str | None) -> torch.device:
-    """By default the GPU, where there is one. Raises SIVTError for one that there is not."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device).cpu()  # a name is taken whether or not the device is there
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SIVTError(f"device {name}: there is no such device here; give cpu, cuda or cuda:1, say.") from error
-    return device
 
 
 def restore_detector(path: Path, checkpoint: dict[str, Any]) -> Detector:

@@ -38,8 +38,9 @@ class Predictor:
         found.score, found.is_anomalous, found.anomaly_map, found.regions
 
     Args:
-        path: a checkpoint, or a .onnx or .xml file of `sivt export`; it is read as data, nothing in it is run.
-        device: where torch computes, such as "cpu" or "cuda:1"; by default the GPU, where there is one.
+        path: a checkpoint, or a .onnx, .xml or .pt2 file of `sivt export`; it is read as data, nothing in it is run.
+        device: where it is computed, such as "cpu" or "cuda:1"; by default a checkpoint on the GPU, where there is one,
+            and an export on the CPU.
         threshold: score above which an image is anomalous, instead of what training found.
         category: takes the threshold of this category instead of that of all.
         precision: of a checkpoint: "32-true", "bf16-mixed" or, on a GPU, "16-mixed"; by default that of the training,

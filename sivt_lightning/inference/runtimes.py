@@ -14,6 +14,7 @@ from torch import Tensor
 from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.inference.about import of_side_car
 from sivt_lightning.inference.side_car import read_side_car
+from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detection
 
 
@@ -73,9 +74,31 @@ class OpenVINOModel(ExportedModel):
         return Detection(*(torch.from_numpy(outputs[name].copy()) for name in ("score", "map")))
 
 
+class TorchModel(ExportedModel):
+    """A .pt2 file, computed by torch on the CPU, or on another of its devices."""
+
+    def __init__(self, path: Path, device: str | None, precision: str | None) -> None:
+        super().__init__(path, precision)
+        self.device = torch_device(device or "cpu")
+        self.program = _opened(path, lambda: self._tried(TorchProgram(path, self.device)))
+
+    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
+        scores, maps = self.program(images)
+        return Detection(scores.cpu(), maps.cpu())
+
+    def _tried(self, program: TorchProgram) -> TorchProgram:
+        """Raises where it fails, or ends in anything but scores and maps: the other runtimes tell as they open it."""
+        size = self.about.image_size
+        scores, maps = program(torch.zeros(1, 3, size, size))
+        if scores.shape != (1,) or maps.shape != (1, size, size) or {scores.dtype, maps.dtype} != {torch.float32}:
+            raise ValueError("it does not end in scores and maps")
+        return program
+
+
 RUNTIMES: dict[str, Callable[[Path, str | None, str | None], ExportedModel]] = {
     "onnx": ONNXModel,
     "openvino": OpenVINOModel,
+    "torch": TorchModel,
 }
 
 
@@ -88,6 +111,16 @@ def _core_of(openvino: Any) -> Any:
     handles, Ctrl-C say, the system ends the process with a segmentation fault. Seen in OpenVINO 2026.4.
     """
     return openvino.Core()
+
+
+def torch_device(name: str | None) -> torch.device:
+    """By default the GPU, where there is one. Raises SIVTError for one that there is not."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).cpu()  # a name is taken whether or not the device is there
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SIVTError(f"device {name}: there is no such device here; give cpu, cuda or cuda:1, say.") from error
+    return device
 
 
 def _package(name: str, path: Path, extra: str) -> Any:
