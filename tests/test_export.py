@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -360,6 +361,24 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path) -> None:
     path.write_bytes(b"no model")
     side_car.write_text(json.dumps(contents | {"sha256": {"fp32.onnx": hashlib.sha256(b"no model").hexdigest()}}))
     with pytest.raises(SIVTError, match="cannot be opened"):
+        Predictor(path)
+
+
+def test_a_pt2_file_that_computes_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = copied(folder, "fp32.pt2", tmp_path)
+    with zipfile.ZipFile(folder / "fp32.pt2") as archive, zipfile.ZipFile(path, "w") as other:
+        for member in archive.infolist():
+            content = archive.read(member)
+            if member.filename.endswith("models/model.json"):
+                module = json.loads(content)
+                module["graph_module"]["graph"]["outputs"].reverse()
+                module["graph_module"]["signature"]["output_specs"].reverse()
+                content = json.dumps(module).encode()
+            other.writestr(member, content)
+    side_car = json.loads((tmp_path / "fp32.pt2.json").read_text())
+    side_car["sha256"] = {"fp32.pt2": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (tmp_path / "fp32.pt2.json").write_text(json.dumps(side_car))
+    with pytest.raises(SIVTError, match=r"cannot be opened: it does not end in scores and maps\. Export it again\."):
         Predictor(path)
 
 
