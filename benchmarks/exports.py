@@ -30,9 +30,11 @@ from sivt_lightning.export.kinds import PRECISIONS, SUFFIXES
 from sivt_lightning.export.model_files import write_model
 from sivt_lightning.inference.about import About, of_checkpoint
 from sivt_lightning.inference.checkpoint import read_checkpoint
-from sivt_lightning.inference.models import open_model, restore_detector
+from sivt_lightning.inference.checkpoint_model import restore_detector
+from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
-from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.model.detection import Detection
+from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.precision import autocast
 from sivt_lightning.system import keep_freed_memory
 from sivt_lightning.training.module import SIVT

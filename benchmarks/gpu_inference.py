@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sivt_lightning.benchmark.counts import multiply_adds
 from sivt_lightning.cli.quiet import quiet_lightning
-from sivt_lightning.model.detector import Detection, Detector
+from sivt_lightning.model.detection import Detection
+from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.precision import autocast
 from sivt_lightning.training.module import SIVT
 

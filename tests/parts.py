@@ -9,7 +9,7 @@ from lightning import LightningModule
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.backbone import Backbone
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.settings import ModelSettings
 

@@ -22,7 +22,7 @@ from sivt_lightning.data.images import array_to_rgb, deep_values, read_image, to
 from sivt_lightning.data.masks import read_mask
 from sivt_lightning.export.model_files import write_model
 from sivt_lightning.inference.about import of_checkpoint
-from sivt_lightning.inference.models import restore_detector
+from sivt_lightning.inference.checkpoint_model import restore_detector
 from sivt_lightning.serve.app import Limits, build_app
 
 GREY = np.random.default_rng(0).integers(40, 220, (24, 16)).astype(np.uint8)

@@ -26,7 +26,7 @@ from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, operating_points, plain
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.report import curves
 from sivt_lightning.report.tables import FIGURES, OPERATING, Results, console_tables, csv_table, markdown_tables
 
@@ -474,7 +474,7 @@ from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.prediction_files.writer import PredictionWriter
 from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 
 class Trained(Probe):
     thresholds = None

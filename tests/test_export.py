@@ -29,10 +29,11 @@ from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.export import graph
 from sivt_lightning.export.photos import Photos
 from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.checkpoint_model import restore_detector
 from sivt_lightning.inference.formats import FORMAT
-from sivt_lightning.inference.models import Model, restore_detector
+from sivt_lightning.inference.models import Model
 from sivt_lightning.inference.thresholds import Thresholds
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 
 MADE = {
     "onnx": ("fp32.onnx", "int8.onnx"),
@@ -258,6 +259,13 @@ def test_an_export_predicts_as_a_checkpoint_does(
     given[3] = str(tmp_path / name)
     assert main(["predict", "--ckpt_path", str(folder / "best.ckpt"), *given, "--resume"]) == 1
     assert "predictions of another model" in capsys.readouterr().err
+
+
+def test_an_export_is_run_without_what_a_checkpoint_needs(folder: Path) -> None:
+    code = "import sys; from sivt_lightning import Predictor; Predictor(sys.argv[1])\n"
+    code += "print(*{'lightning', 'timm', 'kornia', 'torchvision'} & set(sys.modules))"
+    done = [sys.executable, "-c", code, str(folder / "fp32.onnx")]
+    assert subprocess.run(done, capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_an_export_is_measured_in_use(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
-from sivt_lightning.inference import checkpoint, formats, models
+from sivt_lightning.inference import checkpoint, checkpoint_model, formats
 from sivt_lightning.inference.checkpoint import read_checkpoint
 from sivt_lightning.inference.formats import FORMAT
 from sivt_lightning.model import settings
@@ -71,7 +71,7 @@ def test_what_one_trains_today_says_its_format_and_outlives_a_new_setting(
     assert torch.load(best, weights_only=True)["format_number"] == FORMAT
     before = [each.score for each in Predictor(best, "cpu")([photo(0), photo(1)])]
 
-    for place in (settings, module, models):
+    for place in (settings, module, checkpoint_model):
         monkeypatch.setattr(place, "ModelSettings", LaterSettings)
     monkeypatch.setattr(formats, "FORMAT", FORMAT + 1)
     monkeypatch.setattr(module, "FORMAT", FORMAT + 1)

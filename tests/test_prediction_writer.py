@@ -21,7 +21,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import read_csv
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.prediction_files.progress_bar import PredictionProgress
 from sivt_lightning.prediction_files.writer import PredictionWriter
 from sivt_lightning.report.picture_names import picture_names

@@ -17,7 +17,7 @@ from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
 
 

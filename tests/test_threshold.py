@@ -16,7 +16,7 @@ from sivt_lightning.data.dataset import Item, collate
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.thresholds import ROUNDING, Threshold, Thresholds, threshold_of
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.training.calibration import ThresholdCalibration
 
 IMAGES, SIZE = 10, 16

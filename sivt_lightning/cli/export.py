@@ -29,7 +29,7 @@ def run(args: Sequence[str]) -> int:
     from sivt_lightning.export.photos import Photos
     from sivt_lightning.inference.about import of_checkpoint
     from sivt_lightning.inference.checkpoint import read_checkpoint
-    from sivt_lightning.inference.models import restore_detector
+    from sivt_lightning.inference.checkpoint_model import restore_detector
     from sivt_lightning.inference.side_car import side_car_path
 
     quiet_lightning()

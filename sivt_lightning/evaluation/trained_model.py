@@ -7,7 +7,7 @@ from lightning import LightningModule
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.models import Model, open_model
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 
 
 class TrainedModel(LightningModule):

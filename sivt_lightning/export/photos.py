@@ -11,7 +11,7 @@ from torch import Tensor
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.thresholds import Held, Thresholds, held_of, thresholds_of
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 
 BATCH = 8  # as Predictor has it
 FAR = 0.1  # of a threshold: narrow numbers move scores by hundredths

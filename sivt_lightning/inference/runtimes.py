@@ -15,7 +15,7 @@ from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.inference.about import of_side_car
 from sivt_lightning.inference.side_car import read_side_car
 from sivt_lightning.inference.torch_program import TorchProgram
-from sivt_lightning.model.detector import Detection
+from sivt_lightning.model.detection import Detection
 
 
 class ExportedModel(ABC):

@@ -1,26 +1,19 @@
 """Images -> anomaly scores and maps: the one graph that training's validation, test and prediction share."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sivt_lightning.model.backbone import Backbone
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.scoring import anomaly_map, image_score
 from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.model.standardize import Standardize
 from sivt_lightning.seeding import generator_for
-
-
-class Detection(NamedTuple):
-    """Anomaly scores, 0 or more and without an upper bound: one an image, and one a pixel."""
-
-    score: Float[Tensor, " B"]
-    map: Float[Tensor, "B S S"]
 
 
 class Detector(nn.Module):
