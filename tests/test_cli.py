@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -493,8 +494,10 @@ def test_an_error_in_a_step_is_not_taken_for_a_setting(tiny_config: Path, monkey
         raise ValueError("a fault of the program")
 
     monkeypatch.setattr("sivt_lightning.training.module.SIVT.training_step", fail)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ValueError, match="a fault of the program"):
         main(["fit", "--config", str(tiny_config)])
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_other_runs_of_a_name_stay_when_one_is_given_back() -> None:

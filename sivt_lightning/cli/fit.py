@@ -18,6 +18,7 @@ from sivt_lightning.system import keep_freed_memory
 from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.training.continuation import finish_if_done, refuse_changes
 from sivt_lightning.training.fit_parts import fit_parts
+from sivt_lightning.training.interruption import signals_given_back
 from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.panel import Panel
 from sivt_lightning.training.run_folder import (
@@ -43,7 +44,8 @@ class FitCLI(SIVTCLI):
         self.claimed: Path | None = None  # the folder that this process has made for a new run
         self.unclaimed: str | None = None  # name of the run for which another process makes it
         try:
-            super().__init__(args)
+            with signals_given_back():
+                super().__init__(args)
         except BaseException:
             if self.claimed is not None:
                 give_back(self.claimed)

@@ -1,8 +1,10 @@
 """Ctrl-C in a training, and the SIGTERM of a machine that shuts down."""
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,22 @@ from sivt_lightning.errors import Stopped
 ASKED = b"\nStopping after this step; Ctrl-C once more stops at once.\n"
 
 AGREE_EVERY = 10  # steps
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def signals_given_back() -> Iterator[None]:
+    """What is done at a signal is done again afterwards.
+
+    After an error Lightning calls no `teardown`, and sets the signals to what it met: the callback's, of no use by now.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class Interruption(Callback):
@@ -31,7 +49,7 @@ class Interruption(Callback):
         """Listen, where Python lets us: in the main thread."""
         if threading.current_thread() is threading.main_thread():
             # Lightning's end of a training at SIGTERM looks like success: it says nothing, and the exit code is 0.
-            self.before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.before = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
