@@ -293,6 +293,6 @@ def test_a_file_that_is_none(file: Path, change: dict[str, Any], said: str) -> N
 
 def test_what_is_not_there(file: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "nowhere.yaml", "--root", str(tiny_data)]) == 1
-    assert "cannot be read" in capsys.readouterr().err
+    assert "experiment nowhere.yaml: there is no such file. By their names there are" in capsys.readouterr().err
     assert main(["experiment", str(file), "--root", str(tiny_data), "--rows", "N = 5"]) == 1
     assert "there is no row 'N = 5'" in capsys.readouterr().err

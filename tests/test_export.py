@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -261,11 +262,13 @@ def test_an_export_predicts_as_a_checkpoint_does(
     assert "predictions of another model" in capsys.readouterr().err
 
 
-def test_an_export_is_run_without_what_a_checkpoint_needs(folder: Path) -> None:
+def test_an_export_is_run_without_what_a_checkpoint_needs_and_tells_nobody(folder: Path, tmp_path: Path) -> None:
     code = "import sys; from sivt_lightning import Predictor; Predictor(sys.argv[1])\n"
     code += "print(*{'lightning', 'timm', 'kornia', 'torchvision'} & set(sys.modules))"
     done = [sys.executable, "-c", code, str(folder / "fp32.onnx")]
-    assert subprocess.run(done, capture_output=True, text=True, check=True).stdout == "\n"
+    places = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    assert subprocess.run(done, capture_output=True, text=True, check=True, env=places).stdout == "\n"
+    assert not list(tmp_path.rglob("*onnxruntime*"))  # which tells its makers of each model
 
 
 def test_an_export_is_measured_in_use(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ def run(args: Sequence[str]) -> int:
     text = "Folder of the trainings, the tables, and the features that all trainings share."
     parser.add_argument("--output", type=str, default="runs/experiments", help=text)
     settings = parse(parser, args)
-    files = [named(file, "experiment", CONFIGS / "experiments") for file in settings.files]
+    files = [named(file, "experiment", CONFIGS / "experiments", SIVTError) for file in settings.files]
     from sivt_lightning.experiment.laboratory import Laboratory, weights_of
     from sivt_lightning.experiment.plan import read_experiment
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sivt_lightning.cli.arguments import UsageError
+from sivt_lightning.errors import SIVTError
 
 PACKAGE = Path(__file__).parents[1]
 # A wheel holds the repository's configs/ within the package; in a checkout it lies beside it.
@@ -23,14 +24,14 @@ def with_shipped_configs(args: Sequence[str]) -> list[str]:
     return taken
 
 
-def named(value: str, what: str, folder: Path = CONFIGS) -> str:
+def named(value: str, what: str, folder: Path = CONFIGS, error: type[SIVTError] = UsageError) -> str:
     """The path of the file `value`, or else of the shipped one that has this name; YAML itself is left as it is.
 
-    Raises UsageError where there is neither, which names those that are shipped.
+    Raises an `error` where there is neither, which names those that are shipped.
     """
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if Path(value).is_file() or ":" in value:
         return value
     if value in names:
         return str(folder / f"{value}.yaml")
-    raise UsageError(f"{what} {value}: there is no such file. By their names there are {', '.join(names)}.")
+    raise error(f"{what} {value}: there is no such file. By their names there are {', '.join(names)}.")

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.runtimes import silence_onnxruntime
 from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detector
 
@@ -133,8 +134,9 @@ def _single_images(batches: Sequence[Float[Tensor, "_ 3 S S"]]) -> Iterator[np.n
 def stay_silent() -> None:
     """OpenVINO and NNCF report each conversion to Google Analytics, unless this package is missing.
 
-    Seen in OpenVINO 2026.4 and NNCF 3.4. Before either is imported.
+    Seen in OpenVINO 2026.4 and NNCF 3.4. Before either is imported, or ONNX Runtime.
     """
+    silence_onnxruntime()
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 

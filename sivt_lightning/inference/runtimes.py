@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,16 @@ def torch_device(name: str | None) -> torch.device:
     return device
 
 
+def silence_onnxruntime() -> None:
+    """ONNX Runtime keeps a number of the device, and events, in the user's cache. To be called before it is loaded.
+
+    Seen in 1.32.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def _package(name: str, path: Path, extra: str) -> Any:
+    silence_onnxruntime()
     try:
         return importlib.import_module(name)
     except ImportError as error:
