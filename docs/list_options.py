@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 from sivt_lightning import cli
 from sivt_lightning.cli.help import OPTIONS
-from sivt_lightning.cli.options import FILE, LISTED
+from sivt_lightning.cli.options import FILE, LISTED, TRAINED
 from sivt_lightning.cli.parser_inside import options_in
 
 
@@ -38,7 +38,9 @@ def options_of(verb: str) -> list[dict[str, Any]]:
         try:
             cli.command(verb)(["--help"])
         except Found as found:
-            return [described(action) for action in options_in(found.args[0]) if is_option(action)]
+            hidden = {"--model"} if verb in TRAINED else set()  # all its settings are those of the model's file
+            options = [action for action in options_in(found.args[0]) if is_option(action)]
+            return [described(action) for action in options if not hidden & {*action.option_strings}]
     raise RuntimeError(f"sivt {verb} --help prints no help")
 
 

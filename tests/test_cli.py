@@ -364,6 +364,7 @@ def write_bad_checkpoints() -> None:
         (["fit", "--ckpt_path", "GOOD"], "last.ckpt"),
         (["predict", "--ckpt_path", "GOOD", "--data.predict_path", ".", "--model.smoothing_sigma", "1"], "thresholds"),
         (["test", "--ckpt_path", "GOOD", "--model.width", "32"], "thresholds"),
+        (["test", "--ckpt_path", "GOOD", "--config", "TINY"], "a model and its thresholds are used as they were"),
         (["fit", "--config", "TINY", "--trainer.precision", "64-true"], "choose one of"),
         (["fit", "--config", "TINY", "--trainer.accelerator", "abacus"], "You selected an invalid accelerator name"),
         (["fit", "--config", "TINY", "--model.patch_size", "0"], "choose one of [1, 2, 4]"),

@@ -285,6 +285,8 @@ def test_an_export_is_measured_in_use(folder: Path, tmp_path: Path, capsys: pyte
     ("given", "said"),
     [
         (["--trainer.precision", "bf16-mixed"], "was exported in fp32; export it in another"),
+        (["--trainer.precision=32-true"], "was exported in fp32; export it in another"),
+        (["--config", "{trainer: {precision: bf16-mixed}}"], "was exported in fp32; export it in another"),
         (["--seed_everything", "7"], "model and its thresholds were made with 0"),
     ],
 )
@@ -307,6 +309,12 @@ def test_a_side_car_of_format_0_lacks_the_data_only(
     assert main(told) == 1
     assert "Set data.root" in capsys.readouterr().err
     assert main([*told, "--data.root", str(tiny_data), "--eval.report", "false", "--eval.curves", "false"]) == 0
+    deep = tmp_path / "photos" / "deep.png"  # as a model knows of 8 bits alone, what is white there is unknown
+    deep.parent.mkdir()
+    Image.fromarray(np.full((40, 40), 4000, np.uint16)).save(deep)
+    predict = ["--ckpt_path", told[2], "--data.predict_path", str(deep), "--output", str(tmp_path / "predictions")]
+    assert main(["predict", *predict]) == 3
+    assert "so what white is is unknown" in rows_of(tmp_path / "predictions/predictions.csv")[0]["error"]
     side_car["format_number"] = FORMAT + 1
     (tmp_path / "fp32.onnx.json").write_text(json.dumps(side_car))
     assert main(told) == 1

@@ -94,6 +94,12 @@ def test_what_one_trains_today_says_its_format_and_outlives_a_new_setting(
         ({"hyper_parameters": lambda stored: stored | {"colour": 1}}, "whose colour is not known here"),
         ({"hyper_parameters": lambda stored: stored | {"width": "wide"}}, "its settings are damaged"),
         ({"hyper_parameters": lambda stored: stored | {"map_power": -1.0}}, "map_power is -1"),
+        ({"hyper_parameters": None}, "its hyper_parameters is damaged"),
+        (
+            {"datamodule_hyper_parameters": [1], "training": None},
+            "its datamodule_hyper_parameters, training is damaged",
+        ),
+        ({"state_dict": None}, "its state_dict is damaged"),
     ],
 )
 def test_what_cannot_be_read_says_why(changes: dict[str, Any], said: str, tmp_path: Path) -> None:

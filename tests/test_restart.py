@@ -47,8 +47,9 @@ elif what == "terminate":
 elif what == "terminate_twice":
     both = lambda: [os.kill(me, signal.SIGTERM) for _ in range(2)]
     SIVT.training_step = at(int(call), both, SIVT.training_step)
-elif what == "interrupt_validation":
-    SIVT.validation_step = at(int(call), lambda: os.kill(me, signal.SIGINT), SIVT.validation_step)
+elif what in ("SIGINT_in_validation", "SIGTERM_in_validation"):
+    number = getattr(signal, what.partition("_")[0])
+    SIVT.validation_step = at(int(call), lambda: os.kill(me, number), SIVT.validation_step)
 elif what == "interrupt_twice":
     both = lambda: [os.kill(me, signal.SIGINT) for _ in range(2)]
     SIVT.training_step = at(int(call), both, SIVT.training_step)
@@ -177,10 +178,11 @@ def test_a_second_sigterm_ends_it_at_once(tiny_config: Path) -> None:
     assert disturbed("terminate_twice:8", *arguments(tiny_config)).returncode == -signal.SIGTERM
 
 
-def test_ctrl_c_in_validation_ends_the_epoch(tiny_config: Path, undisturbed: Path) -> None:
-    stopped = disturbed("interrupt_validation:2", *arguments(tiny_config))
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_and_sigterm_in_validation_end_the_epoch(name: str, tiny_config: Path, undisturbed: Path) -> None:
+    stopped = disturbed(f"{name}_in_validation:2", *arguments(tiny_config))
     assert stopped.returncode == 1
-    assert "Stopped in epoch 3" in stopped.stderr
+    assert f"Stopped in epoch 3. Go on with:\n  sivt fit --ckpt_path {LAST}" in stopped.stderr
     assert torch.load(LAST, weights_only=True)["global_step"] == 10
     assert main(["fit", "--ckpt_path", str(LAST)]) == 0
     assert_same_end(LAST.parents[1], undisturbed)

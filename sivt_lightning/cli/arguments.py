@@ -76,8 +76,12 @@ def given_option(args: Sequence[str], name: str) -> str | None:
     return value
 
 
-def check_configs(args: Sequence[str]) -> None:
-    """Raises UsageError where a config file is no text in UTF-8, as some editors write it, or holds no settings."""
+def check_configs(args: Sequence[str]) -> list[str]:
+    """The settings of a model that config files hold, such as "model.width".
+
+    Raises UsageError where a file is no text in UTF-8, as some editors write it, or holds no settings.
+    """
+    of_model = list[str]()
     for option, value in zip(args, [*args[1:], ""], strict=False):
         name, _, inline = option.partition("=")
         path = Path(inline or value)
@@ -91,6 +95,9 @@ def check_configs(args: Sequence[str]) -> None:
             if not isinstance(settings, dict):
                 what = "is empty" if settings is None else "holds no settings"
                 raise UsageError(f"config {path} {what}: write them as in `trainer: {{max_epochs: 10}}`.")
+            model = settings.get("model")
+            of_model += [f"model.{key}" for key in model] if isinstance(model, dict) else []
+    return of_model
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from sivt_lightning.errors import SIVTError
 
 FILE = Path(__file__).with_name("options.json")
 LISTED = ("fit", "test", "predict", "benchmark")
+TRAINED = ("test", "predict")  # which take a model as it is
 TITLES = {
     "model": "The model and how it is trained",
     "data": "Photos",
@@ -44,7 +45,7 @@ def checked(verb: str, args: Sequence[str]) -> list[str]:
     if {"-h", "--help"} & set(args):
         print(page(verb), end="", flush=True)
         sys.exit(0)
-    if verb in ("test", "predict") and given_option(args, "--ckpt_path") is None:
+    if verb in TRAINED and given_option(args, "--ckpt_path") is None:
         raise SIVTError(f"`sivt {verb}` needs a trained model: add --ckpt_path runs/.../checkpoints/best.ckpt")
     options = listed(verb)
     known = {name: option for option in options for name in option["names"]}
@@ -54,18 +55,24 @@ def checked(verb: str, args: Sequence[str]) -> list[str]:
             name, equals, value = argument.partition("=")
             if not name.startswith("--") or name.startswith("--trainer."):  # of which another release may have more
                 continue
-            if name.startswith("--model.") and verb in ("test", "predict"):
-                raise SIVTError(
-                    f"{name[2:]}: a model and its thresholds are used as they were trained: leave the option out, or "
-                    "train a model with it."
-                )
+            if name.partition(".")[0] == "--model" and verb in TRAINED:
+                raise _as_trained(name[2:])
             if name not in known:
                 raise ArgumentError(None, f"unrecognized arguments: {name}")
             if equals or not following.startswith("--"):
                 check_value(name, known[name].get("type", ""), value if equals else following)
     files = with_shipped_configs(args)
-    check_configs(files)
+    of_model = check_configs(files)
+    if of_model and verb in TRAINED:
+        raise _as_trained(of_model[0])
     return files
+
+
+def _as_trained(name: str) -> SIVTError:
+    return SIVTError(
+        f"{name}: a model and its thresholds are used as they were trained: leave the setting out, or train a model "
+        "with it."
+    )
 
 
 def listed(verb: str) -> list[dict[str, Any]]:

@@ -59,14 +59,13 @@ class TrainedCLI(SIVTCLI):
         assert path is not None  # asked for before anything was loaded
         self.about = about = read_about(path)
         defaults: dict[str, Any] = {f"data.{key}": value for key, value in about.data.items()}
+        defaults["data.depth"] = about.depth  # which an export of format 0 says, though nothing else of its data
         for not_an_option in ("seed", "image_size", "predict_path"):
             defaults.pop(f"data.{not_an_option}", None)
         if "seed" in about.model:
             defaults["seed_everything"] = about.model["seed"]
         if about.kind == "checkpoint":
             defaults["trainer.precision"] = about.precision
-        elif given_option(self.given, "--trainer.precision") is not None:
-            raise SIVTError(f"trainer.precision: {path} was exported in {about.precision}; export it in another.")
         else:
             defaults["trainer.accelerator"] = "cpu"
         if verb == "test":
@@ -77,6 +76,9 @@ class TrainedCLI(SIVTCLI):
     def after_parsing(self, verb: str, path: str | None) -> None:
         config = self.config[verb]
         refuse_a_part(config.trainer)
+        by_hand = given_option(self.given, "--trainer.precision") or str(config.trainer.precision) != "32-true"
+        if by_hand and self.about.kind != "checkpoint":
+            raise SIVTError(f"trainer.precision: {path} was exported in {self.about.precision}; export it in another.")
         check_depth(config.data.depth, self.about.depth)
         trained = self.about.model.get("seed", config.seed_everything)
         if config.seed_everything != trained:

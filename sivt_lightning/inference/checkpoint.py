@@ -12,7 +12,8 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.formats import DATA_BEFORE, format_of
 from sivt_lightning.model.settings import stored_settings
 
-CONTENTS = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "thresholds", "precision"}
+MAPPINGS = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters"}
+CONTENTS = {*MAPPINGS, "thresholds", "precision"}
 
 
 def same_setting(one: Any, other: Any) -> bool:
@@ -47,6 +48,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f"Checkpoint {path}: not a checkpoint of `sivt fit` (it lacks {', '.join(sorted(missing))}). "
             "Give a best.ckpt or last.ckpt from a run's checkpoints folder."
         )
+    damaged = [
+        name for name in {*MAPPINGS, "training"} & checkpoint.keys() if not isinstance(checkpoint[name], Mapping)
+    ]
+    if damaged:
+        raise SIVTError(f"Checkpoint {path}: its {', '.join(sorted(damaged))} is damaged. Give another.")
     number = format_of(checkpoint, f"Checkpoint {path}")
     settings = stored_settings(checkpoint["hyper_parameters"], number, f"Checkpoint {path}")
     checkpoint["hyper_parameters"] = asdict(settings)

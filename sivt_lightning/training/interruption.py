@@ -51,6 +51,11 @@ class Interruption(Callback):
             # Lightning's end of a training at SIGTERM looks like success: it says nothing, and the exit code is 0.
             self.before = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """By now Lightning has put a handler of its own before this one: SIGTERM would cut a validation short."""
+        if self.before:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if self.asked else self._ask)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
