@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sivt_lightning.cli import compare, main
 from sivt_lightning.data.demo import SMALLEST, write_demo_data
+from sivt_lightning.evaluation.trained_model import TrainedModel
 from sivt_lightning.training.run_folder import claim, give_back
 
 REPOSITORY = Path(__file__).parents[1]
@@ -533,6 +535,31 @@ def test_being_told_to_end_is_no_crash_and_no_success(
     monkeypatch.setattr(compare, "run", interrupted)
     assert main(["compare", "a"]) == 1
     assert capsys.readouterr().err == "sivt: Stopped.\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "sentence"), [("test", "no figures of a part"), ("predict", "the same command with --resume goes on")]
+)
+def test_sigterm_ends_a_test_and_a_prediction_as_ctrl_c_does(
+    verb: str,
+    sentence: str,
+    trained: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step, before = getattr(TrainedModel, f"{verb}_step"), signal.getsignal(signal.SIGTERM)
+
+    def terminated(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*given)
+
+    monkeypatch.setattr(TrainedModel, f"{verb}_step", terminated)
+    given = ["--output", str(tmp_path / "out"), "--data.predict_path", str(tiny_data)]
+    assert main([verb, "--ckpt_path", str(trained / "checkpoints/best.ckpt"), *given]) == 1
+    assert sentence in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_broken_training_image_stops_fit_with_its_name(

@@ -1,15 +1,17 @@
 """`sivt test` and `sivt predict`, with a model's file of any kind."""
 
+import signal
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sivt_lightning.cli.arguments import given_option
 from sivt_lightning.cli.lightning_cli import SIVTCLI, add_thresholds, plain_seed
 from sivt_lightning.data.depth import check_depth
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.evaluation.trained_model import TrainedModel
 from sivt_lightning.inference.about import About, read_about
@@ -18,6 +20,20 @@ from sivt_lightning.prediction_files.writer import PredictionWriter
 from sivt_lightning.training.run_folder import refuse_a_part, run_directory
 
 UNREADABLE_IMAGES = 3
+
+
+class Termination(Callback):
+    """SIGTERM ends a test or a prediction as Ctrl-C does; Lightning notes it, and predicts to the end."""
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's own handler is set by now; it gives back that of before."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._stop)
+
+    on_predict_start = on_test_start
+
+    def _stop(self, *_: Any) -> None:
+        raise Stopped("Stopped.")
 
 
 class TrainedCLI(SIVTCLI):
@@ -93,11 +109,12 @@ class TrainedCLI(SIVTCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
-        parts: dict[str, Any] = {"precision": "32-true"}  # that of the network is the model's own affair
+        # The precision of the network is the model's own affair.
+        parts: dict[str, Any] = {"precision": "32-true", "callbacks": [Termination()]}
         if config.trainer.logger in (None, True):  # nothing is logged
             parts["logger"] = False
         if self.subcommand == "predict" and config.trainer.enable_progress_bar is not False:
-            parts["callbacks"] = [PredictionProgress(config.writer)]  # which tells more than Lightning's bar
+            parts["callbacks"].append(PredictionProgress(config.writer))  # which tells more than Lightning's bar
         folder = Path(config.output or "predictions")
         return self.build_trainer(kwargs, folder, progress_bar=self.subcommand == "test", **parts)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.identity import digest
-from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError
+from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError, Stopped
 from sivt_lightning.evaluation.gallery import write_gallery
 from sivt_lightning.evaluation.labelled_report import LabelledReport, write_report
 from sivt_lightning.evaluation.metrics.figures import FPR_LIMIT
@@ -110,8 +110,8 @@ class Evaluation(Callback):
             self.labelled.add(batch, scores.tolist(), maps.numpy())
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say what a Ctrl-C leaves: Lightning ends the program without a word."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+        """Say what a Ctrl-C or SIGTERM leaves: Lightning ends the program without a word."""
+        if isinstance(exception, (KeyboardInterrupt, Stopped)) and trainer.is_global_zero:
             print("Stopped: there are no figures of a part of the images. The same command starts anew.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
