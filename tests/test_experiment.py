@@ -21,7 +21,7 @@ from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.experiment import laboratory as verb
 from sivt_lightning.experiment.plan import Experiment, Run, read_experiment, runs_of
 from sivt_lightning.experiment.table import PASSES, Outcome, csv_table, markdown_table
-from sivt_lightning.inference.checkpoint import CONTENTS
+from sivt_lightning.inference.checkpoint import CONTENTS, MAPPINGS
 from sivt_lightning.model.settings import ModelSettings
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "experiments").glob("*.yaml"))
@@ -245,8 +245,9 @@ def test_the_passes_it_took_and_the_spread_over_seeds(tmp_path: Path) -> None:
     log = "step,val/loss,val/synthetic_auroc,train/images\n3,,,\n3,9.0,0.6,10\n7,8.0,0.8,20\n11,7.0,0.75,30\n"
     (tmp_path / "metrics.csv").write_text(log)
     (tmp_path / "checkpoints").mkdir()
-    settings = {"hyper_parameters": asdict(ModelSettings()), "datamodule_hyper_parameters": {}}
-    torch.save(dict.fromkeys(CONTENTS) | settings | {"global_step": 12}, tmp_path / "checkpoints" / "best.ckpt")
+    contents = dict.fromkeys(CONTENTS) | {name: {} for name in MAPPINGS}
+    contents |= {"hyper_parameters": asdict(ModelSettings()), "global_step": 12}
+    torch.save(contents, tmp_path / "checkpoints" / "best.ckpt")
     record = {"error": "", "seconds": 60, "commit": "abc", "date": "2026-01-01", "machine": "m", "arguments": []}
     outcomes = [
         Outcome.read(Run("a", 0, None, []), record, tmp_path, reach=0.7),
