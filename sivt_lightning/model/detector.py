@@ -10,7 +10,7 @@ from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.model.scoring import anomaly_map, image_score
+from sivt_lightning.model.scoring import anomaly_map, image_descriptor, image_score
 from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.model.standardize import Standardize
 from sivt_lightning.seeding import generator_for
@@ -55,11 +55,11 @@ class Detector(nn.Module):
         return self.reconstructor(features, self.partition)
 
     def score(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
-        """Eq. 3 and the image score, in float32 whatever the precision of the network."""
+        """Eq. 3, the image score and the descriptor, in float32 whatever the precision of the network."""
         with torch.autocast(features.device.type, enabled=False):  # it would smooth in half precision
             size = self.backbone.image_size
             maps = anomaly_map(features, reconstruction, size, self.smoothing_sigma, self.map_power)
-            return Detection(image_score(maps), maps)
+            return Detection(image_score(maps), maps, image_descriptor(features))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:

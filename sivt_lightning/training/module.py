@@ -146,7 +146,7 @@ class SIVT(LightningModule):
         detection, reconstruction = self.detector.detect(features)
         loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight)
         self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
-        return Validation(*detection, loss)
+        return Validation(detection.score, detection.map, loss)
 
     def configure_optimizers(self) -> Any:
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""
