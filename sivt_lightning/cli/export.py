@@ -19,17 +19,18 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--precision", type=Precision, default="fp32", help=text)
     text = "File to write. Default: beside the checkpoint, named after it and the precision."
     parser.add_argument("--output", type=str | None, help=text)
-    text = "Data set, split as in training: held-out images set the thresholds, others scale int8. Default: training's."
+    text = "Data set, split as in training: its images calibrate the file and scale int8. Default: the training's."
     parser.add_argument("--calibration", type=str | None, help=text)
-    text = "Keep the thresholds found with the checkpoint's scores, from which those of the file differ slightly."
+    text = "Keep the checkpoint's calibration, from whose scores those of the file differ slightly."
     parser.add_argument("--keep_thresholds", action="store_true", help=text)
     parser.add_argument("--overwrite", action="store_true", help="Replace an earlier export.")
     settings = parse(parser, args)
     from sivt_lightning.export.model_files import require_packages, write_model
-    from sivt_lightning.export.photos import Photos
     from sivt_lightning.inference.about import of_checkpoint
     from sivt_lightning.inference.checkpoint import read_checkpoint
     from sivt_lightning.inference.checkpoint_model import restore_detector
+    from sivt_lightning.inference.good_photos import GoodPhotos
+    from sivt_lightning.inference.judge import Asked
     from sivt_lightning.inference.side_car import side_car_path
 
     quiet_lightning()
@@ -41,8 +42,8 @@ def run(args: Sequence[str]) -> int:
         raise SIVTError(f"output {path}: a model for {kind} ends in {suffix}.")
     require_packages(kind, precision)
     checkpoint = read_checkpoint(str(source))
-    if checkpoint["thresholds"] is None:
-        raise SIVTError(f"Checkpoint {source}: saved before thresholds were found. Take the best.ckpt beside it.")
+    about = of_checkpoint(checkpoint)
+    about.judge(Asked(), source)  # or it has nothing to judge by
     writable_folder(path.parent)
     if path.exists() and not settings.overwrite:
         raise SIVTError(f"{path} exists: add --overwrite to replace it, or name another file with --output.")
@@ -51,15 +52,14 @@ def run(args: Sequence[str]) -> int:
         raise SIVTError(
             f"calibration {settings.calibration}: nothing is measured with --keep_thresholds in {precision}."
         )
-    photos = Photos(checkpoint, settings.calibration) if measures or precision == "int8" else None
-    images = photos.training() if photos and precision == "int8" else []
+    photos = GoodPhotos.of_training(about, settings.calibration) if measures or precision == "int8" else None
+    images = photos.scaling() if photos and precision == "int8" else []
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
-    detector, about = restore_detector(source, checkpoint), of_checkpoint(checkpoint)
+    detector = restore_detector(source, checkpoint)
     side_car = write_model(path, kind, precision, detector, about, images, photos if measures else None)
-    own, kept = side_car.thresholds.pooled.image, checkpoint["thresholds"]["pooled"]["image"]
-    print(f"Threshold: {own:.6g} (of the checkpoint: {kept:.6g}), from {side_car.thresholds_from}")
-    if photos and measures:
-        print(" ".join([f"The images are of {photos.root}.", side_car.thresholds.doubt([None])]).strip())
+    print(f"Thresholds are of {side_car.calibrated_on}.")
+    if side_car.calibration is not None and (said := side_car.calibration.promise(about.categories)):
+        print(said)
     print(f"Written: {path} {side_car_path(path)}")
     print(f'In Python: Predictor("{path}")')
     return 0

@@ -13,9 +13,12 @@ from sivt_lightning.cli.arguments import given_option
 from sivt_lightning.cli.ending import is_first
 from sivt_lightning.cli.lightning_cli import SIVTCLI, plain_seed
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.calibrated import write_calibrated
+from sivt_lightning.inference.calibration import FALSE_ALARMS, check_share
 from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.good_photos import GoodPhotos
+from sivt_lightning.inference.models import open_model
 from sivt_lightning.system import keep_freed_memory
-from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.training.continuation import finish_if_done, refuse_changes
 from sivt_lightning.training.fit_parts import fit_parts
 from sivt_lightning.training.interruption import signals_given_back
@@ -62,7 +65,8 @@ class FitCLI(SIVTCLI):
         parser.add_argument("--monitor", type=Monitor, default="val/loss", help=text)
         text = "Stop when the monitored value has not got better for this many validations. Default: never."
         parser.add_argument("--patience", type=PositiveInt | None, help=text)
-        parser.add_lightning_class_args(ThresholdCalibration, "threshold")
+        text = "Share of good parts that may be called anomalous, which the model's verdicts keep to by default."
+        parser.add_argument("--false_alarms", type=float, default=FALSE_ALARMS, help=text)
         parser.add_lightning_class_args(SyntheticValidation, "synthetic")
         parser.add_lightning_class_args(Panel, "panel")
 
@@ -107,6 +111,7 @@ class FitCLI(SIVTCLI):
         """Raises SIVTError for settings that leave no model, or another than that of a run that goes on."""
         config = self.config.fit
         refuse_without_model(config.trainer)
+        check_share(config.false_alarms)
         if config.monitor == SYNTHETIC and not config.synthetic.per_image:
             raise SIVTError(f"monitor is {config.monitor}, which synthetic.per_image 0 turns off: give 1 or more.")
         if path is not None and self.goes_on is not None:
@@ -173,10 +178,19 @@ class FitCLI(SIVTCLI):
                 "The training ended before its first validation, so there is no model. "
                 f"{more} a higher trainer.max_epochs, max_steps or max_time."
             )
-        if self.model.thresholds and (doubt := self.model.thresholds.doubt([None])):
-            print(f"\n{doubt}")
+        self._calibrate(best)
         print(
             f"\nThe model is {best}. Next:\n"
             f"  sivt test --ckpt_path {best}\n"
             f"  sivt predict --ckpt_path {best} --data.predict_path FOLDER_OF_PHOTOS"
         )
+
+    def _calibrate(self, best: Path) -> None:
+        """What best.ckpt says of good photos, by which it judges others. One process does it: the others have ended."""
+        model = open_model(best, str(self.trainer.strategy.root_device))
+        photos = GoodPhotos(self.datamodule, self.datamodule.val_set.samples, self.datamodule.train_set.samples, "")
+        print(f"\nCalibrating it with {photos.counted()}.", flush=True)
+        calibration = photos.measure(model, self.config_init.fit.false_alarms)
+        write_calibrated(best, calibration, best)
+        if said := calibration.promise(photos.products):
+            print(said)

@@ -20,7 +20,7 @@ from sivt_lightning.cli.lightning_hooks import HookedCLI
 from sivt_lightning.cli.photo_table import Survey
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError, first_line
-from sivt_lightning.inference.thresholds import By
+from sivt_lightning.inference.judge import By
 from sivt_lightning.model.precision import check_precision
 from sivt_lightning.training.run_config import RunConfig
 
@@ -121,12 +121,18 @@ class SIVTCLI(HookedCLI):
         return trainer
 
 
-def add_thresholds(parser: LightningArgumentParser) -> None:
-    """The options that `test` and `predict` share."""
-    text = "Score above which an image is anomalous, instead of the threshold found in training."
+VERDICTS = ("false_alarms", "threshold", "threshold_by", "unknown")  # the options that `test` and `predict` share
+
+
+def add_verdicts(parser: LightningArgumentParser) -> None:
+    """What decides what is called anomalous."""
+    text = "Share of good parts that may be called anomalous, such as 0.01. Default: that of the model's calibration."
+    parser.add_argument("--false_alarms", type=float | None, help=text)
+    text = "Score above which an image is anomalous, instead of those found with good photos."
     parser.add_argument("--threshold", type=float | None, help=text)
-    text = "Hold each image against the threshold of all categories, or of the one whose name a folder of its path has."
-    parser.add_argument("--threshold_by", type=By, default="pooled", help=text)
+    text = "Whose threshold counts: of the product recognised, of the category a folder names, or pooled, one for all."
+    parser.add_argument("--threshold_by", type=By | None, help=text)
+    parser.add_argument("--unknown", type=bool, default=True, help="Call an image of none of the products unknown.")
 
 
 def plain_seed(value: bool | int) -> int:

@@ -32,7 +32,13 @@ def run(args: Sequence[str]) -> int:
     share_heap()
     with place:
         predictor = Predictor(
-            settings.model, settings.device, settings.threshold, settings.category, depth=settings.depth
+            settings.model,
+            settings.device,
+            settings.threshold,
+            settings.category,
+            depth=settings.depth,
+            false_alarms=settings.false_alarms,
+            unknown=settings.unknown,
         )
         warm_up(predictor, settings.model)
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
@@ -63,7 +69,10 @@ def parse_settings(args: Sequence[str]) -> Any:
     text = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
     parser.add_argument("--token_file", type=str | None, help=text)
     parser.add_argument("--threshold", type=float | None, help="Score above which an image is anomalous.")
-    parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+    parser.add_argument("--category", type=str | None, help="The product of all images; by default it is recognised.")
+    text = "Share of good parts that may be called anomalous, such as 0.01. Default: that of the model's calibration."
+    parser.add_argument("--false_alarms", type=float | None, help=text)
+    parser.add_argument("--unknown", type=bool, default=True, help="Call an image of none of the products unknown.")
     parser.add_argument("--depth", type=Depth | None, help="Of photos of more than 8 bits. Default: the training's.")
     parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
     parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")

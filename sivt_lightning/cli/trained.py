@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sivt_lightning.cli.arguments import given_option
-from sivt_lightning.cli.lightning_cli import SIVTCLI, add_thresholds, plain_seed
+from sivt_lightning.cli.lightning_cli import SIVTCLI, VERDICTS, add_verdicts, plain_seed
 from sivt_lightning.data.depth import check_depth
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.evaluation.callback import Evaluation
@@ -52,19 +52,21 @@ class TrainedCLI(SIVTCLI):
         parser.link_arguments("trainer.precision", "model.precision", compute_fn=self._precision)
         if verb == "test":
             parser.add_argument("--output", type=str, default="test", help="Folder of the results. Default: RUN/test.")
-            add_thresholds(parser)
+            add_verdicts(parser)
             parser.add_lightning_class_args(Evaluation, "eval")
-            for option in ("output", "threshold", "threshold_by"):
+            for option in ("output", *VERDICTS):
                 parser.link_arguments(option, f"eval.{option}")
             return
         parser.add_argument("--output", type=str | None, help="Folder of the results. Default: predictions/NAME.")
-        add_thresholds(parser)
-        parser.add_argument("--category", type=str | None, help="Take the threshold of this category.")
+        add_verdicts(parser)
+        parser.add_argument(
+            "--category", type=str | None, help="The product of all images; by default it is recognised."
+        )
         parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run's results.")
         text = "Do only the images that an earlier run into the same folder has not done."
         parser.add_argument("--resume", action="store_true", help=text)
         parser.add_lightning_class_args(PredictionWriter, "writer")
-        for option in ("output", "threshold", "threshold_by", "category", "overwrite", "resume"):
+        for option in ("output", *VERDICTS, "category", "overwrite", "resume"):
             parser.link_arguments(option, f"writer.{option}")
 
     def _precision(self, of_trainer: Any) -> str | None:

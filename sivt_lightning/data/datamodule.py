@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from sivt_lightning.data.asked import Asked, predict_samples
 from sivt_lightning.data.augment import Augmentation, Flip
-from sivt_lightning.data.dataset import EvalSampler, ImageDataset, TrainSampler
+from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.data.identity import digest, split
 from sivt_lightning.data.kept import KeptFeatures
@@ -254,13 +254,22 @@ class SIVTDataModule(LightningDataModule):
 
         Raises SIVTError at an unreadable image.
         """
-        length = len(self.train_set)
-        chosen = np.linspace(0, length - 1, min(CALIBRATION_IMAGES, length)).round().astype(int).tolist()
-        settings = self._loader_settings(self.train_set, len(chosen), self.eval_batch_size)
+        samples, length = self.train_set.samples, len(self.train_set)
+        chosen = np.linspace(0, length - 1, min(CALIBRATION_IMAGES, length)).round().astype(int)
+        return (batch.images for batch in self.batches([samples[i] for i in chosen]))
+
+    def batches(self, samples: Sequence[Sample]) -> Iterator[Batch]:
+        """Photos as a model is given them, in their order, all on this process.
+
+        Raises SIVTError at an unreadable image.
+        """
+        if not samples:
+            return
+        settings = self._loader_settings(self.images_of(samples), len(samples), self.eval_batch_size)
         settings["persistent_workers"] = False
-        for batch in DataLoader(Subset(self.train_set, chosen), **settings):
+        for batch in DataLoader(self.images_of(samples), **settings):
             raise_errors(batch)
-            yield batch.images
+            yield batch
 
     @property
     def folder(self) -> Path:

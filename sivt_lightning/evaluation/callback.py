@@ -16,9 +16,11 @@ from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError, Stopped
 from sivt_lightning.evaluation.gallery import write_gallery
 from sivt_lightning.evaluation.labelled_report import LabelledReport, write_report
 from sivt_lightning.evaluation.metrics.figures import FPR_LIMIT
-from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, operating_points, plain
+from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, plain
+from sivt_lightning.evaluation.verdicts import Judged, calibrated_scores, operating_points, said_of_products
 from sivt_lightning.files import writable_folder, write_whole
-from sivt_lightning.inference.thresholds import By, Thresholds, check_given
+from sivt_lightning.inference.about import About
+from sivt_lightning.inference.judge import Asked, By, Judge
 from sivt_lightning.processes import gather
 from sivt_lightning.report.curves import write_curves, write_histograms
 from sivt_lightning.report.page import Shown
@@ -41,8 +43,12 @@ class Evaluation(Callback):
         gallery: also draw each category's most telling images beside their maps.
         report: also write report.html, with every image beside its ground truth.
         curves: also draw ROC, precision-recall and per-region-overlap curves and histograms of the scores.
-        threshold: score above which an image is anomalous, instead of what training found.
-        threshold_by: hold each image against the threshold of all categories ("pooled") or of its own ("category").
+        false_alarms: share of good parts that may be called anomalous, instead of that of the model's calibration.
+        threshold: score above which an image is anomalous, instead of those found with good photos.
+        threshold_by: hold each image against the threshold of the product that the model recognises ("product"), of its
+            own category ("category"), or one for all ("pooled"), where a model has it. By default the first that the
+            model has.
+        unknown: call an image of none of the products unknown.
     """
 
     def __init__(
@@ -52,15 +58,16 @@ class Evaluation(Callback):
         curves: bool = True,
         gallery: bool = True,
         report: bool = True,
+        false_alarms: float | None = None,
         threshold: float | None = None,
-        threshold_by: By = "pooled",
+        threshold_by: By | None = None,
+        unknown: bool = True,
     ) -> None:
         self.output, self.full_resolution, self.curves, self.gallery = output, full_resolution, curves, gallery
         self.report = report
-        self.threshold, self.threshold_by = check_given(threshold), threshold_by
+        self.asked = Asked(threshold_by, None, threshold, false_alarms, unknown)
         self.results: Results | None = None
-        self.thresholds: dict[str, float] | None = None
-        self.doubt = ""
+        self.judge: Judge | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a folder that cannot be written before the work, not after it."""
@@ -70,32 +77,34 @@ class Evaluation(Callback):
             data.ask_of_test(full_masks=self.full_resolution, views=self.report)
             self.tally = Tally(data.test_set.samples)
             self.scores: dict[int, float] = {}
+            self.judged: dict[int, Judged] = {}
             self.read_notes: dict[int, str] = {}
             self.trouble = ""
             self.labelled: LabelledReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is open by now. Raises SIVTError where a category has no threshold of its own."""
-        model: Any = pl_module
-        thresholds: Thresholds | None = model.about.thresholds
-        names = self.tally.categories
-        if thresholds is None:
-            self.thresholds = None if self.threshold is None else dict.fromkeys(names, self.threshold)
+        self.judge = self._judge(pl_module)
+        if self.judge is None:
             return
-        chosen = {name: name if self.threshold_by == "category" else None for name in names}
-        taken = {name: thresholds.of(by, self.threshold) for name, by in chosen.items()}
-        self.thresholds = {name: threshold.image for name, threshold in taken.items()}
+        if self.asked.by == "category":
+            for name in self.tally.categories:
+                self.judge.threshold(name)
         if self.report:
             data = data_of(trainer)
-            self.labelled = LabelledReport(self.folder, data.folder, self.tally.samples, taken, pl_module.device)
-        if self.threshold is None:
-            self.doubt = thresholds.doubt(chosen.values())
+            self.labelled = LabelledReport(self.folder, data.folder, self.tally.samples, pl_module.device)
+
+    def _judge(self, model: Any) -> Judge | None:
+        about: About = model.about
+        if about.calibration is None and about.thresholds is None and self.asked == Asked():
+            return None  # of a training that was stopped early: there are figures, but no verdicts
+        return about.judge(self.asked, model.path)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keep what the model said; the data module has stopped at an image that cannot be read."""
-        scores, maps = outputs.score.float().cpu(), outputs.map.float().cpu()
+        scores, maps = outputs.score, outputs.map
         index = batch.index.tolist()
         for i, good in zip(index, (scores.isfinite() & maps.isfinite().all(-1).all(-1)).tolist(), strict=True):
             if not good:
@@ -106,8 +115,15 @@ class Evaluation(Callback):
         self.scores |= dict(zip(index, scores.tolist(), strict=True))
         self.read_notes |= {i: note for i, note in zip(index, batch.notes, strict=True) if note}
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
+        if self.judge is None:
+            return
+        samples = [self.tally.samples[i] for i in index]
+        judged = self.judge(outputs, [s.category if self.asked.by == "category" else None for s in samples])
+        self.judged |= {
+            i: Judged(what.verdict, what.product, what.calibrated) for i, what in zip(index, judged, strict=True)
+        }
         if self.labelled is not None:
-            self.labelled.add(batch, scores.tolist(), maps.numpy())
+            self.labelled.add(batch, outputs, judged)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what a Ctrl-C or SIGTERM leaves: Lightning ends the program without a word."""
@@ -120,28 +136,32 @@ class Evaluation(Callback):
             return
         if troubles := [trouble for trouble in gather(self.trouble) if trouble]:
             raise Agreed(troubles[0])
-        # A process without any image was not asked for the thresholds.
-        self.thresholds, self.doubt = gather((self.thresholds, self.doubt))[0]
+        if self.judge is None:  # a process without any image was not asked for it
+            self.judge = self._judge(pl_module)
+        judged = _joined(gather(self.judged))
         outcome = self.tally.outcome()
         samples = self.tally.samples
         del self.tally
         noted = _joined(gather(self.read_notes))
-        self.results = self._results(outcome, trainer, pl_module)
+        self.results = self._results(outcome, judged, trainer, pl_module)
         self.results["notes"] = {str(samples[i].path): noted[i] for i in sorted(noted)}
         every = _joined(gather(self.scores))
         shown = _joined(gather(self.labelled.close() if self.labelled else {}))
         if trainer.is_global_zero:
-            self._write(self.results, outcome, shown)
+            self._write(self.results, outcome, judged, shown)
             if self.gallery:
                 self._write_gallery(trainer, pl_module, every)
 
-    def _results(self, outcome: Outcome, trainer: Trainer, model: Any) -> Results:
+    def _results(self, outcome: Outcome, judged: Mapping[int, Judged], trainer: Trainer, model: Any) -> Results:
+        data = data_of(trainer)
+        raw = None
+        if self.judge is not None and self.judge.recognises:
+            raw = outcome.pool(calibrated_scores(data.test_set.samples, judged))
         groups = {}
         for field in ("value", "error"):
             categories = {name: plain(figures, field) for name, figures in outcome.categories.items()}
             mean = mean_of(list(categories.values()), FIGURES)
             groups[field] = {"categories": categories, "mean": mean, "pooled": plain(outcome.pooled, field)}
-        data = data_of(trainer)
         settings = {
             "model": dict(model.about.model),
             "data": dict(data.hparams),
@@ -151,46 +171,69 @@ class Evaluation(Callback):
                 "checkpoint": model.path.stem,
                 "precision": model.precision,
                 "full_resolution": self.full_resolution,
-                "threshold": self.threshold,
-                "threshold_by": self.threshold_by,
+                "threshold": self.asked.threshold,
+                "threshold_by": self.asked.by,
+                "false_alarms": self.judge and self.judge.false_alarms,
+                "unknown": self.asked.unknown,
                 "images": digest(data.test_set.samples) if trainer.is_global_zero else None,
             },
         }
         return {
             **groups["value"],  # type: ignore[typeddict-item]
+            **({} if raw is None else {"pooled_raw": raw}),
             "error_bounds": groups["error"],
-            "operating_points": operating_points(outcome.scores, self.thresholds),
+            "operating_points": operating_points(data.test_set.samples, judged, self._thresholds(outcome)),
             "notes": {},
             "settings": settings,
         }
 
-    def _write(self, results: Results, outcome: Outcome, shown: dict[int, Shown]) -> None:
-        notes = [*outcome.notes, *([self.doubt] if self.doubt else []), *_first(results["notes"])]
-        if self.thresholds is None:
+    def _thresholds(self, outcome: Outcome) -> dict[str, float | None]:
+        """Of the scores of each category; None where there is none."""
+        judge = self.judge
+        if judge is None:
+            return dict.fromkeys(outcome.scores)
+        if not judge.recognises:
+            told = self.asked.by == "category"
+            return {name: judge.threshold(name if told else None).image for name in outcome.scores}
+        return {name: judge.threshold(name).image if name in judge.products else None for name in outcome.scores}
+
+    def _notes(self, results: Results, outcome: Outcome, judged: Mapping[int, Judged]) -> list[str]:
+        notes = [*outcome.notes]
+        if self.judge is not None:
+            if self.judge.recognises:
+                notes.append(said_of_products(results))
+            products = {what.product for what in judged.values() if what.verdict != "unknown"}
+            notes += filter(None, [self.judge.doubt(products)])
+        notes += _first(results["notes"])
+        if self.judge is None:
             notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
         precisions = [results["settings"][part].get("precision") for part in ("training", "test")]
         of_checkpoint = results["settings"]["test"]["kind"] == "checkpoint"  # an export's are of its own precision
         found_in_another = of_checkpoint and None not in precisions and len(set(precisions)) > 1
-        if self.thresholds and self.threshold is None and found_in_another:
+        if self.judge and self.asked.threshold is None and found_in_another:
             notes.append(
                 f"The thresholds were found in {precisions[0]}: in {precisions[1]} scores differ a little, so an image "
                 "close to its threshold may be called otherwise."
             )
+        return notes
+
+    def _write(self, results: Results, outcome: Outcome, judged: Mapping[int, Judged], shown: dict[int, Shown]) -> None:
+        notes = self._notes(results, outcome, judged)
         write_whole(self.folder / "metrics.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
         write_whole(self.folder / "metrics.csv", csv_table(results))
         write_whole(self.folder / "metrics.md", markdown_tables(results, notes))
         written = [self.folder / f"metrics.{suffix}" for suffix in ("json", "csv", "md")]
         if self.curves:
             folder = self.folder / "curves"
-            thresholds = self.thresholds or dict.fromkeys(outcome.scores)
             written += [
                 *write_curves(folder, outcome.curves, results, FPR_LIMIT),
-                write_histograms(folder, outcome.scores, thresholds),
+                write_histograms(folder, outcome.scores, self._thresholds(outcome)),
             ]
         page = self.folder / "report.html"
         page.unlink(missing_ok=True)  # of an earlier test
         if shown:
-            write_report(page, [shown[index] for index in sorted(shown)], results, notes)
+            share = self.judge.false_alarms if self.judge else None
+            write_report(page, [shown[index] for index in sorted(shown)], results, notes, share)
         console = Console()
         for table in console_tables(results):
             console.print(table)
@@ -205,8 +248,8 @@ class Evaluation(Callback):
     def _write_gallery(self, trainer: Trainer, module: Any, scores: dict[int, float]) -> None:
         data = data_of(trainer)
         shown = data.images_of(data.test_set.samples)
-        stored: Thresholds | None = module.about.thresholds
-        thresholds = {name: threshold.pixel for name, threshold in stored.categories.items()} if stored else {}
+        names = module.about.categories if self.judge else []
+        thresholds = {name: self.judge.threshold(name).pixel for name in names} if self.judge else {}
 
         def detect(batch: Batch) -> Tensor:
             return module.test_step(batch, 0).map

@@ -13,11 +13,12 @@ from PIL import Image
 from sivt_lightning.data.dataset import LONGEST_VIEW, Batch, View
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.files import write_whole
+from sivt_lightning.inference.judge import Judgement
 from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.inference.thresholds import Threshold
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.prediction_files.pictures import Pictures, Queue, save_whole
 from sivt_lightning.report.overlay import scale_of
-from sivt_lightning.report.page import Shown, address, html_table, report_page
+from sivt_lightning.report.page import VERDICTS, Shown, address, html_table, report_page
 from sivt_lightning.report.picture_names import picture_names
 from sivt_lightning.report.tables import HEADINGS, OPERATING, ORACLE, Results, figure_rows, operating_rows
 
@@ -28,7 +29,6 @@ class LabelledReport:
     Args:
         folder: of the page and its pictures.
         samples: all test images, which lie in `root`.
-        thresholds: of each category.
         device: the model's.
     """
 
@@ -37,21 +37,20 @@ class LabelledReport:
         folder: Path,
         root: Path,
         samples: Sequence[Sample],
-        thresholds: dict[str, Threshold],
         device: torch.device,
     ) -> None:
-        self.folder, self.samples, self.thresholds = folder, samples, thresholds
+        self.folder, self.samples = folder, samples
         self.paths = [PurePosixPath(sample.path.relative_to(root).as_posix()) for sample in samples]
         self.names = picture_names(self.paths)
         self.pictures = Pictures(folder, ("photo", "heat"))
         self.queue = Queue(device)
         self.shown: dict[int, Shown] = {}
 
-    def add(self, batch: Batch, scores: Sequence[float], maps: Float[np.ndarray, "B S S"]) -> None:
+    def add(self, batch: Batch, detection: Detection, judged: Sequence[Judgement]) -> None:
         """Have the pictures of a batch written."""
-        images = zip(
-            batch.index.tolist(), scores, maps, (m.cpu().numpy() for m in batch.masks), batch.views, strict=True
-        )
+        masks = (mask.cpu().numpy() for mask in batch.masks)
+        said = (detection.score.tolist(), detection.map.numpy(), judged)
+        images = zip(batch.index.tolist(), *said, masks, batch.views, strict=True)
         self.shown |= dict(self.queue.put([partial(self._show, *image) for image in images]))
 
     def close(self) -> dict[int, Shown]:
@@ -63,12 +62,13 @@ class LabelledReport:
         index: int,
         score: float,
         anomaly_map: Float[np.ndarray, "S S"],
+        judged: Judgement,
         mask: Bool[np.ndarray, "height width"],
         view: View | None,
     ) -> tuple[int, Shown]:
         assert view is not None  # asked for, and a test stops at what cannot be read
         sample, name, path = self.samples[index], self.names[index], str(self.paths[index])
-        prediction = Prediction.of(score, anomaly_map, self.thresholds[sample.category], view.size)
+        prediction = Prediction.of(score, anomaly_map, judged, view.size)
         self.pictures.write(name, path, view.photo, prediction, scale_of(prediction.pixel_threshold))
         truth = f"report/truth/{name}.png"
         if mask.any():
@@ -77,6 +77,9 @@ class LabelledReport:
             path=path,
             score=score,
             threshold=prediction.threshold,
+            verdict=prediction.verdict,
+            product=prediction.product or "",
+            calibrated=prediction.calibrated,
             share=float(prediction.mask.mean()),
             regions=[[*region.box, region.area, region.peak] for region in prediction.regions],
             **{kind: address(file) for kind, file in self.pictures.paths(name).items()},
@@ -85,8 +88,10 @@ class LabelledReport:
         )
 
 
-def write_report(file: Path, shown: Sequence[Shown], results: Results, notes: Sequence[str]) -> None:
-    """The page of all images, below the tables."""
+def write_report(
+    file: Path, shown: Sequence[Shown], results: Results, notes: Sequence[str], share: float | None
+) -> None:
+    """The page of all images, below the tables; `share` of good parts may be called anomalous."""
     undefined = "-"
     tables = [
         html_table(["category", *HEADINGS.values()], figure_rows(results, undefined), "Figures, in fractions of 1"),
@@ -95,8 +100,8 @@ def write_report(file: Path, shown: Sequence[Shown], results: Results, notes: Se
         ),
         f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>",
     ]
-    said = "Test images, whose label is known. Those whose score is above the threshold are called anomalous."
-    write_whole(file, report_page("Test", said, shown, tables, labelled=True))
+    said = f"Test images, whose label is known. {VERDICTS}"
+    write_whole(file, report_page("Test", said, shown, tables, labelled=True, share=share))
 
 
 def _contour(mask: Bool[np.ndarray, "height width"]) -> Image.Image:

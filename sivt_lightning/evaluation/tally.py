@@ -15,7 +15,7 @@ from sivt_lightning.evaluation.metrics.figures import IMAGE_FIGURES, PIXEL_FIGUR
 from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.evaluation.metrics.ranking import ImageRanking, PixelRanking
 from sivt_lightning.processes import gather
-from sivt_lightning.report.tables import FIGURES, SHARES, Figures, row_name
+from sivt_lightning.report.tables import FIGURES, Figures, row_name
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -31,6 +31,15 @@ class Outcome(NamedTuple):
     curves: dict[str, list[tuple[str, Curve]]]  # "image" or "pixel" -> of each category and last of all, where defined
     scores: dict[str, Intervals]  # of each category's images
     notes: list[str]
+
+    def pool(self, scores: Intervals) -> Figures:
+        """Takes these scores of all images for the pooled ones. What they replace."""
+        before = plain(self.pooled, "value")
+        curves = self.curves["image"]
+        if not math.isnan(self.pooled["image_auroc"].value):
+            curves.pop()
+        self.pooled.update(_figures("image", "pooled", scores, curves))
+        return before
 
 
 class Tally:
@@ -159,32 +168,3 @@ def mean_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str
         defined = [row[name] for row in rows if row[name] is not None]
         mean[name] = sum(defined) / len(defined) if defined else None
     return mean
-
-
-def operating_points(scores: Mapping[str, Intervals], thresholds: Mapping[str, float] | None) -> dict[str, Any]:
-    """Recall and false alarms of each category's images at its threshold, their mean, and those of all images.
-
-    "pooled" are the images of all categories, each held against the threshold of its own.
-    """
-    points, totals = {}, [0, 0, 0, 0]
-    for name, account in scores.items():
-        threshold = None if thresholds is None else thresholds[name]
-        above = account.take(account.low > (math.inf if threshold is None else threshold))
-        tallied = [*counts(account), *counts(above)]
-        totals = [a + b for a, b in zip(totals, tallied, strict=True)]
-        points[name] = _point(threshold, *tallied)
-    used = {point["threshold"] for point in points.values()}
-    pooled = _point(None if thresholds is None else math.nan, *totals)
-    pooled["threshold"] = used.pop() if len(used) == 1 else None
-    mean = pooled | {"threshold": None} | mean_of(list(points.values()), SHARES)
-    return {"categories": points, "mean": mean, "pooled": pooled}
-
-
-def _point(threshold: float | None, normal: int, anomalous: int, false: int, true: int) -> dict[str, Any]:
-    shares = (
-        true / anomalous if anomalous else None,
-        false / normal if normal else None,
-        2 * true / (anomalous + true + false) if anomalous and normal else None,
-    )
-    known = dict(zip(SHARES, shares if threshold is not None else (None, None, None), strict=True))
-    return {"normal_images": normal, "anomalous_images": anomalous, "threshold": threshold} | known

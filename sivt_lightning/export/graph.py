@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.runtimes import silence_onnxruntime
+from sivt_lightning.inference.runtimes import OUTPUTS, silence_onnxruntime
 from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detector
 
@@ -24,16 +24,17 @@ OPSET = 23  # the first with attention as one operation, which runtimes compute 
 
 
 class Graph(nn.Module):
-    """The detector's outputs as a plain pair, computed in this precision: "fp32" or "bf16"."""
+    """The detector's outputs as plain tensors, computed in this precision: "fp32" or "bf16"."""
 
     def __init__(self, detector: Detector, precision: str) -> None:
         super().__init__()
         self.detector, self.precision = detector.eval(), precision
 
-    def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, " B"], Float[Tensor, "B S S"]]:
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
             detection = self.detector(images)
-        return detection.score, detection.map
+        assert detection.descriptor is not None  # a detector gives one
+        return detection.score, detection.map, detection.descriptor
 
 
 @torch.no_grad()
@@ -67,7 +68,7 @@ def save_onnx(detector: Detector, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=["score", "map"],
+            output_names=list(OUTPUTS),
             external_data=False,
             verbose=False,
         )

@@ -12,13 +12,15 @@ from torch import Tensor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export import graph
 from sivt_lightning.export.kinds import PACKAGES, PRECISIONS, RUNTIMES, Format, Precision
-from sivt_lightning.export.photos import Photos, measured
 from sivt_lightning.files import write_whole
 from sivt_lightning.inference.about import About
+from sivt_lightning.inference.calibration import FALSE_ALARMS, Calibration
+from sivt_lightning.inference.good_photos import GoodPhotos
 from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.side_car import SideCar, sha256_of, side_car_path
 from sivt_lightning.model.detector import Detector
 
+FAR = 0.1  # of a threshold: narrow numbers move scores by hundredths
 Images = list[Float[Tensor, "_ 3 S S"]]
 
 
@@ -29,14 +31,14 @@ def write_model(
     detector: Detector,
     about: About,
     images: Images,
-    held_out: Photos | None = None,
+    photos: GoodPhotos | None = None,
 ) -> SideCar:
     """The model's files and their side-car, moved into place together.
 
     Args:
-        about: the checkpoint, which has thresholds.
+        about: the checkpoint, which has a calibration or thresholds.
         images: that scale int8.
-        held_out: with which thresholds are measured on the file; without, they are those of the checkpoint.
+        photos: with which the file itself is calibrated; without, it has the calibration of the checkpoint.
 
     Raises SIVTError where the format has no such precision.
     """
@@ -47,8 +49,7 @@ def write_model(
         made.parent.mkdir()
         _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"))
         files = sorted(made.parent.iterdir())
-        backbone, kept = detector.backbone, about.thresholds
-        assert kept is not None  # said above
+        backbone = detector.backbone
         side_car = SideCar(
             kind,
             precision,
@@ -56,31 +57,47 @@ def write_model(
             backbone.image_size,
             backbone.mean.flatten().tolist(),
             backbone.std.flatten().tolist(),
-            kept,
-            f"{kept.pooled.images} held-out normal images, by the scores of the checkpoint, not of this file",
+            about.calibration,
+            None if about.calibration else about.thresholds,
+            "the scores of the checkpoint, not of this file",
             sum(len(batch) for batch in images),
             {"model": dict(about.model), "data": dict(about.data), "training": dict(about.training)},
             {file.name: sha256_of(file) for file in files},
             {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
         )
-        if held_out is not None:
-            side_car = _measured(side_car, made, held_out)
+        if photos is not None:
+            side_car = _calibrated(side_car, made, photos)
         for file in files:
             file.replace(path.with_name(file.name))
     write_whole(side_car_path(path), side_car.text())
     return side_car
 
 
-def _measured(side_car: SideCar, made: Path, held_out: Photos) -> SideCar:
-    """With the thresholds of the file's own scores: others than the checkpoint's, if only in their last digits."""
+def _calibrated(side_car: SideCar, made: Path, photos: GoodPhotos) -> SideCar:
+    """With the file's own scores: others than the checkpoint's, if only in their last digits."""
     write_whole(side_car_path(made), side_car.text())  # without which the file would not be opened
-    thresholds = measured(open_model(made), held_out.held_out(), side_car.thresholds.quantile)
-    held_out.check(thresholds)
+    before = side_car.calibration
+    calibration = photos.measure(open_model(made), before.false_alarms if before else FALSE_ALARMS)
+    if before is not None:
+        _refuse_far(calibration, before, photos)
     runtime = RUNTIMES[side_car.format]
-    source = (
-        f"{thresholds.pooled.images} held-out normal images, by the scores of this file in {runtime} {version(runtime)}"
-    )
-    return replace(side_car, thresholds=thresholds, thresholds_from=source)
+    source = f"good photos in {photos.data.root}, by the scores of this file in {runtime} {version(runtime)}"
+    return replace(side_car, calibration=calibration, thresholds=None, calibrated_on=source)
+
+
+def _refuse_far(own: Calibration, before: Calibration, photos: GoodPhotos) -> None:
+    """Raises SIVTError where thresholds on the photos of the checkpoint's calibration are far from the checkpoint's."""
+    if own.source != before.source:
+        return
+    for name, product in own.products.items():
+        theirs = before.products[name].score.threshold(before.false_alarms)
+        ours = product.score.threshold(before.false_alarms)
+        if abs(ours - theirs) > FAR * theirs:
+            raise SIVTError(
+                f"The threshold of {name} is {ours:.4g} by the exported file's scores, but {theirs:.4g} by the "
+                f"checkpoint's: {photos.data.root} has changed since it was calibrated, or the precision is too narrow "
+                "for this model. Name good photos with --calibration, or keep the checkpoint's with --keep_thresholds."
+            )
 
 
 def _write(made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path) -> None:

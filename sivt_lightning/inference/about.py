@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sivt_lightning.data.depth import Depth
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint
+from sivt_lightning.inference.judge import Asked, Judge, judge_of
 from sivt_lightning.inference.side_car import SideCar, read_side_car
 from sivt_lightning.inference.thresholds import Thresholds
 
@@ -22,7 +25,8 @@ class About:
         precision: that a checkpoint was trained in, such as "bf16-mixed", or an export computes in, such as "int8".
         image_size: S of the images that it takes.
         depth: of photos of more than 8 bits, see `data.depth`; None where it knows of none.
-        thresholds: None where none has been found yet.
+        calibration: what turns scores into verdicts, None where there is none.
+        thresholds: what did so before there were calibrations, and does while a training runs; or None.
         model: settings by name, as in `ModelSettings`.
         data: settings of the data that it was trained on; with those of the model none where the file is of format 0.
         training: what else is known of its training.
@@ -32,6 +36,7 @@ class About:
     precision: str
     image_size: int
     depth: Depth | None
+    calibration: Calibration | None
     thresholds: Thresholds | None
     model: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -39,8 +44,30 @@ class About:
 
     @property
     def categories(self) -> list[str]:
-        """Products that it was trained on, as far as thresholds were found."""
+        """Products that it knows."""
+        if self.calibration is not None:
+            return sorted(self.calibration.products)
         return sorted(self.thresholds.categories) if self.thresholds else []
+
+    @property
+    def held_out(self) -> dict[str, int]:
+        """Good photos of each product that the training held out, as far as its numbers rest on those."""
+        if self.calibration is not None and self.calibration.source:
+            return {}
+        if self.calibration is not None:
+            return {name: product.score.held_out for name, product in self.calibration.products.items()}
+        return {name: one.images for name, one in self.thresholds.categories.items()} if self.thresholds else {}
+
+    def judge(self, asked: Asked, path: Path | str) -> Judge:
+        """What makes verdicts of its scores. Raises SIVTError where it cannot give what is asked for."""
+        known = self.calibration or self.thresholds
+        if known is None:
+            raise SIVTError(
+                f"{path} holds no thresholds, so nothing can be called anomalous: it was saved before its training's "
+                "first validation. Take one saved after it, such as best.ckpt, or add them: sivt calibrate --ckpt_path "
+                f"{path}."
+            )
+        return judge_of(known, asked)
 
 
 def read_about(path: str) -> About:
@@ -55,6 +82,7 @@ def of_checkpoint(checkpoint: Mapping[str, Any]) -> About:
     model, data, stored = (
         checkpoint[name] for name in ("hyper_parameters", "datamodule_hyper_parameters", "thresholds")
     )
+    calibration = checkpoint.get("calibration")
     weights = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith("detector.backbone.")}
     known = {name: checkpoint.get(name) for name in ("precision", "epoch")}
     return About(
@@ -62,6 +90,7 @@ def of_checkpoint(checkpoint: Mapping[str, Any]) -> About:
         checkpoint["precision"],
         model["image_size"],
         data["depth"],
+        Calibration.from_plain(calibration) if calibration else None,
         Thresholds.from_plain(stored) if stored else None,
         model,
         {name: value for name, value in data.items() if not name.startswith("_")},
@@ -73,5 +102,11 @@ def of_side_car(side_car: SideCar) -> About:
     """That of an export."""
     settings = (side_car.settings.get(part, {}) for part in ("model", "data", "training"))
     return About(
-        side_car.format, side_car.precision, side_car.image_size, side_car.depth, side_car.thresholds, *settings
+        side_car.format,
+        side_car.precision,
+        side_car.image_size,
+        side_car.depth,
+        side_car.calibration,
+        side_car.thresholds,
+        *settings,
     )

@@ -30,8 +30,8 @@ class CheckpointModel:
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         with autocast(self.precision, self.device.type):
-            scores, maps = self.detector(images.to(self.device))
-        return Detection(scores.float().cpu(), maps.float().cpu())
+            detection = self.detector(images.to(self.device))
+        return Detection(*(part.float().cpu() for part in detection))
 
     def identity(self) -> str:
         return fingerprint(self.detector.state_dict()).hex()

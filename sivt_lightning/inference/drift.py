@@ -9,7 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.thresholds import ROUNDING, Threshold
+from sivt_lightning.inference.judge import Judge
+from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.reference import ROUNDING
+from sivt_lightning.inference.thresholds import Threshold
 
 WINDOW = 100  # parts called normal that are compared at a time
 FEWEST = 20  # scores on either side, below which nothing is said
@@ -200,6 +203,44 @@ class DriftMonitor:
             f"{then:.3g} (from {_stretch(self.moved, paths)}, p = {self.moved.p:.1e}). Look at "
             "light, lens and camera; if the new look is right, train again with photos of it."
         )
+
+
+class Drifts:
+    """A monitor for each product, from its first part on; what is unknown is no part of any."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.monitors: dict[str | None, DriftMonitor] = {}
+        self.unknown = 0
+
+    def add(self, prediction: Prediction) -> str:
+        """What is new to know by this part, or ""."""
+        if prediction.verdict == "unknown":
+            self.unknown += 1
+            return ""
+        name = prediction.product
+        if name not in self.monitors:
+            self.monitors[name] = DriftMonitor(self.judge.threshold(name))
+        monitor = self.monitors[name]
+        window = monitor.add(prediction.score, prediction.is_anomalous)
+        return _named(name, monitor.sentence()) if window and window in (monitor.moved, monitor.blind) else ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the first product that has moved; steady where all are that were compared."""
+        verdicts = [monitor.verdict for monitor in self.monitors.values()]
+        if said := [verdict for verdict in verdicts if verdict.startswith("moved")]:
+            return said[0]
+        return "steady" if "steady" in verdicts and "cannot tell" not in verdicts else "cannot tell"
+
+    def sentence(self) -> str:
+        """What to know of each product."""
+        said = [_named(name, monitor.sentence()) for name, monitor in self.monitors.items() if monitor.sentence()]
+        return " ".join(said) or ("" if self.monitors else "Whether scores have moved cannot be told yet: no parts.")
+
+
+def _named(product: str | None, sentence: str) -> str:
+    return sentence if product is None else f"{product}: {sentence}"
 
 
 def _quantiles(scores: np.ndarray) -> list[float] | None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from sivt_lightning.inference.thresholds import Threshold
+from sivt_lightning.inference.judge import Judgement, Verdict
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -31,19 +31,26 @@ class Prediction:
     """Verdict on one image.
 
     Args:
-        score: 0 or more, without an upper bound; compares with scores of the same model only.
-        threshold: the score above which an image is anomalous.
+        verdict: "normal", "anomalous", or "unknown" where it shows none of the products.
+        score: 0 or more, without an upper bound; compares with scores of the same product and model only.
+        threshold: the score above which an image of its product is anomalous.
         anomaly_map: (S, S) float32 at the network's size, whatever the photo's.
         pixel_threshold: the value of the map above which a pixel is anomalous.
         size: width and height of the photo.
+        product: recognised or told; None where it is unknown, or the model recognises none.
+        calibrated: compares between products: log10 N, where about 1 of N good parts of its product scores as high or
+            higher; None where the model has no calibration.
         note: what to know of how the photo was read, or "".
     """
 
+    verdict: Verdict
     score: float
     threshold: float
     anomaly_map: Float[np.ndarray, "S S"]
     pixel_threshold: float
     size: tuple[int, int]
+    product: str | None = None
+    calibrated: float | None = None
     note: str = ""
 
     @classmethod
@@ -51,26 +58,29 @@ class Prediction:
         cls,
         score: float,
         anomaly_map: Float[np.ndarray, "S S"],
-        threshold: Threshold,
+        judged: Judgement,
         size: tuple[int, int],
         note: str = "",
     ) -> "Prediction":
-        """What the model says of a photo of `size`, held against a threshold."""
-        return cls(score, threshold.image, anomaly_map, threshold.pixel, size, note)
+        """What the model says of a photo of `size`, and what is made of it."""
+        limit = judged.threshold
+        known = (judged.product, judged.calibrated)
+        return cls(judged.verdict, score, limit.image, anomaly_map, limit.pixel, size, *known, note)
 
     @property
     def is_anomalous(self) -> bool:
-        return self.score > self.threshold
+        """Whether it has not passed: an unknown photo has not."""
+        return self.verdict != "normal"
 
     @property
     def mask(self) -> Bool[np.ndarray, "S S"]:
-        """The anomalous pixels of the map."""
-        return self.anomaly_map > self.pixel_threshold
+        """The anomalous pixels of the map: none of a photo that is normal."""
+        return (self.anomaly_map > self.pixel_threshold) & self.is_anomalous
 
     @property
     def regions(self) -> list[Region]:
-        """The highest peak first. A photo that is not anomalous may have some, too, and an anomalous one none."""
-        return find_regions(self.anomaly_map, self.pixel_threshold, self.size)
+        """The highest peak first; none of a photo that is normal. One that is not may have none, too."""
+        return find_regions(self.anomaly_map, self.pixel_threshold, self.size) if self.is_anomalous else []
 
 
 def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: tuple[int, int]) -> list[Region]:

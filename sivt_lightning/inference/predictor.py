@@ -15,9 +15,9 @@ from torch import Tensor
 from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
 from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.inference.thresholds import check_given
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO | Image.Image | np.ndarray | Tensor
 
@@ -35,18 +35,20 @@ class Predictor:
 
         predictor = Predictor("runs/small/version_0/checkpoints/best.ckpt")
         found = predictor("photo.png")
-        found.score, found.is_anomalous, found.anomaly_map, found.regions
+        found.verdict, found.product, found.calibrated, found.score, found.anomaly_map, found.regions
 
     Args:
         path: a checkpoint, or a .onnx, .xml or .pt2 file of `sivt export`; it is read as data, nothing in it is run.
         device: where it is computed, such as "cpu" or "cuda:1"; by default a checkpoint on the GPU, where there is one,
             and an export on the CPU.
-        threshold: score above which an image is anomalous, instead of what training found.
-        category: takes the threshold of this category instead of that of all.
+        threshold: score above which an image is anomalous, instead of those found with good photos.
+        category: the product of all images; by default it is recognised.
         precision: of a checkpoint: "32-true", "bf16-mixed" or, on a GPU, "16-mixed"; by default that of the training,
             which the thresholds were found in.
         batch_size: images of a list that are computed together.
         depth: of images of more than 8 bits, instead of that of the training: 8, 10, 12, 14, 16 or "float".
+        false_alarms: share of good parts that may be called anomalous, instead of that of the model's calibration.
+        unknown: whether an image of none of the products is called unknown.
 
     Raises SIVTError, a ValueError whose message says what is wrong and what to do.
     """
@@ -60,6 +62,8 @@ class Predictor:
         precision: str | None = None,
         batch_size: int = 8,
         depth: int | str | None = None,
+        false_alarms: float | None = None,
+        unknown: bool = True,
     ) -> None:
         if batch_size < 1:
             raise SIVTError(f"batch_size is {batch_size}: give 1 or more.")
@@ -68,11 +72,10 @@ class Predictor:
             raise SIVTError(f"depth is {depth}: give one of {', '.join(map(str, DEPTHS))}.")
         self.model = open_model(Path(path), device, precision)
         about = self.model.about
-        if about.thresholds is None:
-            raise SIVTError(f"Checkpoint {path}: saved before thresholds were found. Take the best.ckpt beside it.")
+        self.category = category
+        self.judge = about.judge(Asked(None, category, threshold, false_alarms, unknown), path)
         check_depth(chosen, about.depth)
         self.depth = chosen or about.depth
-        self.threshold = about.thresholds.of(category, check_given(threshold))
         self.batch_size = batch_size
 
     # A str is a sequence of str, too, but the first signature that fits counts.
@@ -110,11 +113,12 @@ class Predictor:
 
     def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
         """The verdicts on images computed as one batch. Raises SIVTError where a map is not finite."""
-        scores, maps = self.model(torch.stack([image.pixels for image in images]))
-        if not maps.isfinite().all():
+        detection = self.model(torch.stack([image.pixels for image in images]))
+        if not detection.map.isfinite().all():
             raise SIVTError("An anomaly map is not finite: the model diverged, or the precision is too narrow for it.")
-        results = zip(scores.tolist(), maps.numpy(), images, strict=True)
-        return [Prediction.of(score, one, self.threshold, image.size, image.note) for score, one, image in results]
+        judged = self.judge(detection, [None] * len(images))
+        results = zip(detection.score.tolist(), detection.map.numpy(), judged, images, strict=True)
+        return [Prediction.of(score, one, what, image.size, image.note) for score, one, what, image in results]
 
 
 def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Photo:

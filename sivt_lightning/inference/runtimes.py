@@ -18,6 +18,8 @@ from sivt_lightning.inference.side_car import read_side_car
 from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detection import Detection
 
+OUTPUTS = Detection._fields  # of an export; the last is missing in one of format 0 or 1
+
 
 class ExportedModel(ABC):
     """What exports have in common: a side-car, and one precision."""
@@ -50,10 +52,12 @@ class ONNXModel(ExportedModel):
         self.session = _opened(path, lambda: runtime.InferenceSession(str(path), providers=[provider]))
         if provider not in self.session.get_providers():  # it would run on the CPU instead
             raise SIVTError(f"device {device}: ONNX Runtime cannot use it here. Check its driver, or give cpu.")
+        there = {output.name for output in self.session.get_outputs()}
+        self.outputs = [name for name in OUTPUTS if name in there]
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
-        scores, maps = self.session.run(["score", "map"], {"images": images.cpu().numpy()})
-        return Detection(torch.from_numpy(scores), torch.from_numpy(maps))
+        outputs = self.session.run(self.outputs, {"images": images.cpu().numpy()})
+        return Detection(*map(torch.from_numpy, outputs))
 
 
 class OpenVINOModel(ExportedModel):
@@ -69,10 +73,12 @@ class OpenVINOModel(ExportedModel):
         # int8 is of the linear layers; the others are computed as bf16 has them.
         hints = {"INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16"}
         self.compiled = _opened(path, lambda: core.compile_model(str(path), chosen.upper(), hints))
+        there = set().union(*(output.get_names() for output in self.compiled.outputs))
+        self.outputs = [name for name in OUTPUTS if name in there]
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         outputs = self.compiled(images.cpu().numpy())
-        return Detection(*(torch.from_numpy(outputs[name].copy()) for name in ("score", "map")))
+        return Detection(*(torch.from_numpy(outputs[name].copy()) for name in self.outputs))
 
 
 class TorchModel(ExportedModel):
@@ -84,15 +90,16 @@ class TorchModel(ExportedModel):
         self.program = _opened(path, lambda: self._tried(TorchProgram(path, self.device)))
 
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
-        scores, maps = self.program(images)
-        return Detection(scores.cpu(), maps.cpu())
+        return Detection(*(part.cpu() for part in self.program(images)))
 
     def _tried(self, program: TorchProgram) -> TorchProgram:
         """Raises where it fails, or ends in anything but scores and maps: the other runtimes tell as they open it."""
         size = self.about.image_size
-        scores, maps = program(torch.zeros(1, 3, size, size))
-        if scores.shape != (1,) or maps.shape != (1, size, size) or {scores.dtype, maps.dtype} != {torch.float32}:
-            raise ValueError("it does not end in scores and maps")
+        ends = program(torch.zeros(1, 3, size, size))
+        shapes = [tuple(part.shape) for part in ends]
+        known = shapes[:2] == [(1,), (1, size, size)] and all(len(shape) == 2 for shape in shapes[2:])
+        if not known or len(ends) > len(OUTPUTS) or {part.dtype for part in ends} != {torch.float32}:
+            raise ValueError("it does not end in scores, maps and descriptors")
         return program
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sivt_lightning.data.depth import Depth, white_of
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.formats import FORMAT, format_of
 from sivt_lightning.inference.thresholds import Thresholds
 
@@ -24,8 +25,9 @@ class SideCar:
         image_size: S of the model's input, float32 (batch, 3, S, S), RGB in [0, 1].
         mean: of each channel, which the graph subtracts.
         std: by which the graph then divides.
-        thresholds: scores above them are anomalous.
-        thresholds_from: on which images they were found, and by whose scores.
+        calibration: what turns scores into verdicts, None where the checkpoint had none.
+        thresholds: what did so before there were calibrations; None where there is one.
+        calibrated_on: on which images they were found, and by whose scores.
         calibration_images: training images by which int8 was scaled; 0 for other precisions.
         settings: of "model", "data" and "training", see `inference.about`; none in files of format 0.
         sha256: of each of the model's files, by name.
@@ -38,8 +40,9 @@ class SideCar:
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
-    thresholds: Thresholds
-    thresholds_from: str
+    calibration: Calibration | None
+    thresholds: Thresholds | None
+    calibrated_on: str
     calibration_images: int
     settings: dict[str, dict[str, Any]]
     sha256: dict[str, str]
@@ -63,10 +66,10 @@ class SideCar:
                 "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
-            "outputs": {"score": ["batch"], "map": ["batch", size, size]},
-            "categories": sorted(self.thresholds.categories),
-            "thresholds_from": self.thresholds_from,
-            "thresholds": asdict(self.thresholds),
+            "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]},
+            "calibrated_on": self.calibrated_on,
+            "calibration": self.calibration and self.calibration.plain(),
+            "thresholds": self.thresholds and asdict(self.thresholds),
             "calibration_images": self.calibration_images,
             "settings": self.settings,
             "sha256": self.sha256,
@@ -99,8 +102,9 @@ def read_side_car(model: Path) -> SideCar:
             int(contents["input"]["shape"][-1]),
             contents["normalization"]["mean"],
             contents["normalization"]["std"],
-            Thresholds.from_plain(contents["thresholds"]),
-            contents["thresholds_from"],
+            Calibration.from_plain(calibration) if (calibration := contents.get("calibration")) else None,
+            Thresholds.from_plain(thresholds) if (thresholds := contents["thresholds"]) else None,
+            contents.get("calibrated_on") or contents["thresholds_from"],  # as formats 0 and 1 called it
             contents["calibration_images"],
             dict(contents.get("settings", {})),
             dict(contents["sha256"]),

@@ -1,22 +1,19 @@
-"""From score to verdict: the thresholds of a model, and which of them an image is held against."""
+"""Thresholds as models without a calibration have them: one for all images, and one for each category."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.reference import ROUNDING
 
-By = Literal["pooled", "category"]
 MOST_KEPT = 512  # scores that a threshold remembers
 STRIDE = 4  # maps are smooth: every fourth pixel in both directions says the same of their values in 1/16 of the memory
-# A score's last digits depend on how many images are computed together, and on the processor: of float32 by up to 2e-7
-# of itself, a pixel's by 2e-6. Without room for them a part that looks like one held out could be called anomalous.
-ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ PREFIX = "torch.ops.aten."
 CHECKS = {f"{PREFIX}_assert_tensor_metadata.default"}  # of what torch saw while it traced: they compute nothing
 KNOWN = """
     _to_copy.default abs.default adaptive_avg_pool2d.default add.Scalar add.Tensor addcmul.default alias.default
-    amax.default arange.default avg_pool2d.default bmm.default cat.default clamp.default clamp_min.default
+    amax.default amin.default arange.default avg_pool2d.default bmm.default cat.default clamp.default clamp_min.default
     clone.default constant_pad_nd.default conv1d.default conv2d.default cosine_similarity.default cumsum.default
     div.Scalar div.Tensor einsum.default elu.default eq.Scalar eq.Tensor erf.default exp.default expand.default
     full_like.default gather.default ge.Scalar gelu.default group_norm.default gt.Scalar hardsigmoid.default
@@ -23,7 +23,7 @@ KNOWN = """
     rms_norm.default roll.default rsqrt.default rsub.Scalar scaled_dot_product_attention.default scatter.src
     select.int sigmoid.default silu.default slice.Tensor softmax.int softplus.default split.Tensor
     split_with_sizes.default sqrt.default square.default squeeze.dim squeeze.dims stack.default std.correction
-    sub.Scalar sub.Tensor sum.default sum.dim_IntList sym_size.int tanh.default transpose.int unbind.int
+    sub.Scalar sub.Tensor sum.default sum.dim_IntList sym_size.int tanh.default topk.default transpose.int unbind.int
     unsqueeze.default upsample_bicubic2d.vec upsample_bilinear2d.vec upsample_nearest2d.vec var.correction
     var_mean.correction where.self zeros_like.default
 """

@@ -81,16 +81,15 @@ class TorchProgram:
         self.last = _last_uses(self.steps, self.results)
 
     @torch.inference_mode()
-    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, Tensor]:
-        """Scores (B,) and maps (B, S, S), on the device."""
+    def __call__(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, ...]:
+        """Scores (B,), maps (B, S, S) and, of later exports, descriptors (B, C), on the device."""
         values: dict[str, Any] = self.given | {self.images: images.to(self.device)}
         for step, over in zip(self.steps, self.last, strict=True):
             made = step.run(**{name: _filled(argument, values) for name, argument in step.arguments.items()})
             values.update(zip(step.results, made if step.several else (made,), strict=True))
             for name in over:  # else all that was ever computed stays in memory
                 del values[name]
-        score, anomaly_map = (values[name] for name in self.results)
-        return score, anomaly_map
+        return tuple(values[name] for name in self.results)
 
 
 def _reader(archive: ZipFile, size: int) -> Read:

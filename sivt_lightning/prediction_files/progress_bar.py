@@ -29,10 +29,10 @@ class PredictionProgress(Callback):
             TimeElapsedColumn(),
             TextColumn("gone,"),
             TimeRemainingColumn(),
-            TextColumn("left: {task.fields[anomalous]} anomalous, {task.fields[failed]} without a result"),
+            TextColumn("left: {task.fields[said]}"),
             console=Console(file=sys.stdout, force_terminal=True),
         )
-        self.task = self.bar.add_task("", total=len(self.writer.todo), rate=0.0, anomalous=0, failed=0)
+        self.task = self.bar.add_task("", total=len(self.writer.todo), rate=0.0, said="")
         self.bar.start()
 
     def on_predict_batch_end(
@@ -52,8 +52,9 @@ class PredictionProgress(Callback):
     def _update(self) -> None:
         if self.bar is not None:
             rate = self.seen / (time.perf_counter() - self.started)
-            anomalous, failed = self.writer.anomalous, self.writer.failed
-            self.bar.update(self.task, completed=self.seen, rate=rate, anomalous=anomalous, failed=failed)
+            unknown = f"{self.writer.unknown} unknown, " if self.writer.unknown else ""
+            said = f"{self.writer.anomalous} anomalous, {unknown}{self.writer.failed} without a result"
+            self.bar.update(self.task, completed=self.seen, rate=rate, said=said)
 
     def _stop(self) -> None:
         if self.bar is not None:

@@ -11,15 +11,26 @@ from sivt_lightning.data.dataset import View
 from sivt_lightning.errors import NOT_FINITE, listing
 from sivt_lightning.files import write_whole
 from sivt_lightning.inference.drift import DriftMonitor, Window, drift_report
+from sivt_lightning.inference.judge import Judge, Judgement
 from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.inference.thresholds import Threshold
-from sivt_lightning.prediction_files.choice import Choice
 from sivt_lightning.prediction_files.earlier import Row
 from sivt_lightning.prediction_files.pictures import Pictures
-from sivt_lightning.report.overlay import ColourScale
+from sivt_lightning.report.overlay import scale_of
 from sivt_lightning.report.page import Shown, address
 
-COLUMNS = ("path", "score", "threshold", "is_anomalous", "error", "note", "anomalous_share", "regions")
+COLUMNS = (
+    "path",
+    "score",
+    "threshold",
+    "is_anomalous",
+    "error",
+    "verdict",
+    "product",
+    "calibrated",
+    "note",
+    "anomalous_share",
+    "regions",
+)
 
 
 class RowWriter:
@@ -29,9 +40,7 @@ class RowWriter:
         columns: of the table: `COLUMNS`, and the kinds of picture.
         paths: of the photos, as they stand in the table.
         names: of their pictures.
-        thresholds: of the photos.
         pictures: where they go.
-        scale: their colours.
     """
 
     def __init__(
@@ -39,34 +48,41 @@ class RowWriter:
         columns: Sequence[str],
         paths: Sequence[PurePosixPath],
         names: Sequence[str],
-        thresholds: Sequence[Threshold],
         pictures: Pictures,
-        scale: ColourScale,
     ) -> None:
-        self.columns, self.paths, self.names, self.thresholds = columns, paths, names, thresholds
-        self.pictures, self.scale = pictures, scale
+        self.columns, self.paths, self.names, self.pictures = columns, paths, names, pictures
 
     def __call__(
-        self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], error: str, view: View | None, note: str
+        self,
+        index: int,
+        score: float,
+        anomaly_map: Float[np.ndarray, "s s"],
+        judged: Judgement,
+        error: str,
+        view: View | None,
+        note: str,
     ) -> tuple[int, Row]:
         """The photo's position and row; without any pictures where it gave no score."""
-        row = dict.fromkeys(self.columns, "")
-        row |= {"path": str(self.paths[index]), "threshold": f"{self.thresholds[index].image:.9g}", "note": note}
+        row = dict.fromkeys(self.columns, "") | {"path": str(self.paths[index]), "note": note}
         if not error and not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
             error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
         if error or view is None:
             return index, row | {"error": " ".join(error.split())}
-        return index, row | self._result(index, score, anomaly_map, view)
+        return index, row | self._result(index, Prediction.of(score, anomaly_map, judged, view.size), view)
 
-    def _result(self, index: int, score: float, anomaly_map: Float[np.ndarray, "s s"], view: View) -> Row:
-        prediction = Prediction.of(score, anomaly_map, self.thresholds[index], view.size)
-        self.pictures.write(self.names[index], str(self.paths[index]), view.photo, prediction, self.scale)
+    def _result(self, index: int, prediction: Prediction, view: View) -> Row:
+        scale = scale_of(prediction.pixel_threshold)
+        self.pictures.write(self.names[index], str(self.paths[index]), view.photo, prediction, scale)
         regions = [
             {"box": region.box, "area": region.area, "peak": round(region.peak, 6)} for region in prediction.regions
         ]
         return {
-            "score": f"{score:.9g}",  # nine digits tell any two float32 apart
-            "is_anomalous": "true" if prediction.is_anomalous else "false",
+            "score": f"{prediction.score:.9g}",  # nine digits tell any two float32 apart
+            "threshold": f"{prediction.threshold:.9g}",
+            "is_anomalous": "true" if prediction.is_anomalous else "false",  # what is unknown has not passed
+            "verdict": prediction.verdict,
+            "product": prediction.product or "",
+            "calibrated": "" if prediction.calibrated is None else f"{prediction.calibrated:.6g}",
             "anomalous_share": f"{prediction.mask.mean():.6g}",
             "regions": json.dumps(regions),
             **self.pictures.paths(self.names[index]),
@@ -79,7 +95,10 @@ def shown_of(row: Row, original: str) -> Shown:
     return Shown(
         path=row["path"],
         score=float(row["score"]) if row["score"] else None,
-        threshold=float(row["threshold"]),
+        threshold=float(row["threshold"]) if row["threshold"] else None,
+        verdict=row["verdict"],
+        product=row["product"],
+        calibrated=float(row["calibrated"]) if row["calibrated"] else None,
         error=row["error"],
         share=float(row["anomalous_share"]) if row["anomalous_share"] else None,
         regions=regions,
@@ -89,20 +108,20 @@ def shown_of(row: Row, original: str) -> Shown:
     )
 
 
-def write_drift(file: Path, choice: Choice, rows: Mapping[int, Row]) -> str:
-    """What to say of it: each category's photos, in their order, against its calibration."""
+def write_drift(file: Path, judge: Judge, rows: Mapping[int, Row]) -> str:
+    """What to say of it: each product's photos, in their order, against its calibration; unknown ones are of none."""
     monitors: dict[str | None, DriftMonitor] = {}
     windows: dict[str | None, list[Window]] = {}
     paths: dict[str | None, list[str]] = {}
-    for index, row in sorted(rows.items()):
-        name = choice.categories[index]
-        monitor = monitors.setdefault(name, DriftMonitor(choice.thresholds[index]))
-        windows.setdefault(name, [])
-        paths.setdefault(name, [])
-        if row["score"]:  # an image without a result is no part
-            paths[name].append(row["path"])
-            full = monitor.add(float(row["score"]), is_anomalous(row))
-            windows[name].extend([] if full is None else [full])
+    for _, row in sorted(rows.items()):
+        name = row["product"] or None
+        if not row["score"] or row["verdict"] == "unknown":  # an image without a result is no part
+            continue
+        if name not in monitors:
+            monitors[name], windows[name], paths[name] = DriftMonitor(judge.threshold(name)), [], []
+        paths[name].append(row["path"])
+        full = monitors[name].add(float(row["score"]), is_anomalous(row))
+        windows[name].extend([] if full is None else [full])
     for name, monitor in monitors.items():
         rest = monitor.close()
         windows[name].extend([] if rest is None else [rest])
@@ -113,7 +132,12 @@ def write_drift(file: Path, choice: Choice, rows: Mapping[int, Row]) -> str:
 
 def is_anomalous(row: Row) -> bool:
     """Whether the photo is called so."""
-    return row["is_anomalous"] == "true"
+    return row["verdict"] == "anomalous"
+
+
+def is_unknown(row: Row) -> bool:
+    """Whether the photo is of none of the products."""
+    return row["verdict"] == "unknown"
 
 
 def has_failed(row: Row) -> bool:
@@ -123,9 +147,15 @@ def has_failed(row: Row) -> bool:
 
 def summary(rows: Sequence[Row]) -> str:
     """How many photos are what, and which columns say more."""
-    anomalous, failed = (sum(map(of, rows)) for of in (is_anomalous, has_failed))
-    normal = len(rows) - anomalous - failed
-    lines = [f"{len(rows)} images: {anomalous} anomalous, {normal} normal, {failed} without a result."]
+    anomalous, unknown, failed = (sum(map(of, rows)) for of in (is_anomalous, is_unknown, has_failed))
+    normal = len(rows) - anomalous - unknown - failed
+    counts = [f"{anomalous} anomalous", f"{normal} normal", *([f"{unknown} unknown"] if unknown else [])]
+    lines = [f"{len(rows)} images: {', '.join(counts)}, {failed} without a result."]
+    if unknown:
+        lines.append(
+            "What is unknown looks like none of the products that the model was trained on: it has not passed. "
+            "`--unknown false` takes each photo for the product that it is most like."
+        )
     if failed:
         lines.append("Why an image has no result is said in the column `error`.")
     if noted := [row["path"] for row in rows if row.get("note")]:

@@ -1,6 +1,8 @@
 """Files of a prediction: one table for all images, pictures of each."""
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,8 +16,8 @@ from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
-from sivt_lightning.inference.thresholds import By, Thresholds, check_given
-from sivt_lightning.prediction_files.choice import choose
+from sivt_lightning.inference.about import About
+from sivt_lightning.inference.judge import Asked, By, Judge
 from sivt_lightning.prediction_files.earlier import DRIFT, REPORT, TABLE, Earlier, Row, write_settings
 from sivt_lightning.prediction_files.pictures import Kind, Pictures, Queue
 from sivt_lightning.prediction_files.rows import (
@@ -23,13 +25,14 @@ from sivt_lightning.prediction_files.rows import (
     RowWriter,
     has_failed,
     is_anomalous,
+    is_unknown,
     shown_of,
     summary,
     write_drift,
 )
+from sivt_lightning.prediction_files.told import told_by_folders
 from sivt_lightning.processes import gather
-from sivt_lightning.report.overlay import scale_of
-from sivt_lightning.report.page import report_page
+from sivt_lightning.report.page import VERDICTS, report_page
 from sivt_lightning.report.picture_names import picture_names
 
 
@@ -48,10 +51,13 @@ class PredictionWriter(Callback):
         report: write report.html and the pictures that it shows.
         drift: write drift.json, which says whether the scores of normal parts have moved since training; for photos of
             a running production in the order of their names.
-        threshold: score above which an image is anomalous, instead of what training found.
-        threshold_by: "pooled" holds every image against the threshold of all categories; "category" against that of
-            the category whose name a folder on the image's path has.
-        category: holds every image against the threshold of this one.
+        false_alarms: share of good parts that may be called anomalous, instead of that of the model's calibration.
+        threshold: score above which an image is anomalous, instead of those found with good photos.
+        threshold_by: "product" holds every image against the threshold of the product that the model recognises,
+            "category" against that of the one whose name a folder on the image's path has, "pooled" against one for
+            all, where a model has it. By default the first that the model has.
+        category: the product of all images.
+        unknown: call an image of none of the products unknown.
         overwrite: replace what an earlier run has written into the folder.
         resume: do only the images that an earlier run into the folder has not done.
     """
@@ -64,23 +70,24 @@ class PredictionWriter(Callback):
         maps: bool = False,
         report: bool = True,
         drift: bool = False,
+        false_alarms: float | None = None,
         threshold: float | None = None,
-        threshold_by: By = "pooled",
+        threshold_by: By | None = None,
         category: str | None = None,
+        unknown: bool = True,
         overwrite: bool = False,
         resume: bool = False,
     ) -> None:
         self.output = output
         chosen: dict[Kind, bool] = {"mask": masks, "overlay": overlays, "map": maps, "photo": report, "heat": report}
         self.kinds = tuple(kind for kind, wanted in chosen.items() if wanted)
-        self.threshold, self.threshold_by, self.category = check_given(threshold), threshold_by, category
-        if category is not None and threshold_by == "category":
-            raise SIVTError(f"category {category} is for all images, threshold_by category for each its own: give one.")
+        self.asked = Asked(threshold_by, category, threshold, false_alarms, unknown)
         if overwrite and resume:
             raise SIVTError("overwrite replaces what is there, resume goes on with it: give one.")
         self.overwrite, self.resume, self.report, self.drift = overwrite, resume, report, drift
         self.columns = (*COLUMNS, *self.kinds)
-        self.anomalous, self.failed = 0, 0  # images so called and without a result: of this process, at the end of all
+        # Images so called and without a result: of this process, at the end of all.
+        self.anomalous, self.unknown, self.failed = 0, 0, 0
         self.part: TextIO | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -128,17 +135,13 @@ class PredictionWriter(Callback):
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what cannot be; then make the folder ready."""
         model: Any = pl_module
-        thresholds: Thresholds | None = model.about.thresholds
-        if thresholds is None:
-            raise SIVTError(
-                "The checkpoint holds no thresholds, so nothing can be called anomalous: it was saved before its "
-                "training's first validation. Name one saved after it with --ckpt_path, such as best.ckpt."
-            )
-        # Before anything is written: it refuses an image that has none.
-        self.choice = choose(self.paths, self.base_name, thresholds, self.threshold, self.threshold_by, self.category)
-        scale = scale_of(thresholds.pooled.pixel)
-        chosen = self.choice.thresholds
-        self.rows_of = RowWriter(self.columns, self.paths, self.names, chosen, self.pictures, scale)
+        about: About = model.about
+        # Before anything is written: it refuses what the model has not, and an image that has no threshold.
+        self.judge: Judge = about.judge(self.asked, model.path)
+        self.told: list[str | None] = [None] * len(self.paths)
+        if self.asked.by == "category":
+            self.told = [*told_by_folders(self.paths, self.base_name, about.categories)]
+        self.rows_of = RowWriter(self.columns, self.paths, self.names, self.pictures)
         settings = self._settings(trainer, pl_module)
         if self.resume and self.earlier:
             self.earlier.check(settings)
@@ -162,7 +165,8 @@ class PredictionWriter(Callback):
 
     def _settings(self, trainer: Trainer, model: Any) -> dict[str, Any]:
         """What results of one folder have in common; the keys are for messages."""
-        held = asdict(model.about.thresholds) | {"given": [self.threshold, self.threshold_by, self.category]}
+        known = model.about.calibration or model.about.thresholds
+        held = hashlib.sha256(json.dumps([asdict(known), asdict(self.asked)]).encode()).hexdigest()
         depth = str(data_of(trainer).depth)
         return {
             "model": f"{model.identity()} in {model.precision}",
@@ -175,10 +179,11 @@ class PredictionWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Have the pictures of each image written, then its row, so that a row never promises what is not there."""
-        scores, maps = outputs.score.float().tolist(), outputs.map.float().cpu().numpy()
-        images = zip(batch.index.tolist(), scores, maps, batch.errors, batch.views, batch.notes, strict=True)
+        indices = [self.todo[position] for position in batch.index.tolist()]
+        judged = self.judge(outputs, [self.told[index] for index in indices])
+        results = (outputs.score.tolist(), outputs.map.numpy(), judged, batch.errors, batch.views, batch.notes)
         with self._writing():
-            self._note(self.queue.put([partial(self.rows_of, self.todo[position], *of) for position, *of in images]))
+            self._note(self.queue.put([partial(self.rows_of, *of) for of in zip(indices, *results, strict=True)]))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last rows."""
@@ -228,14 +233,14 @@ class PredictionWriter(Callback):
             with self._writing():
                 self._prepare(trainer, pl_module)
         rows = [merged[index] for index in sorted(merged)]
-        self.anomalous, self.failed = 0, 0
+        self.anomalous, self.unknown, self.failed = 0, 0, 0
         self._count(rows)
         if trainer.is_global_zero:
             with self._writing():
                 write_whole(self.folder / TABLE, csv_text([self.columns, *self._cells(rows)]))
                 if self.report:
                     self._write_report(merged)
-                moved = write_drift(self.folder / DRIFT, self.choice, merged) if self.drift else ""
+                moved = write_drift(self.folder / DRIFT, self.judge, merged) if self.drift else ""
             pages = {REPORT: self.report, DRIFT: self.drift}
             kept = {name for name, wanted in pages.items() if wanted}
             self.earlier.remove_files(kept | {row[kind] for row in rows for kind in self.kinds})
@@ -250,18 +255,23 @@ class PredictionWriter(Callback):
 
     def _write_report(self, rows: Mapping[int, Row]) -> None:
         shown = [shown_of(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
-        said = "Images whose score is above the threshold are called anomalous. " + self.choice.doubt
-        write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said.strip(), shown))
+        said = f"{VERDICTS} {self._doubt(list(rows.values()))}".strip()
+        share = self.judge.false_alarms
+        write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said, shown, share=share))
+
+    def _doubt(self, rows: Sequence[Row]) -> str:
+        return self.judge.doubt({row["product"] or None for row in rows if row["score"]})
 
     def _count(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.anomalous += is_anomalous(row)
+            self.unknown += is_unknown(row)
             self.failed += has_failed(row)
 
     def _print_summary(self, rows: Sequence[Row]) -> None:
         print(summary(rows))
-        if self.choice.doubt:
-            print(self.choice.doubt)
+        if doubt := self._doubt(rows):
+            print(doubt)
         folders = [f"{kind}s" for kind in ("mask", "overlay", "map") if kind in self.kinds]
         drift = [DRIFT] if self.drift else []
         print("Written:", *(self.folder / name for name in (TABLE, *folders, *drift)))

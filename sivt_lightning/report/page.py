@@ -17,6 +17,12 @@ from sivt_lightning.report.overlay import INFERNO, LEVEL
 # Nothing from anywhere but this folder, and no script or style but the page's own: whatever a name holds, it is text.
 POLICY = "default-src 'none'; img-src 'self' file: data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
 
+# What the page of a prediction or a test says of its verdicts.
+VERDICTS = (
+    "Each photo is held against good parts of its own product: it is anomalous where fewer of them than the share "
+    "below score as high, and unknown where it looks like none of the products. Unknown photos have not passed."
+)
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -26,6 +32,10 @@ class Shown:
         path: its name for people.
         score: None where it has no result; then `error` says why.
         threshold: None where the model has none.
+        verdict: "normal", "anomalous" or "unknown"; "" without a result.
+        product: recognised or told, "" for none.
+        calibrated: log10 N, where about 1 of N good parts of its product scores as high or higher; None where the model
+            has no calibration.
         error: a sentence, or "".
         share: of its pixels that are anomalous.
         regions: left, top, right, bottom, area and peak of each, in the photo's pixels.
@@ -39,6 +49,9 @@ class Shown:
     path: str
     score: float | None
     threshold: float | None
+    verdict: str = ""
+    product: str = ""
+    calibrated: float | None = None
     error: str = ""
     share: float | None = None
     regions: Sequence[Sequence[int | float]] = field(default_factory=list)
@@ -50,7 +63,12 @@ class Shown:
 
 
 def report_page(
-    title: str, subtitle: str, images: Sequence[Shown], tables: Sequence[str] = (), labelled: bool = False
+    title: str,
+    subtitle: str,
+    images: Sequence[Shown],
+    tables: Sequence[str] = (),
+    labelled: bool = False,
+    share: float | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -60,6 +78,7 @@ def report_page(
         images: in any order.
         tables: HTML to stand above the images, escaped where it has to be.
         labelled: whether it is known which images are normal.
+        share: of good parts that may be called anomalous; None where verdicts are by a score instead.
     """
     here = files("sivt_lightning.report") / "page"
     template, style, script = (
@@ -68,6 +87,7 @@ def report_page(
     data = {
         "images": [{key: visible(v) if isinstance(v, str) else v for key, v in asdict(i).items()} for i in images],
         "labelled": labelled,
+        "share": share,
         "level": LEVEL,
         "colours": INFERNO.round().astype(int).tolist(),
     }

@@ -1,7 +1,7 @@
 """The figures of an evaluation as CSV, Markdown and tables for the console. Names are data: they are escaped."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -27,6 +27,7 @@ OPERATING = {  # null where undefined
     "false_alarm_rate": "false alarms",  # share of the normal images that are called anomalous
     "f1": "F1",
 }
+PRODUCTS = ("recognised", "unknown")  # shares of the images, null where the model recognises no products
 SUMMARIES = ("mean", "pooled")  # rows below those of the categories
 SHARES = ("recall", "false_alarm_rate", "f1")
 ORACLE = "F1-max (oracle: uses test labels)"
@@ -40,6 +41,7 @@ class Results(TypedDict):
     categories: dict[str, Figures]
     mean: Figures
     pooled: Figures
+    pooled_raw: NotRequired[Figures]  # of raw scores, where `pooled` is of calibrated ones
     error_bounds: dict[str, Any]  # the same three: how far each figure is at most from the exact one
     operating_points: dict[str, Any]  # the same three, each with the keys of OPERATING
     notes: dict[str, str]  # by path, what to know of how a photo or its mask was read

@@ -17,7 +17,7 @@ from sivt_lightning.serve.body import FORM, JSON
 from sivt_lightning.serve.cors import CORS
 from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import LastWord, RequestLog
-from sivt_lightning.serve.messages import About, Drift, Health, Problem, Refusal, Verdict
+from sivt_lightning.serve.messages import About, Drift, Health, Problem, ProductDrift, Refusal, Threshold, Verdict
 from sivt_lightning.serve.service import Limits, Service
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
@@ -88,17 +88,38 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     @_looked_up(app, "/v1/model", 401, **guarded)
     async def about() -> About:
         """What is served."""
-        threshold = predictor.threshold
-        names = predictor.model.about.categories
-        size = predictor.model.about.image_size
-        return About(image_size=size, threshold=threshold.image, pixel_threshold=threshold.pixel, categories=names)
+        judge, model = predictor.judge, predictor.model.about
+        one = predictor.category
+        chosen = [one] if one is not None or not judge.recognises else model.categories
+        limits = {name or "": judge.threshold(name) for name in chosen}
+        return About(
+            image_size=model.image_size,
+            threshold=limits[""].image if "" in limits else None,
+            pixel_threshold=limits[""].pixel if "" in limits else None,
+            categories=model.categories,
+            false_alarms=judge.false_alarms,
+            thresholds={name: Threshold(score=limit.image, pixel=limit.pixel) for name, limit in limits.items()},
+        )
 
     @_looked_up(app, "/v1/drift", 401, **guarded)
     async def drift() -> Drift:
-        """Whether the scores of normal parts have moved since training."""
+        """Whether the scores of normal parts have moved since the model was calibrated."""
         seen = service.drift
-        last = None if seen.last is None else seen.last.plain()
-        return Drift(verdict=seen.verdict, sentence=seen.sentence(), parts=seen.parts, windows=seen.windows, last=last)
+        products = [
+            ProductDrift(
+                product=name,
+                verdict=one.verdict,
+                sentence=one.sentence(),
+                parts=one.parts,
+                windows=one.windows,
+                last=one.last.plain() if one.last else None,
+            )
+            for name, one in seen.monitors.items()
+        ]
+        parts = seen.unknown + sum(one.parts for one in products)
+        return Drift(
+            verdict=seen.verdict, sentence=seen.sentence(), parts=parts, unknown=seen.unknown, products=products
+        )
 
     body = {"requestBody": {"required": True, "content": PHOTO}}
     problems = _problems(400, 401, 408, 413, 422, 500, 503)

@@ -31,7 +31,13 @@ class Verdict(BaseModel):
 
     score: float
     threshold: float
-    is_anomalous: bool
+    is_anomalous: bool = Field(description="whether it has not passed: an unknown part has not")
+    verdict: str = Field(description="normal, anomalous, or unknown where it shows none of the products")
+    known: bool = Field(description="whether it shows one of the products; true where the model recognises none")
+    product: str | None = Field(None, description="recognised, or told with --category; none where it is unknown")
+    calibrated: float | None = Field(
+        None, description="log10 N, where about 1 of N good parts of the product scores as high or higher"
+    )
     pixel_threshold: float
     width: int
     height: int
@@ -46,9 +52,10 @@ class Health(BaseModel):
     status: str
 
 
-class Drift(BaseModel):
-    """Whether the scores of normal parts have moved since training."""
+class ProductDrift(BaseModel):
+    """Whether the scores of normal parts of one product have moved since its calibration."""
 
+    product: str | None = Field(None, description="none where the model recognises none")
     verdict: str = Field(description="steady, moved up, moved down, or cannot tell")
     sentence: str = Field(description="what to know of it, if anything")
     parts: int
@@ -56,13 +63,32 @@ class Drift(BaseModel):
     last: dict[str, Any] | None = Field(description="the last window that was compared")
 
 
+class Drift(BaseModel):
+    """Whether the scores of normal parts have moved since the model was calibrated."""
+
+    verdict: str = Field(description="of the first product that has moved; steady where all are; else cannot tell")
+    sentence: str = Field(description="what to know of it, if anything")
+    parts: int
+    unknown: int = Field(description="of them, which show none of the products")
+    products: list[ProductDrift]
+
+
+class Threshold(BaseModel):
+    """Above which a part is anomalous."""
+
+    score: float
+    pixel: float
+
+
 class About(BaseModel):
     """The model that is served."""
 
     image_size: int
-    threshold: float
-    pixel_threshold: float
+    threshold: float | None = Field(None, description="where there is one for all products")
+    pixel_threshold: float | None = Field(None, description="likewise")
     categories: list[str]
+    false_alarms: float | None = Field(description="share of good parts that may be called anomalous, if promised")
+    thresholds: dict[str, Threshold] = Field(description="by product; of all under an empty name")
 
 
 class Refusal(Exception):

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.drift import DriftMonitor
+from sivt_lightning.inference.drift import Drifts
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.inference.predictor import Predictor, Prepared
 from sivt_lightning.serve.batcher import Batcher
@@ -70,7 +70,7 @@ class Service:
         self.ready = False
         self.arriving = set[asyncio.Timeout]()
         self.uploads, self.decoding = map(Budget, limits.shares())
-        self.drift = DriftMonitor(predictor.threshold)
+        self.drift = Drifts(predictor.judge)
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
@@ -114,12 +114,12 @@ class Service:
             prediction, batch_size = await self.batcher.answer(image)
             details: dict[str, Any] = {
                 "score": prediction.score,
-                "anomalous": prediction.is_anomalous,
+                "verdict": prediction.verdict,
+                "product": prediction.product,
                 "batch": batch_size,
             }
-            window = self.drift.add(prediction.score, prediction.is_anomalous)
-            if window is not None and window in (self.drift.moved, self.drift.blind):
-                details["drift"] = self.drift.sentence()
+            if news := self.drift.add(prediction):
+                details["drift"] = news
             request.scope["details"] |= details
             return await self.decoders.run(described, prediction, with_map)
         finally:
@@ -215,6 +215,10 @@ def described(prediction: Prediction, with_map: bool) -> Verdict:
         score=prediction.score,
         threshold=prediction.threshold,
         is_anomalous=prediction.is_anomalous,
+        verdict=prediction.verdict,
+        known=prediction.verdict != "unknown",
+        product=prediction.product,
+        calibrated=prediction.calibrated,
         pixel_threshold=prediction.pixel_threshold,
         width=prediction.size[0],
         height=prediction.size[1],

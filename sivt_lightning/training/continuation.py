@@ -70,8 +70,6 @@ def _judged(config: Any, checkpoint: Mapping[str, Any]) -> list[tuple[str, Any, 
         limit_then = f"trainer.limit_val_batches {limit_then}"
     judged = [("monitor", config["monitor"], then.get("monitor"))]
     judged.append((f"trainer.{name}", limit, limit_then))
-    kept = checkpoint["callbacks"].get("ThresholdCalibration") or checkpoint["thresholds"] or {}
-    judged.append(("threshold.quantile", config["threshold"]["quantile"], kept.get("quantile")))
     if config["monitor"].startswith("val/synthetic"):
         twins = checkpoint["callbacks"].get("SyntheticValidation", {})
         judged.append(("synthetic.per_image", config["synthetic"]["per_image"], twins.get("per_image")))

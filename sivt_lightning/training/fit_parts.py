@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.training.continuation import SamePhotos
 from sivt_lightning.training.csv_log import AppendingCSVLogger
 from sivt_lightning.training.interruption import Interruption
@@ -25,7 +26,7 @@ def fit_parts(
         first_step: of this process, where another one began the run.
         patience: validations without a better value of `monitor` after which it ends; None for never.
     """
-    parts: dict[str, Any] = {"callbacks": [SamePhotos(), TrainingWatch(), TrainingProgress()]}
+    parts: dict[str, Any] = {"callbacks": [ThresholdCalibration(), SamePhotos(), TrainingWatch(), TrainingProgress()]}
     if settings.logger in (None, True):
         place = (run.parent.parent, run.parent.name, run.name)
         csv, board = AppendingCSVLogger(*place, first_step=first_step), TensorBoardLogger(*place, purge_step=first_step)

@@ -1,0 +1,56 @@
+"""A model's file with another calibration."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import write_whole
+from sivt_lightning.inference.about import EXPORTS
+from sivt_lightning.inference.calibration import Calibration
+from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.formats import FORMAT
+from sivt_lightning.inference.side_car import read_side_car, side_car_path
+
+
+def write_calibrated(model: Path, calibration: Calibration, target: Path) -> None:
+    """The model in `model` with this calibration, in `target`, which may be the same file.
+
+    Raises SIVTError where it cannot be written.
+    """
+    try:
+        if model.suffix.lower() in EXPORTS:
+            _write_export(model, calibration, target)
+        else:
+            _write_checkpoint(read_checkpoint(str(model)), calibration, target)
+    except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError of a full disk
+        raise SIVTError(f"{target} cannot be written ({error}). Make room, or name another with --output.") from error
+
+
+def _write_checkpoint(contents: Mapping[str, Any], calibration: Calibration, target: Path) -> None:
+    part = target.with_name(f"{target.name}.tmp")
+    try:
+        torch.save({**contents, "format_number": FORMAT, "calibration": calibration.plain()}, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_export(model: Path, calibration: Calibration, target: Path) -> None:
+    side_car = read_side_car(model)
+    moved = {}
+    for name, digest in side_car.sha256.items():
+        file = target.with_name(target.stem + Path(name).suffix)
+        source = model.with_name(model.stem + Path(name).suffix)
+        if file.resolve() != source.resolve():
+            part = file.with_name(f"{file.name}.tmp")
+            shutil.copyfile(source, part)
+            part.replace(file)
+        moved[file.name] = digest
+    by = f"good photos in {calibration.source}" if calibration.source else "the held-out photos of the training"
+    new = replace(side_car, calibration=calibration, thresholds=None, sha256=moved, calibrated_on=f"{by}, by this file")
+    write_whole(side_car_path(target), new.text())

@@ -1,0 +1,49 @@
+"""What a new calibration changes, and what it is worth by photos of defects."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sivt_lightning.data.layouts import Sample
+from sivt_lightning.inference.calibration import Calibration, percent
+from sivt_lightning.inference.good_photos import GoodPhotos
+from sivt_lightning.inference.models import Model
+
+SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)  # of good parts, at which defects are counted
+
+
+def moved(before: Calibration | None, now: Calibration, products: Sequence[str]) -> Iterator[str]:
+    """A sentence for each product: its threshold before and now."""
+    share = now.false_alarms
+    for name in products:
+        score = now.products[name].score
+        said = f"{name}: at {percent(share)} false alarms the threshold is {score.threshold(share):.4g}"
+        if before is not None and name in before.products:
+            said += f", it was {before.products[name].score.threshold(share):.4g}"
+        elif before is not None:
+            said += "; the model did not know this product"
+        photos = f"{score.held_out} good photos"
+        yield f"{said}. It rests on {photos}{f' and {score.trained} of the training' if score.trained else ''}."
+
+
+def found_of(
+    model: Model, calibration: Calibration, photos: GoodPhotos, defects: Mapping[str | None, Sequence[Path]]
+) -> Iterator[str]:
+    """How many defects are found, and the cost curve: what fewer misses cost in false alarms."""
+    samples = [Sample(path, name or "", anomalous=True) for name, paths in defects.items() for path in paths]
+    calibrated: list[float] = []
+    unknown = 0
+    for name, said in photos.said(model, samples).items():
+        recognised = calibration.recogniser(said.descriptors, [name or None] * len(said.scores))
+        for score, what in zip(said.scores, recognised, strict=True):
+            reference = calibration.products[what.product].score
+            unknown += what.strangeness > 1
+            # An unknown part has not passed, whatever its score.
+            calibrated.append(math.inf if what.strangeness > 1 else float(reference.rarity(np.array([score]))[0]))
+    yield f"Of {len(calibrated)} defects, {unknown} look like none of the products, and so do not pass either. Found:"
+    for share in sorted({*SHARES, calibration.false_alarms}):
+        found = sum(level > -math.log10(share) for level in calibrated)
+        missed = len(calibrated) - found
+        yield f"  at {percent(share):>5} false alarms {found} of {len(calibrated)}, {missed} missed"
