@@ -120,7 +120,8 @@ class Evaluation(Callback):
         samples = [self.tally.samples[i] for i in index]
         judged = self.judge(outputs, [s.category if self.asked.by == "category" else None for s in samples])
         self.judged |= {
-            i: Judged(what.verdict, what.product, what.calibrated) for i, what in zip(index, judged, strict=True)
+            i: Judged(what.verdict, what.product, what.nearest, what.calibrated)
+            for i, what in zip(index, judged, strict=True)
         }
         if self.labelled is not None:
             self.labelled.add(batch, outputs, judged)

@@ -16,6 +16,7 @@ class Judged(NamedTuple):
 
     verdict: str
     product: str | None
+    nearest: str | None
     calibrated: float | None
 
 
@@ -49,7 +50,7 @@ def _point(pairs: Sequence[tuple[Sample, Judged | None]], threshold: float | Non
     normal, false = len(pairs) - anomalous, len(called) - true
     known = [(sample, what) for sample, what in pairs if what is not None]
     recognising = [(sample, what) for sample, what in known if what.calibrated is not None]
-    recognised = sum(what.product == sample.category for sample, what in recognising)
+    recognised = sum(what.nearest == sample.category for sample, what in recognising)
     unknown = sum(what.verdict == "unknown" for _, what in recognising)
     shares = {
         "recall": true / anomalous if anomalous and known else None,
@@ -77,6 +78,6 @@ def said_of_products(results: Results) -> str:
     auroc = raw.get("image_auroc")
     beside = "" if auroc is None else f" (of raw scores, which do not: image AUROC {auroc:.4f})"
     return (
-        f"Products: {recognised} of {count} images were recognised as theirs, {unknown} called unknown. pooled image "
+        f"Products: {recognised} of {count} images are nearest to their own, {unknown} were called unknown. pooled image "
         f"figures are of calibrated scores, which compare between products{beside}."
     )

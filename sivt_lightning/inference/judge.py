@@ -71,12 +71,14 @@ class Judgement(NamedTuple):
         product: recognised or told; None where it is unknown, or the model recognises none.
         calibrated: log10 N, where about 1 of N good parts of the product scores as high or higher; None where the model
             has no calibration.
+        nearest: the product that it was held against; that of an unknown photo, too.
     """
 
     verdict: Verdict
     threshold: Threshold
     product: str | None = None
     calibrated: float | None = None
+    nearest: str | None = None
 
 
 class Judge(Protocol):
@@ -164,10 +166,11 @@ class ProductJudge:
         reference = self.calibration.products[recognised.product].score
         calibrated = float(reference.rarity(np.array([score / (1 + ROUNDING)]))[0])
         if self.asked.unknown and recognised.strangeness > 1:
-            return Judgement("unknown", threshold, None, calibrated)
+            return Judgement("unknown", threshold, None, calibrated, recognised.product)
         share = self.false_alarms
         above = score > threshold.image if share is None else calibrated > -math.log10(share)
-        return Judgement("anomalous" if above else "normal", threshold, recognised.product, calibrated)
+        product = recognised.product
+        return Judgement("anomalous" if above else "normal", threshold, product, calibrated, product)
 
     def doubt(self, products: Iterable[str | None]) -> str:
         """See `Calibration.promise`."""
@@ -204,7 +207,9 @@ class PooledJudge:
         for score, name in zip(detection.score.double().tolist(), told, strict=True):
             product = self.asked.category or name
             threshold = self.threshold(product)
-            judged.append(Judgement("anomalous" if score > threshold.image else "normal", threshold, product))
+            judged.append(
+                Judgement("anomalous" if score > threshold.image else "normal", threshold, product, nearest=product)
+            )
         return judged
 
     def doubt(self, products: Iterable[str | None]) -> str:
