@@ -7,6 +7,7 @@ from typing import Any
 from lightning import LightningModule
 
 from sivt_lightning.inference.about import About
+from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detection import Detection
@@ -25,9 +26,11 @@ def reconstructor_of(channels: int, grid: int, **changes: Any) -> Reconstructor:
     return Reconstructor(channels, ModelSettings(image_size=8 * grid, smoothing_sigma=0.0, **changes))
 
 
-def about_of(thresholds: Thresholds | None, image_size: int = 16) -> About:
+def about_of(known: Calibration | Thresholds | None, image_size: int = 16) -> About:
     """A checkpoint that says nothing else."""
-    return About("checkpoint", "32-true", image_size, None, thresholds, {}, {}, {})
+    calibration = known if isinstance(known, Calibration) else None
+    thresholds = known if isinstance(known, Thresholds) else None
+    return About("checkpoint", "32-true", image_size, None, calibration, thresholds, {}, {}, {})
 
 
 class Probe(LightningModule):
@@ -35,9 +38,9 @@ class Probe(LightningModule):
 
     path, precision = Path("probe.ckpt"), "32-true"
 
-    def __init__(self, thresholds: Thresholds | None = None, name: str = "probe") -> None:
+    def __init__(self, known: Calibration | Thresholds | None = None, name: str = "probe") -> None:
         super().__init__()
-        self.about, self.name = about_of(thresholds), name
+        self.about, self.name = about_of(known), name
 
     def identity(self) -> str:
         return self.name

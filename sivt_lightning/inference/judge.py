@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -81,6 +81,7 @@ class Judgement(NamedTuple):
     nearest: str | None = None
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Turns scores into verdicts.
 
