@@ -221,7 +221,10 @@ def _reference(sample: Sample, joined: Numbers, decay: float, shift: float, doub
     least = held[-1][1] if held else 1.0
     # At the highest held-out number itself the share is what held-out numbers say; just above it, what all say.
     floor = held[-1][0] + BESIDE if held else -math.inf
-    rarer = [(max(number, floor), share) for number, share in _ranked(joined) if share < least * (1 - 1e-9)]
+    # Of a shift that is not sure, and in a tail that falls by e each `decay`, as many more are above as are fewer with
+    # this on top.
+    room = doubt**2 / (2 * decay)
+    rarer = [(max(number + room, floor), share) for number, share in _ranked(joined) if share < least * (1 - 1e-9)]
     knots: list[tuple[float, float]] = []
     for number, share in _thinned([*held, *rarer]):
         if knots and number <= knots[-1][0]:
