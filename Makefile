@@ -23,7 +23,7 @@ demo: install ## train on generated images, test, predict: about four minutes on
 	rm -rf $(DEMO)
 	$(BIN)/sivt demo-data $(DEMO)/data
 	$(BIN)/sivt fit --config configs/demo.yaml --name make-demo --data.root $(DEMO)/data
-	$(BIN)/sivt predict --ckpt_path $(CHECKPOINT) --data.predict_path $(DEMO)/data/gear/test --category gear --output $(DEMO)/predictions
+	$(BIN)/sivt predict --ckpt_path $(CHECKPOINT) --data.predict_path $(DEMO)/data/gear/test --output $(DEMO)/predictions
 	$(BIN)/sivt test --ckpt_path $(CHECKPOINT)
 	@echo 'Look at these two pages in a browser: $(DEMO)/version_0/test/report.html, $(DEMO)/predictions/report.html'
 

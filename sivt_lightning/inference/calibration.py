@@ -65,6 +65,18 @@ class Calibration:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SIVTError(f"The model's calibration is damaged ({error}): calibrate it again.") from error
 
+    def limits(self) -> dict[str, dict[str, float]]:
+        """Of each product at the default share: above which score and map value, and which distance, it is no good."""
+        distances = self.recogniser.limits()
+        return {
+            name: {
+                "score": product.score.threshold(self.false_alarms),
+                "pixel": product.peak.threshold(self.false_alarms),
+                "distance": distances[name],
+            }
+            for name, product in self.products.items()
+        }
+
     def renewed(self, new: "Calibration") -> "Calibration":
         """With what later photos say of their products, of which some may be new ones; the others stay as they are."""
         recogniser = self.recogniser.renewed(new.recogniser)

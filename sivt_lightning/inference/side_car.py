@@ -69,6 +69,8 @@ class SideCar:
             "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]},
             "calibrated_on": self.calibrated_on,
             "calibration": self.calibration and self.calibration.plain(),
+            # For programs without this package: what follows from the calibration.
+            "limits": self.calibration and self.calibration.limits(),
             "thresholds": self.thresholds and asdict(self.thresholds),
             "calibration_images": self.calibration_images,
             "settings": self.settings,
