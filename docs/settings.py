@@ -13,11 +13,11 @@ from typing import Any
 
 from docstring_parser import parse
 
+from sivt_lightning.cli.lightning_cli import VERDICTS
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.prediction_files.writer import PredictionWriter
-from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.training.panel import Panel
 from sivt_lightning.training.synthetic_validation import SyntheticValidation
 
@@ -35,15 +35,14 @@ Trainer takes (`--trainer.max_epochs` and its like) and the options of the comma
 SECTIONS: tuple[tuple[str, type, str, set[str]], ...] = (
     ("model", ModelSettings, "The model and its training, of `fit`; a checkpoint keeps them.", {"seed"}),
     ("data", SIVTDataModule, "Photos, of `fit`, `test` and `predict`.", {"seed", "image_size"}),
-    ("threshold", ThresholdCalibration, "The thresholds that `fit` finds.", set()),
     ("synthetic", SyntheticValidation, "Validation by synthetic defects, of `fit`.", set()),
     ("panel", Panel, "Pictures for TensorBoard, of `fit`.", set()),
-    ("eval", Evaluation, "What `test` computes and draws.", {"output", "threshold", "threshold_by"}),
+    ("eval", Evaluation, "What `test` computes and draws.", {"output", *VERDICTS}),
     (
         "writer",
         PredictionWriter,
         "What `predict` writes.",
-        {"output", "threshold", "threshold_by", "category", "overwrite", "resume"},
+        {"output", *VERDICTS, "category", "overwrite", "resume"},
     ),
 )
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "cli": "errors files",
     "cli.__init__": "?",  # the file of a command
     "cli.benchmark": "benchmark data inference report training",
+    "cli.calibrate": "inference",
     "cli.compare": "evaluation report",
     "cli.demo_data": "data",
     "cli.experiment": "experiment",
@@ -41,15 +42,20 @@ ALLOWED = {
     "evaluation": "data errors evaluation.metrics files inference prediction_files processes report",
     "evaluation.callback": "lightning",
     "evaluation.comparison": "model",
+    "evaluation.labelled_report": "model",
     "evaluation.trained_model": "lightning model",
     "experiment": "data errors files inference model report",
-    "export": "data errors files inference model ?",  # ? packages of a format
+    "export": "errors files inference model ?",  # ? packages of a format
     "features": "errors processes system",
     "features.key": "inference model",
     "files": "errors",
     "inference": "errors model",
     "inference.about": "data",
+    "inference.calibrated": "files",
+    "inference.good_photos": "data",
+    "inference.photo_lists": "data",
     "inference.predictor": "data",
+    "inference.recalibration": "data",
     "inference.runtimes": "?",  # the package of a format
     "inference.side_car": "data",
     "model": "errors seeding",

@@ -472,7 +472,7 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.prediction_files.writer import PredictionWriter
-from sivt_lightning.training.calibration import ThresholdCalibration
+from sivt_lightning.training.threshold_calibration import ThresholdCalibration
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.model.detection import Detection
 

@@ -17,7 +17,7 @@ from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.thresholds import ROUNDING, Threshold, Thresholds, threshold_of
 from sivt_lightning.model.detection import Detection
-from sivt_lightning.training.calibration import ThresholdCalibration
+from sivt_lightning.training.threshold_calibration import ThresholdCalibration
 
 IMAGES, SIZE = 10, 16
 

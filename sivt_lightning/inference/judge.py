@@ -81,7 +81,7 @@ class Judgement(NamedTuple):
     nearest: str | None = None
 
 
-@runtime_checkable
+@runtime_checkable  # the tests check signatures
 class Judge(Protocol):
     """Turns scores into verdicts.
 

@@ -6,12 +6,12 @@ from typing import Any
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sivt_lightning.training.calibration import ThresholdCalibration
 from sivt_lightning.training.continuation import SamePhotos
 from sivt_lightning.training.csv_log import AppendingCSVLogger
 from sivt_lightning.training.interruption import Interruption
 from sivt_lightning.training.progress import TrainingProgress
 from sivt_lightning.training.saving import MODES, EarlyStopping, Monitor, WholeCheckpointIO, checkpoint_callbacks
+from sivt_lightning.training.threshold_calibration import ThresholdCalibration
 from sivt_lightning.training.watch import TrainingWatch
 
 

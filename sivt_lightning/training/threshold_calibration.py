@@ -28,10 +28,6 @@ class ThresholdCalibration(Callback):
         self.quantile = quantile
         self.held: dict[int, Held] = {}  # by place among the held-out images
 
-    def state_dict(self) -> dict[str, Any]:
-        """What the thresholds of the best checkpoint are of, whatever the last one holds."""
-        return {"quantile": self.quantile}
-
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation."""
         self.held = {}
