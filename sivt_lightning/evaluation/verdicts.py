@@ -78,6 +78,6 @@ def said_of_products(results: Results) -> str:
     auroc = raw.get("image_auroc")
     beside = "" if auroc is None else f" (of raw scores, which do not: image AUROC {auroc:.4f})"
     return (
-        f"Products: {recognised} of {count} images are nearest to their own, {unknown} were called unknown. pooled image "
-        f"figures are of calibrated scores, which compare between products{beside}."
+        f"Products: {recognised} of {count} images are nearest to their own, {unknown} were called unknown. pooled "
+        f"image figures are of calibrated scores, which compare between products{beside}."
     )
