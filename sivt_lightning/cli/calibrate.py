@@ -1,16 +1,22 @@
 """`sivt calibrate`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import writable_folder
 
+if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
+    from sivt_lightning.inference.about import About
+    from sivt_lightning.inference.good_photos import GoodPhotos
+    from sivt_lightning.inference.photo_lists import Defects
 
-def run(args: Sequence[str]) -> int:
-    """`sivt calibrate --ckpt_path FILE --good FOLDER`: the model with a calibration by these photos."""
+
+def parse_settings(args: Sequence[str]) -> Any:
+    """From flags. Raises SIVTError where they go not together."""
     parser = verb_parser("calibrate")
     parser.add_argument("--ckpt_path", type=str, required=True, help="A .ckpt, .xml (OpenVINO), .onnx or .pt2 file.")
     text = (
@@ -28,29 +34,54 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="Replace what is there.")
     parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
     settings = parse(parser, args)
+    source = Path(settings.ckpt_path)
+    settings.output = Path(settings.output) if settings.output else source.with_stem(f"{source.stem}-calibrated")
+    if settings.output.suffix != source.suffix:
+        raise SIVTError(f"output {settings.output}: a model like {source.name} ends in {source.suffix}.")
+    if settings.good is None and settings.category is not None:
+        raise SIVTError(f"category {settings.category} is what the photos of --good show: give them, too.")
+    return settings
+
+
+def run(args: Sequence[str]) -> int:
+    """`sivt calibrate --ckpt_path FILE --good FOLDER`: the model with a calibration by these photos."""
+    settings = parse_settings(args)
     from sivt_lightning.inference.calibrated import write_calibrated
     from sivt_lightning.inference.calibration import FALSE_ALARMS, check_share
-    from sivt_lightning.inference.good_photos import GoodPhotos
     from sivt_lightning.inference.models import open_model
-    from sivt_lightning.inference.photo_lists import defects_of, is_list, read_list
     from sivt_lightning.inference.recalibration import found_of, moved
 
     quiet_lightning()
-    source = Path(settings.ckpt_path)
-    target = Path(settings.output) if settings.output else source.with_stem(f"{source.stem}-calibrated")
-    if target.suffix != source.suffix:
-        raise SIVTError(f"output {target}: a model like {source.name} ends in {source.suffix}.")
+    source, target = Path(settings.ckpt_path), settings.output
     model = open_model(source, settings.device)
-    about, before = model.about, model.about.calibration
-    share = settings.false_alarms
-    share = (before.false_alarms if before else FALSE_ALARMS) if share is None else check_share(share)
+    before = model.about.calibration
+    kept = before.false_alarms if before else FALSE_ALARMS
+    share = kept if settings.false_alarms is None else check_share(settings.false_alarms)
     writable_folder(target.parent)
     if target.exists() and not settings.overwrite:
         raise SIVTError(f"{target} exists: add --overwrite to replace it, or name another file with --output.")
-    defects: Mapping[str | None, list[Path]] = {}
+    photos, defects = _photos(model.about, settings)
+    print(f"Calibrating {source} with {photos.counted()}.", flush=True)
+    calibration = photos.measure(model, share)
+    if before is not None and settings.good is not None:
+        calibration = before.renewed(calibration)
+    write_calibrated(source, calibration, target)
+    print(*moved(before, calibration, photos.products), sep="\n")
+    if said := calibration.promise(photos.products):
+        print(said)
+    if defects:
+        print(*found_of(model, calibration, photos, defects), sep="\n")
+    print(f"Written: {target}\nNext:\n  sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS")
+    return 0
+
+
+def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
+    """Good ones, and those of defects."""
+    from sivt_lightning.inference.good_photos import GoodPhotos
+    from sivt_lightning.inference.photo_lists import Defects, defects_of, is_list, read_list
+
+    defects = Defects()
     if settings.good is None:
-        if settings.category is not None:
-            raise SIVTError(f"category {settings.category} is what the photos of --good show: give them, too.")
         photos = GoodPhotos.of_training(about)
     elif is_list(settings.good):
         listed = read_list(Path(settings.good), settings.category)
@@ -59,16 +90,4 @@ def run(args: Sequence[str]) -> int:
         photos = GoodPhotos.elsewhere(about, settings.good, settings.category)
     if settings.defects is not None:
         defects = defects_of(settings.defects, settings.category, photos.products)
-    print(f"Calibrating {source} with {photos.counted()}.", flush=True)
-    measured = photos.measure(model, share)
-    calibration = measured if before is None or settings.good is None else before.renewed(measured)
-    write_calibrated(source, calibration, target)
-    for line in moved(before, calibration, photos.products):
-        print(line)
-    if said := calibration.promise(photos.products):
-        print(said)
-    if defects:
-        for line in found_of(model, calibration, photos, defects):
-            print(line)
-    print(f"Written: {target}\nNext:\n  sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS")
-    return 0
+    return photos, defects

@@ -28,7 +28,7 @@ def write_calibrated(model: Path, calibration: Calibration, target: Path) -> Non
         else:
             _write_checkpoint(read_checkpoint(str(model)), calibration, target)
     except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError of a full disk
-        raise SIVTError(f"{target} cannot be written ({error}). Make room, or name another with --output.") from error
+        raise SIVTError(f"{target} cannot be written ({error}). Make room, then run `sivt calibrate`.") from error
 
 
 def _write_checkpoint(contents: Mapping[str, Any], calibration: Calibration, target: Path) -> None:

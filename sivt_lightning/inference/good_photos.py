@@ -43,24 +43,20 @@ class GoodPhotos:
         Raises SIVTError where they are not there, lack one of the model's products, or are split otherwise than then.
         """
         data = _data(about, root)
-        try:
-            data.setup("fit")
-        except SIVTError as error:
-            raise SIVTError(f"The photos of the training are needed, and there are none: {error} {REMEDY}") from error
-        if about.categories:
-            data.categories = about.categories if about.categories != _names(data.val_set.samples) else data.categories
-            _refuse_missing(about, data)
-            data.setup("fit")
-        held, trained = data.val_set.samples, data.train_set.samples
+        there = _of_each(data)
+        if missing := sorted(set(about.categories) - there.keys()):
+            raise SIVTError(f"{data.root} has no photos of {', '.join(missing)}, as the training had. {REMEDY}")
+        if about.categories and there.keys() - set(about.categories):
+            data.categories = about.categories
+            there = _of_each(data)
         before = about.held_out
-        there = Counter(sample.category for sample in held)
         changed = [name for name, count in before.items() if there[name] != count]
         if changed and root is None:  # else photos that the model has learned from might be taken for held-out ones
             raise SIVTError(
                 f"{data.root} is no longer what the model was trained on: of {changed[0]}, {there[changed[0]]} photos "
                 f"would be held out, but {before[changed[0]]} were. {REMEDY}"
             )
-        return cls(data, held, trained, "")
+        return cls(data, data.val_set.samples, data.train_set.samples, "")
 
     @classmethod
     def elsewhere(cls, about: About, folder: str, product: str | None = None) -> "GoodPhotos":
@@ -124,10 +120,13 @@ def _data(about: About, root: str | None) -> SIVTDataModule:
     return data
 
 
-def _refuse_missing(about: About, data: SIVTDataModule) -> None:
-    there = {sample.category for sample in train_samples(data.folder, None).samples}
-    if missing := sorted(set(about.categories) - there):
-        raise SIVTError(f"{data.root} has no photos of {', '.join(missing)}, as the training had. {REMEDY}")
+def _of_each(data: SIVTDataModule) -> Counter[str]:
+    """Held-out photos of each product. Raises SIVTError where there are none."""
+    try:
+        data.setup("fit")
+    except SIVTError as error:
+        raise SIVTError(f"The photos of the training are needed, and there are none: {error} {REMEDY}") from error
+    return Counter(sample.category for sample in data.val_set.samples)
 
 
 def _names(samples: Sequence[Sample]) -> list[str]:
