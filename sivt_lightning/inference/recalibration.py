@@ -23,7 +23,7 @@ def moved(before: Calibration | None, now: Calibration, products: Sequence[str])
         if before is not None and name in before.products:
             said += f", it was {before.products[name].score.threshold(share):.4g}"
         elif before is not None:
-            said += "; the model did not know this product"
+            said += "; the model was not trained on this product, so it finds few of its defects: train it with them"
         photos = f"{score.held_out} good photos"
         yield f"{said}. It rests on {photos}{f' and {score.trained} of the training' if score.trained else ''}."
 
