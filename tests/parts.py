@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import LightningModule
 
 from sivt_lightning.inference.about import About
+from sivt_lightning.inference.calibration import Calibration, Good, calibrate
 from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.backbone import Backbone
@@ -26,15 +28,28 @@ def reconstructor_of(channels: int, grid: int, **changes: Any) -> Reconstructor:
     return Reconstructor(channels, ModelSettings(image_size=8 * grid, smoothing_sigma=0.0, **changes))
 
 
+def calibration_of(share: float = 0.05, photos: int = 19, **products: tuple[float, int, int]) -> Calibration:
+    """Each product's highest score and peak, which the others of so many good photos lie below; its green and blue."""
+    spread = np.linspace(-0.01, 0.01, photos)
+    below = np.linspace(0.5, 1, photos)
+    good = {
+        name: Good(below * highest, below * highest, np.array([green, blue]) / 255 + spread[:, None])
+        for name, (highest, green, blue) in products.items()
+    }
+    return calibrate(good, {}, share)
+
+
 def about_of(known: Calibration | Thresholds | None, image_size: int = 16) -> About:
     """A checkpoint that says nothing else."""
-    calibration = known if isinstance(known, Calibration) else None
-    thresholds = known if isinstance(known, Thresholds) else None
+    calibration, thresholds = (known if isinstance(known, kind) else None for kind in (Calibration, Thresholds))
     return About("checkpoint", "32-true", image_size, None, calibration, thresholds, {}, {}, {})
 
 
 class Probe(LightningModule):
-    """Stands for a trained model. Red is the anomaly map, its maximum the score: what a test paints is what it says."""
+    """Stands for a trained model, what a test paints is what it says: red is the anomaly map, its maximum the score.
+
+    The means of green and blue are the descriptor.
+    """
 
     path, precision = Path("probe.ckpt"), "32-true"
 
@@ -47,7 +62,7 @@ class Probe(LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> Detection:
         maps = batch.images[:, 0]
-        return Detection(maps.amax((1, 2)), maps)
+        return Detection(maps.amax((1, 2)), maps, batch.images[:, 1:].mean((2, 3)))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Detection:
         return self.test_step(batch, batch_idx)

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import rows_of, write_tiny_data
+from conftest import Watched, rows_of, write_tiny_data
 from forked import run
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sivt_lightning.cli import compare, main
 from sivt_lightning.data.demo import SMALLEST, write_demo_data
 from sivt_lightning.evaluation.trained_model import TrainedModel
+from sivt_lightning.inference.calibration import Calibration
+from sivt_lightning.inference.formats import FORMAT
 from sivt_lightning.training.run_folder import claim, give_back
 
 REPOSITORY = Path(__file__).parents[1]
@@ -74,6 +76,54 @@ def test_a_checkpoint_holds_what_test_and_predict_need(trained: Path) -> None:
     assert best["hyper_parameters"]["backbone"] == "resnet18"
 
 
+def threshold_of(run: Path, product: str) -> float:
+    stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["calibration"]
+    return Calibration.from_plain(stored).products[product].score.threshold(stored["false_alarms"])
+
+
+def test_fit_ends_with_a_calibration_of_the_best_model(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["--trainer.max_epochs", "1"]
+    assert main(["fit", "--config", str(tiny_config), *one, "--false_alarms", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "Calibrating it with 2 good photos of 2 products, and 18 that it was trained on.\n" in printed
+    assert "At most 10 % of good parts are to be called anomalous. For across, down that is an estimate" in printed
+    run = Path("runs/tiny/version_0")
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["format_number"] == FORMAT
+    assert best["calibration"]["false_alarms"] == 0.1
+    scores = {name: product["score"] for name, product in best["calibration"]["products"].items()}
+    assert {name: (score["held_out"], score["trained"]) for name, score in scores.items()} == {
+        "across": (1, 9),
+        "down": (1, 9),
+    }
+    assert "calibration" not in torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert yaml.safe_load((run / "config.yaml").read_text())["false_alarms"] == 0.1
+
+
+def test_a_training_that_is_stopped_leaves_a_model_that_says_what_it_lacks(
+    tiny_config: Path, tiny_data: Path, watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watched.stop = 7  # in the second epoch
+    assert main(["fit", "--config", str(tiny_config)]) == 1
+    best = Path("runs/tiny/version_0/checkpoints/best.ckpt")
+    assert "calibration" not in torch.load(best, weights_only=True)
+    pooled = torch.load(best, weights_only=True)["thresholds"]["pooled"]["image"]
+    capsys.readouterr()
+    model = ["--ckpt_path", str(best)]
+    assert main(["predict", *model, "--data.predict_path", str(tiny_data / "down"), "--output", "out"]) == 0
+    assert "The model's file has no calibration, so no product is recognised" in capsys.readouterr().out
+    for row in rows_of(Path("out/predictions.csv")):
+        assert float(row["threshold"]) == pytest.approx(pooled, rel=1e-6)
+        assert (row["product"], row["calibrated"]) == ("", "")
+    assert main(["test", *model, "--eval.curves", "false", "--eval.gallery", "false"]) == 0
+    assert "The model's file has no calibration" in capsys.readouterr().out
+    assert "pooled_raw" not in json.loads(Path("runs/tiny/version_0/test/metrics.json").read_text())
+    assert main(["calibrate", *model]) == 0  # as it says
+    calibrated = str(best.with_stem("best-calibrated"))
+    assert main(["test", "--ckpt_path", calibrated, "--eval.curves", "false", "--eval.gallery", "false"]) == 0
+    assert "The model's file has no calibration" not in capsys.readouterr().out
+
+
 def test_fit_says_the_next_command_and_trains_what_is_trainable(
     tiny_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,9 +143,10 @@ def test_test_needs_only_the_checkpoint(trained: Path, capsys: pytest.CaptureFix
     assert set(figures["categories"]) == {"across", "down"}
     kinds = {"image": ("auroc", "ap", "f1max"), "pixel": ("auroc", "ap", "f1max", "aupro")}
     assert set(figures["mean"]) == {f"{kind}_{name}" for kind, names in kinds.items() for name in names}
-    stored = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
-    used = figures["operating_points"]["categories"]["down"]["threshold"]
-    assert used == stored["thresholds"]["pooled"]["image"]
+    used = {name: point["threshold"] for name, point in figures["operating_points"]["categories"].items()}
+    assert used == {name: threshold_of(trained, name) for name in ("across", "down")}
+    assert figures["operating_points"]["pooled"]["threshold"] is None  # one for all there is none
+    assert figures["operating_points"]["pooled"]["recognised"] == 1.0
     assert figures["settings"]["model"]["width"] == 16
     assert figures["mean"]["image_auroc"] > 0.8  # a bright square on stripes is easy even for this tiny model
     assert (trained / "test" / "metrics.csv").is_file()
@@ -110,10 +161,12 @@ def test_predict_writes_scores_masks_and_overlays(trained: Path, tiny_data: Path
     rows = rows_of(tmp_path / "predictions" / "test" / "predictions.csv")
     assert [row["path"] for row in rows][:2] == ["good/000.png", "good/001.png"]
     assert list(rows[0])[:5] == ["path", "score", "threshold", "is_anomalous", "error"]
-    stored = torch.load(checkpoint, weights_only=True)["thresholds"]["pooled"]
+    threshold = threshold_of(trained, "down")
     for row in rows:
-        assert float(row["threshold"]) == pytest.approx(stored["image"], rel=1e-6)
-        assert (row["is_anomalous"].lower() == "true") == (float(row["score"]) > stored["image"])
+        assert row["product"] in ("down", "")  # nobody has told it; "" is an unknown one
+        assert float(row["threshold"]) == pytest.approx(threshold, rel=1e-6)
+        assert (row["verdict"] == "normal") == (row["is_anomalous"] == "false")
+        assert row["verdict"] == "unknown" or (row["verdict"] == "anomalous") == (float(row["score"]) > threshold)
         assert row["overlay"] == f"overlays/{row['path'].removesuffix('.png')}.jpg"
         assert row["mask"] == f"masks/{row['path']}"
         assert (tmp_path / "predictions" / "test" / row["overlay"]).is_file()
@@ -373,7 +426,13 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--model.mlp_ratio", "-1"], "choose a positive ratio"),
         (["fit", "--config", "CKPT_IN_CONFIG"], "give it as --ckpt_path"),
         (["fit", "--trainer.max_epochs", "1"], "data.root"),
-        (["fit", "--config", "TINY", "--threshold.quantile", "1"], "must lie between 0 and 1"),
+        (["fit", "--config", "TINY", "--false_alarms", "1"], "false_alarms is 1.0: give the share of good parts"),
+        (["test", "--ckpt_path", "GOOD", "--false_alarms", "0"], "false_alarms is 0.0: give the share of good parts"),
+        (["test", "--ckpt_path", "GOOD", "--threshold_by", "pooled"], "this model has no threshold for all"),
+        (
+            ["predict", "--ckpt_path", "GOOD", "--data.predict_path", "DATA", "--category", "up"],
+            "no threshold for category 'up': the model knows across, down",
+        ),
         (["fit", "--config", "TINY", "--trainer.max_epochs", "0"], "max_epochs is 0, which leaves no model"),
         (["fit", "--config", "TINY", "--trainer.max_steps", "0"], "max_steps is 0, which leaves no model"),
         (["fit", "--config", "TINY", "--trainer.limit_train_batches", "0"], "limit_train_batches is 0"),
@@ -406,13 +465,19 @@ def write_bad_checkpoints() -> None:
     ],
 )
 def test_a_mistake_gets_one_sentence(
-    arguments: list[str], sentence: str, trained: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    sentence: str,
+    trained: Path,
+    tiny_config: Path,
+    tiny_data: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_bad_checkpoints()
     known = {
         "GOOD": str(trained / "checkpoints" / "best.ckpt"),
         "TINY": str(tiny_config),
         "CKPT_IN_CONFIG": "in_config.yaml",
+        "DATA": str(tiny_data),
     }
     assert main([known.get(a, a) for a in arguments]) == 1
     error = capsys.readouterr().err
@@ -432,6 +497,7 @@ def test_a_mistake_gets_one_sentence(
         (["fit", "--no_such_option", "1"], "There is no option --no_such_option. `sivt fit --help`"),
         (["fit", "--data.rot", "."], "did you mean --data.root"),  # no abbreviation of --data.rotation
         (["fit", "--model.widht", "3"], "did you mean --model.width"),
+        (["fit", "--threshold.quantile", "0.9"], "There is no option --threshold.quantile"),
         (["fit", "--config", "misspelt.yaml"], "There is no option model.widht: did you mean model.width"),
         (["fit", "--config", "absent.yaml"], "absent.yaml"),
         (["fit", "--model.width", "wide"], "model.width is wide, but must be of type int."),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 import signal
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from parts import Probe
+from parts import Probe, calibration_of
 from PIL import Image
 
 from sivt_lightning.data.datamodule import SIVTDataModule
@@ -73,7 +74,7 @@ def test_the_table_and_the_files_it_names(photos: Path, tmp_path: Path, capsys: 
     assert [row["is_anomalous"] for row in rows] == ["true", "", "true", "false"]
     assert [row["score"] for row in rows[:2]] == ["1", ""]
     assert rows[0]["anomalous_share"] == "0.25"
-    assert {row["threshold"] for row in rows} == {"0.5"}
+    assert [row["threshold"] for row in rows] == ["0.5", "", "0.5", "0.5"]  # none of a photo without a result
     assert rows[3]["mask"] == "masks/line 1/a_png.png"
     named = {row[column] for row in rows for column in ("mask", "overlay", "photo", "heat") if row[column]}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -118,7 +119,7 @@ def test_an_image_that_cannot_be_read_has_a_row_and_a_reason_and_is_counted(phot
 def test_a_score_that_is_no_number_is_not_called_normal(photos: Path, tmp_path: Path) -> None:
     class Diverged(Probe):
         def predict_step(self, batch: Any, batch_idx: int) -> Detection:
-            return Detection(torch.full((len(batch.images),), torch.nan), batch.images[:, 0])
+            return super().predict_step(batch, batch_idx)._replace(score=torch.full((len(batch.images),), torch.nan))
 
     writer = PredictionWriter(str(tmp_path / "out"))
     predict(photos, writer, Diverged(THRESHOLDS))
@@ -161,9 +162,11 @@ def test_the_default_folder_bears_the_name_of_what_is_predicted(
 def test_a_threshold_given_by_hand_wins(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predict(photos, PredictionWriter(str(tmp_path / "out"), threshold=1.5))
     rows = rows_of(tmp_path / "out" / "predictions.csv")
-    assert {row["threshold"] for row in rows} == {"1.5"}
+    assert [row["threshold"] for row in rows] == ["1.5", "", "1.5", "1.5"]
     assert [row["is_anomalous"] for row in rows] == ["false", "", "false", "false"]
-    assert rows[0]["anomalous_share"] == "0.25"  # of the pixels' threshold, which stays
+    assert rows[0]["anomalous_share"] == "0"  # as the photo, whatever a pixel's threshold says
+    assert rows[0]["regions"] == "[]"
+    assert not np.asarray(Image.open(tmp_path / "out" / rows[0]["mask"])).any()
     with pytest.raises(SIVTError, match="threshold is -1"):
         PredictionWriter(threshold=-1.0)
 
@@ -189,7 +192,152 @@ def test_thresholds_by_category_are_those_of_the_folders(
     assert {row["threshold"] for row in rows_of(tmp_path / "inside" / "predictions.csv")} == {"2"}
 
 
+def test_a_model_without_a_calibration_says_what_would_add_one(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for settings in ({}, {"threshold_by": "pooled"}):
+        predict(photos, PredictionWriter(str(tmp_path / "out"), overwrite=True, **settings))  # type: ignore[arg-type]
+        row = rows_of(tmp_path / "out" / "predictions.csv")[0]
+        assert (row["verdict"], row["product"], row["calibrated"]) == ("anomalous", "", "")
+        assert "`sivt calibrate --ckpt_path FILE` adds it, without training." in capsys.readouterr().out
+
+
+# ------------------------------------------------------------ products are recognised
+
+KNOWN = calibration_of(bolt=(0.2, 90, 90), nut=(0.8, 200, 20))
+COLOURS = {"bolt": (90, 90), "nut": (200, 20), "elsewhere": (20, 250)}
+
+
+@pytest.fixture
+def products(tmp_path: Path) -> Path:
+    """A good and a bad one of each of two products, and of something else."""
+    for name, rest in COLOURS.items():
+        for kind, red in (("good", 40), ("bad", 255)):
+            path = tmp_path / "mixed" / f"{kind}_{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            image = Image.new("RGB", (SIZE, SIZE), (0, *rest))
+            image.paste((red, *rest), (0, 0, SIZE // 2, SIZE // 2))
+            image.save(path)
+    return tmp_path / "mixed"
+
+
+def table_of(folder: Path) -> dict[str, dict[str, str]]:
+    return {row["path"].removesuffix(".png"): row for row in rows_of(folder / "predictions.csv")}
+
+
+def test_each_photo_is_held_against_its_own_product(
+    products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    writer = PredictionWriter(str(out))
+    predict(products, writer, Probe(KNOWN))
+    rows = table_of(out)
+    assert {name: (row["verdict"], row["is_anomalous"], row["product"]) for name, row in rows.items()} == {
+        "bad_bolt": ("anomalous", "true", "bolt"),
+        "bad_elsewhere": ("unknown", "true", ""),
+        "bad_nut": ("anomalous", "true", "nut"),
+        "good_bolt": ("normal", "false", "bolt"),
+        "good_elsewhere": ("unknown", "true", ""),
+        "good_nut": ("normal", "false", "nut"),
+    }
+    assert float(rows["bad_bolt"]["threshold"]) == pytest.approx(0.2, rel=1e-3)
+    assert float(rows["bad_nut"]["threshold"]) == pytest.approx(0.8, rel=1e-3)
+    # One score is rarer in the product whose good parts score lower; 1 of 20 is where they are anomalous.
+    rare = {name: float(row["calibrated"]) for name, row in rows.items()}
+    assert rare["good_nut"] < rare["good_bolt"] < math.log10(20) < rare["bad_nut"] < rare["bad_bolt"]
+    for name in ("good_bolt", "good_nut"):  # 40 / 255 is nowhere above a pixel's threshold; so nothing is shown
+        assert (rows[name]["regions"], rows[name]["anomalous_share"]) == ("[]", "0")
+    assert (writer.anomalous, writer.unknown, writer.failed) == (2, 2, 0)
+    printed = capsys.readouterr().out
+    assert "6 images: 2 anomalous, 2 normal, 2 unknown, 0 without a result." in printed
+    assert "it has not passed. `--unknown false` takes each photo" in printed
+    assert "sivt calibrate" not in printed  # 19 photos promise 1 of 20
+
+
+def test_unknown_photos_are_taken_for_what_they_are_most_like_where_that_is_asked_for(
+    products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict(products, PredictionWriter(str(tmp_path / "out"), unknown=False), Probe(KNOWN))
+    rows = table_of(tmp_path / "out")
+    assert {row["verdict"] for row in rows.values()} == {"normal", "anomalous"}
+    assert rows["bad_elsewhere"]["product"] in ("bolt", "nut")
+    assert " unknown" not in capsys.readouterr().out
+
+
+def test_a_share_of_false_alarms_moves_all_thresholds_and_says_where_it_is_an_estimate(
+    products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = {}
+    for share in (0.5, 0.05, 0.01):
+        predict(products, PredictionWriter(str(tmp_path / str(share)), false_alarms=share), Probe(KNOWN))
+        limits[share] = {name: float(row["threshold"]) for name, row in table_of(tmp_path / str(share)).items()}
+        assert ("For bolt, nut that is an estimate" in capsys.readouterr().out) == (share == 0.01)
+    for name in ("bad_bolt", "bad_nut"):
+        assert limits[0.5][name] < limits[0.05][name] < limits[0.01][name]
+
+
+def test_a_normal_photo_shows_nothing_even_where_pixels_are_above_their_threshold(
+    products: Path, tmp_path: Path
+) -> None:
+    predict(products, PredictionWriter(str(tmp_path / "out"), threshold=2.0), Probe(KNOWN))
+    rows = table_of(tmp_path / "out")
+    bolt = rows["bad_bolt"]  # all of whose corner is above the 0.2 of a pixel
+    assert (bolt["verdict"], bolt["threshold"], bolt["regions"], bolt["anomalous_share"]) == ("normal", "2", "[]", "0")
+    assert not np.asarray(Image.open(tmp_path / "out" / bolt["mask"])).any()
+    assert rows["bad_elsewhere"]["verdict"] == "unknown"  # a score says nothing of what is shown
+
+
+def test_a_product_that_is_told_is_not_recognised(products: Path, tmp_path: Path) -> None:
+    predict(products / "good_bolt.png", PredictionWriter(str(tmp_path / "nut"), category="nut"), Probe(KNOWN))
+    (row,) = rows_of(tmp_path / "nut" / "predictions.csv")
+    assert (row["verdict"], row["product"]) == ("unknown", "")  # it is no nut
+    (products / "nut").mkdir()
+    (products / "good_nut.png").rename(products / "nut" / "good_bolt.png")
+    predict(products / "nut", PredictionWriter(str(tmp_path / "folder"), threshold_by="category"), Probe(KNOWN))
+    (row,) = rows_of(tmp_path / "folder" / "predictions.csv")
+    assert (row["verdict"], row["product"]) == ("normal", "nut")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"category": "screw"}, "no threshold for category 'screw': the model knows bolt, nut"),
+        ({"threshold_by": "pooled"}, "threshold_by pooled: a score compares with scores of the same product only"),
+        ({"threshold_by": "category"}, r"none of its folders \(mixed\) is a category"),
+    ],
+)
+def test_what_a_calibrated_model_cannot_give_is_refused_before_anything_is_written(
+    settings: dict[str, Any], sentence: str, products: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SIVTError, match=sentence):
+        predict(products, PredictionWriter(str(tmp_path / "out"), **settings), Probe(KNOWN))
+    assert not (tmp_path / "out").exists()
+
+
+def test_drift_is_of_each_product_that_was_recognised(
+    products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(40):
+        for name, red in (
+            ("bolt", 27 + i % 20),
+            ("nut", 103 + i % 20),
+            ("elsewhere", 30),
+        ):  # nuts: the lower half alone
+            Image.new("RGB", (SIZE, SIZE), (red, *COLOURS[name])).save(products / f"good_{name}_{i:02d}.png")
+    many = calibration_of(photos=200, bolt=(0.2, 90, 90), nut=(0.8, 200, 20))
+    predict(products, PredictionWriter(str(tmp_path / "out"), drift=True, report=False), Probe(many), 16)
+    bolt, nut = json.loads((tmp_path / "out" / "drift.json").read_text())["compared"]  # nothing of what is unknown
+    assert (bolt["category"], bolt["parts"], bolt["anomalous"], bolt["verdict"]) == ("bolt", 42, 1, "steady")
+    assert (nut["category"], nut["parts"], nut["anomalous"], nut["verdict"]) == ("nut", 42, 1, "moved down")
+    (window,) = nut["windows"]
+    assert (window["first_path"], window["last_path"]) == ("bad_nut.png", "good_nut_39.png")
+    printed = capsys.readouterr().out
+    assert "nut: Scores of normal parts have moved down since calibration" in printed
+    assert "bolt: " not in printed
+
+
 def test_one_category_for_all_images(photos: Path, tmp_path: Path) -> None:
+    (photos / "c.png").unlink()
     predict(photos, PredictionWriter(str(tmp_path / "out"), category="bolt"))
     assert {row["threshold"] for row in rows_of(tmp_path / "out" / "predictions.csv")} == {"0.2"}
 
@@ -200,9 +348,13 @@ def test_one_category_for_all_images(photos: Path, tmp_path: Path) -> None:
         ({"threshold_by": "category"}, r"b.png: none of its folders \(photos\) is a category"),
         ({"category": "nut"}, "no threshold for category 'nut'"),
         ({"category": "bolt", "threshold_by": "category"}, "give one"),
+        ({"threshold": 0.5, "false_alarms": 0.01}, "threshold 0.5 is a score, .* give one"),
+        ({"false_alarms": 1.0}, "false_alarms is 1.0: give the share"),
+        ({"false_alarms": 0.01}, "^false_alarms 0.01: The model's file has no calibration, .*sivt calibrate"),
+        ({"threshold_by": "product"}, "^threshold_by product: The model's file has no calibration, .*sivt calibrate"),
     ],
 )
-def test_an_unknown_category_is_refused_before_anything_is_written(
+def test_what_an_old_model_cannot_give_is_refused_before_anything_is_written(
     settings: dict[str, Any], sentence: str, photos: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SIVTError, match=sentence):
