@@ -9,7 +9,6 @@ from lightning import LightningModule
 
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
-from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detection import Detection

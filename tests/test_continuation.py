@@ -146,7 +146,7 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
                 refuse_changes(changed, checkpoint, folder, recorded)
     for name, value in {
         "seed_everything": 3, "monitor": "val/synthetic_auroc", "trainer.limit_val_batches": 1, "name": "other",
-        "threshold.quantile": 0.5, "trainer.overfit_batches": 1,
+        "trainer.overfit_batches": 1,
     }.items():  # fmt: skip
         changed = copy.deepcopy(config)
         changed[name] = value
@@ -164,7 +164,6 @@ def test_every_setting_is_applied_or_refused(run: Path, monkeypatch: pytest.Monk
         (["--name", "other"], "name is other, but a run goes on in its own folder, "),
         (["--trainer.limit_val_batches", "1"], "trainer.limit_val_batches is 1"),
         (["--trainer.overfit_batches", "1"], "trainer.overfit_batches is 1, but the run to go on with was begun with "),
-        (["--threshold.quantile", "0.5"], "threshold.quantile is 0.5, but the run to go on with was begun with 0.99"),
         (["--data.categories", "[down]"], "begun with other images, 18 and 2 held out, than the 9 and 1"),
         (["--data.val_share", "0.3"], "give it back its photos"),
     ],
@@ -280,16 +279,26 @@ def test_processes_that_meet_changed_photos_end_together(tiny_config: Path, tmp_
     assert (first.returncode, second.returncode) == (1, 0)
 
 
-def test_the_quantile_of_the_best_thresholds_is_known_where_the_last_has_none(
-    tiny_config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rare = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2", "--threshold.quantile", "0.9"]
-    assert main(["fit", "--config", str(tiny_config), *rare]) == 0
-    assert last()["thresholds"] is None
-    more = [*GO_ON, "--trainer.max_epochs", "4"]
-    assert main([*more, "--threshold.quantile", "0.5"]) == 1
-    assert "threshold.quantile is 0.5, but the run to go on with was begun with 0.9" in capsys.readouterr().err
-    assert main(more) == 0
+def test_a_run_of_an_earlier_version_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = run / "config.yaml"
+    settings = yaml.safe_load(config.read_text())
+    assert settings.pop("false_alarms") == 0.05
+    config.write_text(yaml.safe_dump(settings | {"threshold": {"quantile": 0.9}, "patience": 6}))
+    checkpoint = last() | {"format_number": 1}
+    checkpoint["callbacks"]["ThresholdCalibration"] = {"quantile": 0.9}
+    torch.save(checkpoint, LAST)
+    assert main([*GO_ON, "--trainer.max_epochs", "3"]) == 0
+    said = "config.yaml has threshold.quantile, of an earlier version: false_alarms has taken its place.\n"
+    assert said in capsys.readouterr().out
+    now = yaml.safe_load(config.read_text())
+    assert (now["false_alarms"], now["patience"]) == (0.05, 6)
+    assert "threshold" not in now
+    assert torch.load(LAST.with_name("best.ckpt"), weights_only=True)["calibration"]["false_alarms"] == 0.05
+
+
+def test_another_share_of_false_alarms_is_that_of_the_model_from_then_on(run: Path) -> None:
+    assert main([*GO_ON, "--trainer.max_epochs", "3", "--false_alarms", "0.2"]) == 0
+    assert torch.load(LAST.with_name("best.ckpt"), weights_only=True)["calibration"]["false_alarms"] == 0.2
 
 
 # --- thresholds

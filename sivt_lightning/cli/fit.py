@@ -9,7 +9,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from sivt_lightning.cli.arguments import given_option
+from sivt_lightning.cli.arguments import check_configs, given_option
 from sivt_lightning.cli.ending import is_first
 from sivt_lightning.cli.lightning_cli import SIVTCLI, plain_seed
 from sivt_lightning.errors import SIVTError
@@ -35,6 +35,18 @@ from sivt_lightning.training.run_folder import (
 from sivt_lightning.training.saving import Monitor
 from sivt_lightning.training.synthetic_validation import FIGURE as SYNTHETIC
 from sivt_lightning.training.synthetic_validation import SyntheticValidation
+
+
+def _settings_of_run(config: Path) -> str:
+    """Its path; where an earlier version wrote it, its text without what is no setting any more."""
+    check_configs(["--config", str(config)])
+    settings = yaml.safe_load(config.read_text(encoding="utf-8-sig"))
+    if "threshold" not in settings:
+        return str(config)
+    del settings["threshold"]
+    if is_first():
+        print(f"{config} has threshold.quantile, of an earlier version: false_alarms has taken its place.")
+    return str(yaml.safe_dump(settings))
 
 
 class FitCLI(SIVTCLI):
@@ -96,7 +108,7 @@ class FitCLI(SIVTCLI):
             self._take_defaults(path, checkpoint)
         if config.is_file():  # before any that is given by hand, which wins
             at = self.given.index("fit") + 1
-            self.given[at:at] = ["--config", str(config)]
+            self.given[at:at] = ["--config", _settings_of_run(config)]
 
     def _take_defaults(self, path: str, checkpoint: dict[str, Any]) -> None:
         model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])

@@ -118,9 +118,10 @@ class Evaluation(Callback):
         if self.judge is None:
             return
         samples = [self.tally.samples[i] for i in index]
-        judged = self.judge(outputs, [s.category if self.asked.by == "category" else None for s in samples])
+        told = self.asked.by == "category"
+        judged = self.judge(outputs, [s.category if told else None for s in samples])
         self.judged |= {
-            i: Judged(what.verdict, what.product, what.nearest, what.calibrated)
+            i: Judged(what.verdict, what.product, None if told else what.nearest, what.calibrated)
             for i, what in zip(index, judged, strict=True)
         }
         if self.labelled is not None:
@@ -207,7 +208,7 @@ class Evaluation(Callback):
             notes += filter(None, [self.judge.doubt(products)])
         notes += _first(results["notes"])
         if self.judge is None:
-            notes.append("The checkpoint holds no thresholds, so there are no verdicts: set one with --threshold.")
+            notes.append("The checkpoint holds no thresholds, so there are no verdicts: `sivt calibrate` adds them.")
         precisions = [results["settings"][part].get("precision") for part in ("training", "test")]
         of_checkpoint = results["settings"]["test"]["kind"] == "checkpoint"  # an export's are of its own precision
         found_in_another = of_checkpoint and None not in precisions and len(set(precisions)) > 1

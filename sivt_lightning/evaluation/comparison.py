@@ -12,6 +12,9 @@ from sivt_lightning.model.settings import names_of, not_said
 from sivt_lightning.report.tables import HEADINGS, SUMMARIES, row_name
 
 GROUPS = ("categories", *SUMMARIES)
+RAW = "pooled_raw"  # of raw scores; a test without it has them under "pooled", for want of calibrated ones
+MIXED = {"calibrated": "pooled, calibrated scores", "raw": "pooled, raw scores"}  # rows where there are both kinds
+IMAGE = tuple(name for name in HEADINGS if name.startswith("image"))
 # Settings in which tests may differ and still be of one experiment: the seeds, what changes no figure, and the outcome.
 # So may the places of data and weights, see `_experiment`.
 FREE = {*names_of("seed"), "num_workers", "eval_batch_size", "cache_dir", "predict_path", "epoch"}
@@ -32,12 +35,18 @@ class Column(NamedTuple):
 
     def values(self, group: str, category: str, figure: str) -> list[float]:
         """Of the tests in which the figure is defined."""
-        numbers = []
-        for _, results in self.tests:
-            figures = results[group].get(category, {}) if group == "categories" else results[group]
-            if figures.get(figure) is not None:
-                numbers.append(figures[figure])
-        return numbers
+        shown = [_figures(results, group, category).get(figure) for _, results in self.tests]
+        return [number for number in shown if number is not None]
+
+
+def _figures(results: Mapping[str, Any], group: str, category: str) -> Mapping[str, float | None]:
+    if group == "categories":
+        return results[group].get(category, {})
+    if group == "raw":
+        return results.get(RAW, results["pooled"])
+    if group == "calibrated":
+        return results["pooled"] if RAW in results else {}
+    return results[group]
 
 
 def read_tests(paths: Sequence[str]) -> list[Tested]:
@@ -70,7 +79,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         categories, mean, pooled = (results[group] for group in GROUPS)
-        for figures in (*categories.values(), mean, pooled):
+        for figures in (*categories.values(), mean, pooled, results.get(RAW, {})):
             if not all(value is None or math.isfinite(value) for value in figures.values()):
                 raise ValueError("a figure is no finite number")
         parts = results.setdefault("settings", {}).values()
@@ -88,7 +97,7 @@ def group_seeds(tests: Sequence[Tested]) -> list[Column]:
     groups: dict[str, list[Tested]] = {}
     for number, test in enumerate(tests):
         settings = test.results["settings"]
-        groups.setdefault(_experiment(settings) if settings else str(number), []).append(test)
+        groups.setdefault(_experiment(test.results) if settings else str(number), []).append(test)
     columns = []
     for group in groups.values():
         if len({_seed(test) for test in group}) == len(group) > 1:
@@ -102,32 +111,42 @@ def _seed(test: Tested) -> Any:
     return test.results["settings"].get("model", {}).get("seed")
 
 
-def _experiment(settings: Mapping[str, Mapping[str, Any]]) -> str:
+def _experiment(results: Mapping[str, Any]) -> str:
     """What the tests of one experiment have in common: data and weights themselves where known, not where they lay."""
+    settings: Mapping[str, Mapping[str, Any]] = results["settings"]
     kept = {part: {key: value for key, value in values.items() if key not in FREE} for part, values in settings.items()}
     model, data, training, test = (kept.setdefault(part, {}) for part in ("model", "data", "training", "test"))
     if model:  # tests of earlier versions do not say all that later ones do
         kept["model"] = model = not_said(0) | model
-    test.setdefault("kind", "checkpoint")
+    kept["test"] = {"kind": "checkpoint", "false_alarms": None, "unknown": True} | test
+    if test.get("threshold_by") == "pooled":  # once a word for what None is now
+        kept["test"]["threshold_by"] = None
     if training.get("images") and test.get("images"):
         data.pop("root", None)
     if model.get("weights") == "random":  # drawn from the seed
         training.pop("backbone", None)
     elif training.get("backbone"):
         model.pop("weights", None)
-    return json.dumps(kept, sort_keys=True)
+    return json.dumps([kept, RAW in results], sort_keys=True)
 
 
 def comparison_rows(columns: Sequence[Column], figures: Sequence[str], categories: bool) -> list[list[str]]:
     """A row for the mean and the pooled value of each figure, and where asked for one for each category."""
     names = list(dict.fromkeys(name for c in columns for test in c.tests for name in test.results["categories"]))
-    shown = [("categories", name, row_name(name)) for name in names if categories]
-    shown += [(group, "", group) for group in SUMMARIES]
+    of_categories = [("categories", name, row_name(name)) for name in names if categories]
+    plainly = [(group, "", group) for group in SUMMARIES]
+    mixed = [("mean", "", "mean"), *((group, "", row) for group, row in MIXED.items())]
+    both_kinds = _both_kinds([test for column in columns for test in column.tests])
     return [
         [f"{HEADINGS[figure]}, {row}", *_cells([column.values(group, category, figure) for column in columns])]
         for figure in figures
-        for group, category, row in shown
+        for group, category, row in of_categories + (mixed if both_kinds and figure in IMAGE else plainly)
     ]
+
+
+def _both_kinds(tests: Sequence[Tested]) -> bool:
+    """Whether pooled figures of images are of calibrated scores in some tests, and of raw ones in others."""
+    return len({RAW in test.results for test in tests}) > 1
 
 
 def _cells(values: Sequence[Sequence[float]]) -> list[str]:
@@ -164,6 +183,9 @@ def comparison_notes(tests: Sequence[Tested], columns: Sequence[Column]) -> list
         notes.append("The tests are of different images, so they are not of the same data.")
     if len(images) > 1:
         notes.append("The tests are of different numbers of images, so they are not of the same data.")
+    if _both_kinds(tests):
+        without = [test.name for test in tests if RAW not in test.results]
+        notes.append(f"Of {', '.join(without)} there are raw scores only, which do not compare between products.")
     if len({test.results["settings"].get("test", {}).get("full_resolution") for test in tests}) > 1:
         notes.append(
             "Some tests compare maps with masks at full resolution and some do not: their pixel figures differ."

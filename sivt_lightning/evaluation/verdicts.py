@@ -12,7 +12,7 @@ from sivt_lightning.report.tables import PRODUCTS, SHARES, Results
 
 
 class Judged(NamedTuple):
-    """What was made of an image; see `inference.judge.Judgement`."""
+    """What was made of an image; see `inference.judge.Judgement`. `nearest` is None where its product was told."""
 
     verdict: str
     product: str | None
@@ -49,15 +49,16 @@ def _point(pairs: Sequence[tuple[Sample, Judged | None]], threshold: float | Non
     anomalous, true = (sum(sample.anomalous for sample, _ in some) for some in (pairs, called))
     normal, false = len(pairs) - anomalous, len(called) - true
     known = [(sample, what) for sample, what in pairs if what is not None]
-    recognising = [(sample, what) for sample, what in known if what.calibrated is not None]
+    calibrated = [what for _, what in known if what.calibrated is not None]
+    unknown = sum(what.verdict == "unknown" for what in calibrated)
+    recognising = [(sample, what) for sample, what in known if what.calibrated is not None and what.nearest is not None]
     recognised = sum(what.nearest == sample.category for sample, what in recognising)
-    unknown = sum(what.verdict == "unknown" for _, what in recognising)
     shares = {
         "recall": true / anomalous if anomalous and known else None,
         "false_alarm_rate": false / normal if normal and known else None,
         "f1": 2 * true / (anomalous + true + false) if anomalous and normal and known else None,
         "recognised": recognised / len(recognising) if recognising else None,
-        "unknown": unknown / len(recognising) if recognising else None,
+        "unknown": unknown / len(calibrated) if calibrated else None,
     }
     return {"normal_images": normal, "anomalous_images": anomalous, "threshold": threshold} | shares
 
@@ -74,10 +75,11 @@ def said_of_products(results: Results) -> str:
     """How many were recognised, and what the pooled figures are of."""
     pooled, raw = results["operating_points"]["pooled"], results.get("pooled_raw", {})
     count = pooled["normal_images"] + pooled["anomalous_images"]
-    unknown, recognised = (round(count * pooled[name]) for name in ("unknown", "recognised"))
+    recognised, unknown = pooled["recognised"], round(count * pooled["unknown"])
+    own = "" if recognised is None else f"{round(count * recognised)} are nearest to their own, "  # else it was told
     auroc = raw.get("image_auroc")
     beside = "" if auroc is None else f" (of raw scores, which do not: image AUROC {auroc:.4f})"
     return (
-        f"Products: {recognised} of {count} images are nearest to their own, {unknown} were called unknown. pooled "
-        f"image figures are of calibrated scores, which compare between products{beside}."
+        f"Products: of {count} images, {own}{unknown} were called unknown. pooled image figures are of calibrated "
+        f"scores, which compare between products{beside}."
     )
