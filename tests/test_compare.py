@@ -73,6 +73,48 @@ def test_a_test_of_an_earlier_version_is_another_seed_of_the_same(capsys: pytest
     assert "(2 seeds)" in shown(capsys, *runs)
 
 
+def test_thresholds_by_pooled_are_those_of_an_old_models_default(capsys: pytest.CaptureFixture[str]) -> None:
+    now = {"threshold_by": None, "false_alarms": None, "unknown": True}
+    runs = [write("a", 0.5, threshold_by="pooled"), write("b", 0.75, seed=1, **now)]
+    assert "(2 seeds)" in shown(capsys, *runs)
+
+
+def calibrated(name: str, value: float, raw: float, **test: Any) -> str:
+    """A run whose pooled figures are of calibrated scores; those of raw ones beside them."""
+    folder = write(name, value, **test)
+    file = Path(folder, "test", "metrics.json")
+    results = json.loads(file.read_text())
+    file.write_text(json.dumps(results | {"pooled_raw": dict.fromkeys(FIGURES, raw)}))
+    return folder
+
+
+def rows_of_table(*runs: str, figures: str = "[image_auroc,pixel_auroc]") -> dict[str, list[str]]:
+    assert main(["compare", *runs, "--figures", figures, "--output", "table.md"]) == 0
+    lines = [line.strip("| ").split(" | ") for line in Path("table.md").read_text().splitlines() if "AUROC" in line]
+    return {name: [cell.replace("\\", "") for cell in cells] for name, *cells in lines}
+
+
+def test_pooled_figures_of_raw_scores_are_not_laid_beside_those_of_calibrated_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old, new = write("old", 0.8), calibrated("new", 0.9, 0.7, width=32)
+    assert rows_of_table(old, new) == {
+        "image AUROC, mean": ["0.8000", "0.9000 *"],
+        "image AUROC, pooled, calibrated scores": ["-", "0.9000"],
+        "image AUROC, pooled, raw scores": ["0.8000 *", "0.7000"],
+        "pixel AUROC, mean": ["0.8000", "0.9000 *"],
+        "pixel AUROC, pooled": ["0.8000", "0.9000 *"],
+    }
+    assert "Of old there are raw scores only, which do not compare between products." in capsys.readouterr().out
+    assert list(rows_of_table(new)) == [f"{of} AUROC, {row}" for of in ("image", "pixel") for row in ("mean", "pooled")]
+    assert "raw scores" not in capsys.readouterr().out
+
+
+def test_a_calibrated_test_is_no_other_seed_of_one_that_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "seeds)" not in shown(capsys, write("a", 0.5), calibrated("b", 0.6, 0.5, seed=1))
+    assert "(2 seeds)" in shown(capsys, calibrated("c", 0.5, 0.4), calibrated("d", 0.6, 0.5, seed=1))
+
+
 def test_an_export_is_no_other_seed(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write("a", 0.5), write("b", 0.75, seed=1, kind="onnx")]
     assert "seeds)" not in shown(capsys, *runs)

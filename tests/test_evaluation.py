@@ -14,7 +14,7 @@ import pytest
 import torch
 from forked import run_two
 from lightning import LightningModule, Trainer
-from parts import Probe
+from parts import Probe, calibration_of
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -24,7 +24,8 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.evaluation.callback import Evaluation
-from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, operating_points, plain
+from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, plain
+from sivt_lightning.evaluation.verdicts import Judged, operating_points
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.report import curves
@@ -147,8 +148,12 @@ def test_a_mask_that_is_lost_at_the_maps_size_is_told() -> None:
 
 def test_recall_and_false_alarms_are_those_of_the_threshold() -> None:
     drawn = Drawn(samples("bolt", 20, 15) + samples("nut", 7, 30))
-    scores = drawn.outcome().scores
-    points = operating_points(scores, {"bolt": 1.05, "nut": 0.5})
+    limits = {"bolt": 1.05, "nut": 0.5}
+    judged = {
+        i: Judged("anomalous" if score > limits[sample.category] else "normal", None, None, None)
+        for i, (sample, score) in enumerate(zip(drawn.samples, drawn.scores.tolist(), strict=True))
+    }
+    points = operating_points(drawn.samples, judged, limits)
     totals = np.zeros(4)
     for name, threshold in (("bolt", 1.05), ("nut", 0.5)):
         of = [i for i, sample in enumerate(drawn.samples) if sample.category == name]
@@ -166,11 +171,27 @@ def test_recall_and_false_alarms_are_those_of_the_threshold() -> None:
     assert points["pooled"]["threshold"] is points["mean"]["threshold"] is None
     mean = (points["categories"]["bolt"]["recall"] + points["categories"]["nut"]["recall"]) / 2
     assert points["mean"]["recall"] == mean
-    same = operating_points(scores, {"bolt": 0.5, "nut": 0.5})
+    assert points["pooled"]["recognised"] is points["mean"]["unknown"] is None  # by a model that recognises none
+    same = operating_points(drawn.samples, judged, {"bolt": 0.5, "nut": 0.5})
     assert same["pooled"]["threshold"] == 0.5
-    without = operating_points(scores, None)
+    without = operating_points(drawn.samples, {}, {"bolt": None, "nut": None})
     assert without["pooled"]["recall"] is without["categories"]["nut"]["f1"] is None
     assert without["pooled"]["anomalous_images"] == 45
+
+
+def test_what_is_unknown_counts_as_called_anomalous_and_by_its_nearest_product_as_recognised() -> None:
+    said = {
+        0: Judged("normal", "bolt", "bolt", 0.1),
+        1: Judged("unknown", None, "bolt", 0.2),
+        2: Judged("unknown", None, "nut", 2.0),
+        3: Judged("normal", "nut", "nut", 0.3),
+    }
+    points = operating_points(samples("bolt", 2, 2), said, {"bolt": 1.0})
+    shares = {name: points["pooled"][name] for name in ("recall", "false_alarm_rate", "f1", "recognised", "unknown")}
+    assert shares == {"recall": 0.5, "false_alarm_rate": 0.5, "f1": 0.5, "recognised": 0.5, "unknown": 0.5}
+    told = {i: one._replace(nearest=None) for i, one in said.items()}  # so nothing was there to recognise
+    pooled = operating_points(samples("bolt", 2, 2), told, {"bolt": 1.0})["pooled"]
+    assert (pooled["recognised"], pooled["unknown"]) == (None, 0.5)
 
 
 def results_of(names: dict[str, dict[str, float | None]]) -> Results:
@@ -338,12 +359,102 @@ def test_verdicts_follow_the_thresholds(root: Path, capsys: pytest.CaptureFixtur
         run_test(root, Evaluation(str(root.parent / "none"), threshold_by="category"), model)
 
 
+# Scores of bolts are four times those of nuts, whose pictures are greener.
+KNOWN = calibration_of(photos=99, bolt=(0.4, 50, 50), nut=(0.1, 150, 50))
+
+
+@pytest.fixture
+def scaled(root: Path) -> Path:
+    for path in root.glob("nut/test/*/*.png"):
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[..., 0] //= 4
+        pixels[..., 1] += 100
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def outcome_of(root: Path, model: LightningModule, **settings: Any) -> Results:
+    plainly = {"curves": False, "gallery": False, "report": False} | settings
+    evaluation = Evaluation(str(root.parent / "out"), **plainly)
+    run_test(root, evaluation, model)
+    assert evaluation.results is not None
+    return evaluation.results
+
+
+def test_pooled_figures_of_images_are_of_calibrated_scores(scaled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = outcome_of(scaled, Probe())
+    capsys.readouterr()
+    results = outcome_of(scaled, Probe(KNOWN), curves=True)
+    assert "pooled_raw" not in raw
+    assert results["pooled_raw"] == raw["pooled"]
+    assert raw["pooled"]["image_auroc"] == pytest.approx(0.75)  # each defective nut scores below each good bolt
+    assert results["pooled"]["image_auroc"] == results["mean"]["image_auroc"] == 1.0
+    for group in ("categories", "mean"):
+        assert results[group] == raw[group]  # type: ignore[literal-required]
+    for figure in ("pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro"):
+        assert results["pooled"][figure] == raw["pooled"][figure]
+    points = results["operating_points"]
+    for name, limit in (("bolt", 0.4), ("nut", 0.1)):
+        point = points["categories"][name]
+        assert point["threshold"] == pytest.approx(limit, rel=0.05)
+        assert (point["recall"], point["false_alarm_rate"], point["recognised"], point["unknown"]) == (1, 0, 1, 0)
+    assert points["pooled"]["threshold"] is None
+    assert results["settings"]["test"]["false_alarms"] == 0.05
+    assert results["settings"]["test"]["unknown"] is True
+    said = "Products: of 12 images, 12 are nearest to their own, 0 were called unknown. pooled image figures are of "
+    said += "calibrated scores, which compare between products (of raw scores, which do not: image AUROC 0.7500)."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in (scaled.parent / "out" / "metrics.md").read_text()
+
+
+def test_a_test_counts_unknown_photos(scaled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (scaled / "bolt" / "test" / "good").iterdir():  # covered by something blue, and otherwise as good
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[..., 2] = 255
+        Image.fromarray(pixels).save(path)
+    point = outcome_of(scaled, Probe(KNOWN))["operating_points"]["categories"]["bolt"]
+    assert (point["false_alarm_rate"], point["unknown"], point["recognised"]) == (1.0, 0.5, 1.0)
+    assert "3 were called unknown" in capsys.readouterr().out
+    point = outcome_of(scaled, Probe(KNOWN), unknown=False)["operating_points"]["categories"]["bolt"]
+    assert (point["false_alarm_rate"], point["unknown"]) == (0.0, 0.0)
+
+
+def test_a_category_that_the_model_does_not_know_is_held_against_what_it_is_most_like(
+    scaled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scaled / "nut").rename(scaled / "pin")
+    results = outcome_of(scaled, Probe(KNOWN))
+    pin = results["operating_points"]["categories"]["pin"]
+    assert (pin["threshold"], pin["recognised"], pin["recall"]) == (None, 0.0, 1.0)
+    with pytest.raises(SIVTError, match="no threshold for category 'pin': the model knows bolt, nut"):
+        outcome_of(scaled, Probe(KNOWN), threshold_by="category")
+    with pytest.raises(SIVTError, match="this model has no threshold for all"):
+        outcome_of(scaled, Probe(KNOWN), threshold_by="pooled")
+
+
+def test_a_told_product_is_none_that_was_recognised(scaled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = outcome_of(scaled, Probe(KNOWN), threshold_by="category", false_alarms=0.01)
+    pooled = results["operating_points"]["pooled"]
+    assert (pooled["recognised"], pooled["unknown"], pooled["recall"]) == (None, 0.0, 1.0)
+    assert results["settings"]["test"]["false_alarms"] == 0.01
+    assert "Products: of 12 images, 0 were called unknown." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("settings", [{"false_alarms": 0.01}, {"threshold_by": "product"}])
+def test_an_old_model_is_asked_in_vain_for_what_it_lacks(settings: dict[str, Any], root: Path) -> None:
+    model = Probe(Thresholds(0.9, Threshold(0.45, 0.3, 200), {}))
+    with pytest.raises(SIVTError, match=r"The model's file has no calibration.*sivt calibrate"):
+        run_test(root, Evaluation(str(root.parent / "out"), **settings), model)
+
+
 def test_without_thresholds_there_are_figures_but_no_verdicts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluation = Evaluation(str(root.parent / "out"))
     run_test(root, evaluation, Probe())
     assert evaluation.results is not None
     assert evaluation.results["operating_points"]["pooled"]["recall"] is None
-    assert "holds no thresholds" in capsys.readouterr().out
+    assert "holds no thresholds, so there are no verdicts: `sivt calibrate` adds them" in capsys.readouterr().out
+    with pytest.raises(SIVTError, match=r"probe.ckpt holds no thresholds.*sivt calibrate --ckpt_path probe.ckpt"):
+        run_test(root, Evaluation(str(root.parent / "out"), threshold=0.5), Probe())
     assert not (root.parent / "out" / "report.html").exists()
 
 
@@ -366,7 +477,8 @@ def test_the_report_shows_every_image_with_its_truth(root: Path, capsys: pytest.
         assert image["threshold"] == 0.45
         red = np.asarray(Image.open(root / image["path"]))[..., 0] / 255
         assert image["score"] == pytest.approx(red.max(), abs=1e-6)
-        assert image["share"] == pytest.approx((red > 0.3).mean())
+        assert image["share"] == (pytest.approx((red > 0.3).mean()) if image["verdict"] == "anomalous" else 0)
+        assert image["verdict"] == ("anomalous" if red.max() > 0.45 else "normal")
         heat = np.asarray(Image.open(out / image["heat"]))
         assert ((heat > 85) == (red.astype(np.float32) > 0.3)).all()
         assert Image.open(out / image["photo"]).size == (SIZE, SIZE)
@@ -467,7 +579,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(root: Path)
 SCRIPT = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
 SCRIPT += """
 import torch
-from parts import Probe, about_of
+from parts import Probe, about_of, calibration_of
 from pathlib import Path
 from lightning import LightningModule, Trainer
 from sivt_lightning.evaluation.callback import Evaluation
@@ -510,6 +622,9 @@ t = trainer(PredictionWriter(str(out / "all")))
 t.predict(model, data(predict_path=root), return_predictions=False)
 t = trainer(PredictionWriter(str(out / "one")))  # fewer images than processes
 t.predict(model, data(predict_path=root + "/bolt/test/cut/0.png"), return_predictions=False)
+model.about = about_of(calibration_of(bolt=(0.4, 50, 50), nut=(0.4, 60, 50)))
+t = trainer(Evaluation(str(out / "calibrated")))
+t.test(model, data(), verbose=False)
 if t.is_global_zero:
     (out / "thresholds.txt").write_text(repr(model.thresholds))
 if torch.distributed.is_initialized():
@@ -532,14 +647,14 @@ def test_two_processes_give_the_files_of_one(root: Path, tmp_path: Path, monkeyp
     runpy.run_path(str(tmp_path / "script.py"))
     files = {path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()}
     assert files == {path.relative_to(tmp_path / "2") for path in (tmp_path / "2").rglob("*") if path.is_file()}
-    assert {Path("test/metrics.json"), Path("all/predictions.csv"), Path("one/predictions.csv")} < files
-    for file in files - {Path("test/metrics.json")}:
+    whole = {Path(file) for file in ("test/metrics.json", "calibrated/metrics.json", "all/predictions.csv")}
+    assert whole | {Path("one/predictions.csv")} < files
+    for file in files - {Path("test/metrics.json"), Path("calibrated/metrics.json")}:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes(), file
-    one, two = (json.loads((tmp_path / number / "test" / "metrics.json").read_text()) for number in "12")
-    assert one["operating_points"] == two["operating_points"]
-    groups = ("bolt", "nut", "pin")
-    for first, second in (
-        *((one["categories"][g], two["categories"][g]) for g in groups),
-        (one["pooled"], two["pooled"]),
-    ):
-        assert first == pytest.approx(second, abs=1e-12)  # sums are rounded in another order
+    for folder in ("test", "calibrated"):
+        one, two = (json.loads((tmp_path / number / folder / "metrics.json").read_text()) for number in "12")
+        assert one["operating_points"] == two["operating_points"]
+        groups = [(one[name], two[name]) for name in ("pooled", "pooled_raw") if name in one]
+        groups += [(one["categories"][name], two["categories"][name]) for name in ("bolt", "nut", "pin")]
+        for first, second in groups:
+            assert first == pytest.approx(second, abs=1e-12)  # sums are rounded in another order
