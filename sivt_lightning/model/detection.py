@@ -14,4 +14,4 @@ class Detection(NamedTuple):
 
     score: Float[Tensor, " B"]
     map: Float[Tensor, "B S S"]
-    descriptor: Float[Tensor, "B C"] | None = None
+    descriptor: Float[Tensor, "B numbers"] | None = None
