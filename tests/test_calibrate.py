@@ -109,6 +109,9 @@ def test_a_product_without_weights_of_its_own_gets_thresholds(
     assert {one.verdict for one in Predictor(checkpoint)([*photos])} == {"unknown"}
     target = tmp_path / "more.ckpt"
     new = ["calibrate", "--ckpt_path", str(checkpoint), "--good", str(tmp_path / "new"), "--category", "brick"]
+    assert main([*new, "--output", str(target)]) == 1
+    assert "shows brick, but the model knows across, down" in capsys.readouterr().err
+    new.append("--add")
     assert main([*new, "--output", str(target)]) == 0
     assert "the model was not trained on this product, so it finds few of its defects" in capsys.readouterr().out
     predictions = Predictor(target)([*photos])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.cli.quiet import quiet_lightning
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.files import writable_folder
 
 if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
@@ -25,8 +25,9 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser.add_argument("--good", type=str | None, help=text)
     text = "Photos of defects, laid out likewise: how many of them are found, and at what price."
     parser.add_argument("--defects", type=str | None, help=text)
-    text = "The product that all these photos show; one that the model does not know yet is added."
-    parser.add_argument("--category", type=str | None, help=text)
+    parser.add_argument("--category", type=str | None, help="The product that all these photos show.")
+    text = "Also add products that the model does not know. It finds few of their defects: rather train it with them."
+    parser.add_argument("--add", action="store_true", help=text)
     text = "Share of good parts that may be called anomalous. Default: as before, or 0.05."
     parser.add_argument("--false_alarms", type=float | None, help=text)
     text = "File to write. Default: beside the model, with -calibrated in its name."
@@ -88,6 +89,11 @@ def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
         photos, defects = GoodPhotos.listed(about, listed.good, settings.good), listed.defects
     else:
         photos = GoodPhotos.elsewhere(about, settings.good, settings.category)
+    if (strange := sorted(set(photos.products) - set(about.categories))) and not settings.add:
+        raise SIVTError(
+            f"good {settings.good} shows {listing(strange)}, but the model knows {', '.join(about.categories)}. Say "
+            "which of these it is with --category, name its folder so, or add a product with --add."
+        )
     if settings.defects is not None:
         defects = defects_of(settings.defects, settings.category, photos.products)
     return photos, defects
