@@ -96,7 +96,7 @@ def main() -> None:
     if settings.checkpoint is None:
         module = SIVT(weights="random").eval()
         detector = module.detector
-        about = About("checkpoint", "32-true", detector.backbone.image_size, None, NONE, {}, {}, {})
+        about = About("checkpoint", "32-true", detector.backbone.image_size, None, None, NONE, {}, {}, {})
     else:
         checkpoint = read_checkpoint(settings.checkpoint)
         about = of_checkpoint(checkpoint)

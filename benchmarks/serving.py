@@ -56,7 +56,7 @@ def write_export(folder: Path, small: bool, precision: str) -> Path:
     path = folder / "model.xml"
     images = [torch.rand(8, 3, size, size)] if precision == "int8" else []
     thresholds = Thresholds(0.99, Threshold(1.0, 1.0, 1), {})
-    about = About("checkpoint", "32-true", size, None, thresholds, {}, {}, {})
+    about = About("checkpoint", "32-true", size, None, None, thresholds, {}, {}, {})
     write_model(path, "openvino", precision, module.detector, about, images)  # type: ignore[arg-type]
     return path
 

@@ -72,7 +72,7 @@ ALLOWED = {
 WITHIN = ("evaluation.metrics", "model.scoring")  # parts that lie in another one, and are apart all the same
 APART = {"model", "evaluation.metrics", "data", "report"}  # import none of one another
 WITHOUT_LIGHTNING = (
-    "cli data.dataset evaluation.comparison evaluation.metrics.ranking files inference.drift inference.predictor "
+    "cli data.dataset evaluation.comparison evaluation.metrics.ranking files inference.drifts inference.predictor "
     "model.detector report.page serve.app"
 )
 

@@ -16,9 +16,11 @@ from scipy.stats import mannwhitneyu
 
 from sivt_lightning.cli import main
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.checkpoint import read_checkpoint
+from sivt_lightning.inference.calibration import Good, calibrate
 from sivt_lightning.inference.drift import ALARMS, FEWEST, WINDOW, DriftMonitor, Window, level_of
-from sivt_lightning.inference.thresholds import Threshold, threshold_of
+from sivt_lightning.inference.drifts import Drifts
+from sivt_lightning.inference.judge import Asked, ProductJudge
+from sivt_lightning.inference.thresholds import Threshold, Thresholds, threshold_of
 from sivt_lightning.serve.app import Limits, build_app
 
 
@@ -172,11 +174,79 @@ def test_scores_that_are_all_the_same() -> None:
     assert monitor.sentence() == ""
 
 
+def told(drifts: Drifts, product: str, scores: np.ndarray) -> None:
+    """Parts of a product, judged as `ProductJudge` judges them."""
+    limit = drifts.judge.threshold(product).image
+    for score in scores:
+        drifts.add("anomalous" if score > limit else "normal", product, float(score))
+
+
+def calibrated(generator: np.random.Generator, held_out: int, trained: int) -> Drifts:
+    """Of two products; images that the model has learned from have lower scores."""
+    parts: list[dict[str, Good]] = []
+    for count, factor in ((held_out, 1.0), (trained, 0.8)):
+        scores = {name: scale * factor * generator.gamma(4, 5, count) for name, scale in (("bolt", 1.0), ("nut", 9.0))}
+        parts.append({name: Good(own, own, generator.normal(0, 1, (count, 3))) for name, own in scores.items()})
+    return Drifts(ProductJudge(calibrate(*parts), Asked()))
+
+
+def test_each_product_is_compared_with_its_own_held_out_photos() -> None:
+    """However many it was trained on; of 100 lines, whose two products have four windows and more, one in fifty."""
+    generator, alarms = np.random.default_rng(5), 0
+    for _ in range(100):
+        drifts = calibrated(generator, 40, 200)
+        told(drifts, "bolt", generator.gamma(4, 5, 450))
+        told(drifts, "nut", 9 * generator.gamma(4, 5, 450))
+        assert [len(monitor.held) for monitor in drifts.monitors.values()] == [38, 38]  # below the threshold
+        alarms += drifts.verdict != "steady"
+    assert alarms <= 100 * 2 * ALARMS + 4
+
+
+def test_the_product_that_has_moved_is_named() -> None:
+    generator = np.random.default_rng(6)
+    drifts = calibrated(generator, 90, 0)
+    assert drifts.sentences() == ["Whether scores have moved cannot be told yet: no parts."]
+    told(drifts, "bolt", generator.gamma(4, 5, 300))
+    assert (drifts.verdict, drifts.sentences()) == ("steady", [])
+    told(drifts, "nut", 9 * (15 + generator.gamma(4, 2, 300)))
+    assert drifts.verdict == "moved up"
+    (sentence,) = drifts.sentences({"nut": [f"{i:03}.png" for i in range(300)]})
+    assert sentence.startswith("nut: Scores of normal parts have moved up since calibration: their median is ")
+    assert "(from 000.png to " in sentence
+    few = calibrated(generator, 12, 90)
+    told(few, "bolt", generator.gamma(4, 5, 300))
+    assert few.verdict == "cannot tell"
+    assert "bolt: Whether scores have moved cannot be told: the model knows 12 held-out" in few.sentences()[0]
+
+
+def test_unknown_parts_are_counted_and_many_are_never_called_steady() -> None:
+    generator = np.random.default_rng(7)
+    drifts = calibrated(generator, 90, 0)
+    told(drifts, "bolt", generator.gamma(4, 5, 290))
+    for _ in range(10):
+        drifts.add("unknown", None, 1e6)
+    assert (drifts.parts, drifts.unknown, drifts.verdict, drifts.news) == (300, 10, "steady", "")
+    for _ in range(45):
+        drifts.add("unknown", None, 1e6)
+    told(drifts, "bolt", generator.gamma(4, 5, 40))
+    for _ in range(15):
+        drifts.add("unknown", None, 1e6)
+    assert drifts.news == drifts.sentences()[0]
+    assert "most parts (60 of 100, from part 301 to 400) look like none of the products" in drifts.news
+    told(drifts, "bolt", generator.gamma(4, 5, 300))
+    assert (drifts.verdict, drifts.news, drifts.unknown) == ("cannot tell", "", 70)
+    last = calibrated(generator, 90, 0)
+    for _ in range(FEWEST):
+        last.add("unknown", None, 1e6)
+    assert (last.sentences(), last.close()) == ([], {})
+    assert f"most parts ({FEWEST} of {FEWEST}, from part 1 to {FEWEST}) look" in last.sentences()[0]
+
+
 @pytest.fixture(scope="module")
-def trained(tiny_data: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """On 80 images, of which 24 are held out."""
+def trained(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """On 70 images of each product, of which 21 are held out."""
     folder = tmp_path_factory.mktemp("drift")
-    write_tiny_data(folder / "data", train=40, good=1, bad=1)
+    write_tiny_data(folder / "data", train=70, good=1, bad=1)
     arguments = ["--config", str(tiny_config), "--data.root", str(folder / "data"), "--data.val_share", "0.3"]
     with contextlib.chdir(folder):
         assert main(["fit", *arguments, "--trainer.max_epochs", "1"]) == 0
@@ -184,48 +254,52 @@ def trained(tiny_data: Path, tiny_config: Path, tmp_path_factory: pytest.TempPat
 
 
 def predicted(trained: Path, photos: Path, output: Path, *more: str) -> dict[str, Any]:
+    """What is above no threshold, and of one of the products."""
     checkpoint = trained / "runs/tiny/version_0/checkpoints/best.ckpt"
     arguments = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(photos), "--output", str(output)]
     quick = ["--writer.masks", "false", "--writer.overlays", "false", "--writer.report", "false"]
-    assert main(["predict", *arguments, *quick, "--writer.drift", "true", *more]) == 0
+    every = ["--threshold", "1e9", "--unknown", "false"]
+    assert main(["predict", *arguments, *quick, *every, "--writer.drift", "true", *more]) == 0
     return json.loads((output / "drift.json").read_text())
 
 
 def test_predict_says_that_the_light_has_changed(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = read_checkpoint(str(trained / "runs/tiny/version_0/checkpoints/best.ckpt"))
-    assert len(checkpoint["thresholds"]["pooled"]["normal"]) == 24
     same, dark = tmp_path / "same", tmp_path / "dark"
     for path in sorted((trained / "data").glob("*/train/good/*.png")):
         for folder, factor in ((same, 1.0), (dark, 0.75)):
             to = folder / path.parts[-4] / path.name
             to.parent.mkdir(parents=True, exist_ok=True)
             ImageEnhance.Brightness(Image.open(path)).enhance(factor).save(to)
-    report = predicted(trained, same, tmp_path / "out", "--threshold", "1e9")
-    (compared,) = report["compared"]
-    assert report.keys() == {"test", "window", "compared"}
-    assert compared.keys() == {"category", "calibration", "parts", "anomalous", "verdict", "windows"}
-    assert compared["verdict"] == "steady"
-    assert (compared["parts"], compared["anomalous"]) == (80, 0)
-    (window,) = compared["windows"]
+    report = predicted(trained, same, tmp_path / "out")
+    across, down = report["compared"]
+    assert report.keys() == {"test", "window", "unknown", "compared"}
+    assert across.keys() == {"category", "calibration", "parts", "anomalous", "verdict", "windows"}
+    for compared in (across, down):
+        assert compared["verdict"] == "steady"
+        assert (compared["parts"], compared["anomalous"]) == (70, 0)
+        assert compared["calibration"]["images"] == 21
+    (window,) = across["windows"]
     assert window.keys() == {field.name for field in fields(Window)} | {"verdict", "first_path", "last_path"}
-    assert (window["first_path"], window["last_path"]) == ("across/000.png", "down/039.png")
+    assert (window["first_path"], window["last_path"]) == ("across/000.png", "across/069.png")
     assert "have moved" not in capsys.readouterr().out
     # Half of it is done already: the same, to the letter.
     whole = (tmp_path / "out/drift.json").read_text()
     rows = (tmp_path / "out/predictions.csv").read_text().splitlines(keepends=True)
     (tmp_path / "out/predictions.csv").write_text("".join(rows[:41]))
-    predicted(trained, same, tmp_path / "out", "--resume", "--threshold", "1e9")
-    assert "40 of 80 images are done already" in capsys.readouterr().out
+    predicted(trained, same, tmp_path / "out", "--resume")
+    assert "40 of 140 images are done already" in capsys.readouterr().out
     assert (tmp_path / "out/drift.json").read_text() == whole
-    report = predicted(trained, dark, tmp_path / "out", "--overwrite", "--threshold", "1e9")
-    assert report["compared"][0]["verdict"].startswith("moved")
-    said = capsys.readouterr().out
-    assert "Scores of normal parts have moved" in said
-    assert "(from across/000.png to down/039.png, p = " in said
-    report = predicted(trained, dark, tmp_path / "each", "--threshold_by", "category", "--threshold", "1e9")
+    report = predicted(trained, dark, tmp_path / "out", "--overwrite", "--threshold_by", "category")
     assert [one["category"] for one in report["compared"]] == ["across", "down"]
+    assert all(one["verdict"].startswith("moved") for one in report["compared"])
+    said = capsys.readouterr().out
+    assert "across: Scores of normal parts have moved" in said
+    assert "(from down/000.png to down/069.png, p = " in said
+    report = predicted(trained, dark, tmp_path / "strange", "--unknown", "true")
+    assert report["unknown"] > 70
+    assert "look like none of the products, and these are not compared" in capsys.readouterr().out
     # Without it an earlier run's is not left to be taken for this one's.
     checkpoint_path = str(trained / "runs/tiny/version_0/checkpoints/best.ckpt")
     again = ["--data.predict_path", str(same), "--output", str(tmp_path / "out"), "--overwrite"]
@@ -234,8 +308,7 @@ def test_predict_says_that_the_light_has_changed(
 
 
 def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
-    predictor = Coloured()
-    predictor.threshold = Threshold(100.0, 1.0, 30, [float(i) for i in range(30)])
+    predictor = Coloured(known=Thresholds(0.99, Threshold(100.0, 1.0, 30, [float(i) for i in range(30)]), {}))
     with TestClient(build_app(predictor, Limits())) as client:
         assert client.get("/v1/drift").json()["verdict"] == "cannot tell"
         for i in range(WINDOW):
@@ -244,21 +317,21 @@ def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
             client.post("/v1/predict", content=photo(60 + i % 30))
         answer = client.get("/v1/drift").json()
     assert answer["verdict"] == "moved down"  # the first, from 0 to 29 to 0 to 12; it is held
-    assert answer["windows"] == 2
-    assert answer["last"]["verdict"] == "moved up"
+    (one,) = answer["products"]
+    assert one["windows"] == 2
+    assert one["last"]["verdict"] == "moved up"
     assert "Scores of normal parts have moved" in answer["sentence"]
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert sum("drift" in line for line in lines) == 1
 
 
 def test_the_server_says_that_most_parts_are_above_the_threshold(capfd: pytest.CaptureFixture[str]) -> None:
-    predictor = Coloured()
-    predictor.threshold = Threshold(100.0, 1.0, 30, [float(i) for i in range(30)])
+    predictor = Coloured(known=Thresholds(0.99, Threshold(100.0, 1.0, 30, [float(i) for i in range(30)]), {}))
     with TestClient(build_app(predictor, Limits())) as client:
         for _ in range(WINDOW):
             client.post("/v1/predict", content=photo(200))
         answer = client.get("/v1/drift").json()
     assert answer["verdict"] == "cannot tell"
-    assert (answer["last"]["normal"], answer["last"]["mean"]) == (0, None)
+    assert (answer["products"][0]["last"]["normal"], answer["products"][0]["last"]["mean"]) == (0, None)
     (line,) = (entry for line in capfd.readouterr().err.splitlines() if "drift" in (entry := json.loads(line)))
     assert "most parts (100 of 100, from part 1 to 100) are above the threshold" in line["drift"]

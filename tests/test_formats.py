@@ -57,6 +57,30 @@ def test_a_checkpoint_of_format_0_gives_the_scores_it_gave() -> None:
     assert {each.pixel_threshold for each in predictions} == {recorded["pixel_threshold"]}
 
 
+def test_it_recognises_nothing_until_it_is_calibrated(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = json.loads((DATA / "format_0.json").read_text())
+    before = Predictor(FORMAT_0, "cpu")(photo(0))
+    assert (before.verdict, before.product, before.calibrated) == ("anomalous", None, None)
+    with pytest.raises(SIVTError, match=r"false_alarms 0\.01: .*`sivt calibrate --ckpt_path FILE` adds it"):
+        Predictor(FORMAT_0, "cpu", false_alarms=0.01)
+    predict = ["predict", "--ckpt_path", str(FORMAT_0), "--data.predict_path", str(tiny_data)]
+    assert main([*predict, "--output", str(tmp_path / "out"), "--threshold_by", "product"]) == 1
+    assert "threshold_by product: The model's file has no calibration" in capsys.readouterr().err
+
+    model = tmp_path / "new.ckpt"
+    told = ["calibrate", "--ckpt_path", str(FORMAT_0), "--good", str(tiny_data), "--output", str(model)]
+    assert main(told) == 0
+    assert torch.load(model, weights_only=True)["format_number"] == FORMAT
+    predictor = Predictor(model, "cpu")
+    good = [tiny_data / f"{name}/train/good/{i:03}.png" for i in range(5) for name in ("across", "down")]
+    assert [each.product for each in predictor(good)] == ["across", "down"] * 5
+    scores = [each.score for each in predictor([photo(number) for number in range(4)])]
+    assert scores == pytest.approx(recorded["scores"], rel=1e-4)
+    assert predictor(photo(0)).verdict == "unknown"  # neither across nor down
+
+
 def test_it_is_small_and_says_no_format() -> None:
     assert FORMAT_0.stat().st_size < 300_000
     assert "format_number" not in torch.load(FORMAT_0, weights_only=True)
@@ -100,6 +124,11 @@ def test_what_one_trains_today_says_its_format_and_outlives_a_new_setting(
             "its datamodule_hyper_parameters, training is damaged",
         ),
         ({"state_dict": None}, "its state_dict is damaged"),
+        ({"calibration": 3}, r"calibration is damaged \(.*: calibrate it again"),
+        ({"calibration": []}, r"calibration is damaged \(.*: calibrate it again"),
+        ({"calibration": {"products": {"gear": {"score": {}}}}}, r"calibration is damaged \(.*: calibrate it again"),
+        ({"thresholds": {}}, "The model's thresholds are damaged"),
+        ({"thresholds": None}, r"holds no thresholds, .* or add them: sivt calibrate --ckpt_path .*changed\.ckpt"),
     ],
 )
 def test_what_cannot_be_read_says_why(changes: dict[str, Any], said: str, tmp_path: Path) -> None:

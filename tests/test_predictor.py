@@ -90,11 +90,43 @@ def test_random_numbers_are_left_to_the_caller(checkpoint: Path, photo: Path) ->
 
 def test_thresholds_can_be_chosen(checkpoint: Path, photo: Path) -> None:
     assert Predictor(checkpoint, threshold=0.0)(photo).is_anomalous
-    assert not Predictor(checkpoint, threshold=1e9)(photo).is_anomalous
+    assert Predictor(checkpoint, threshold=1e9, unknown=False)(photo).verdict == "normal"
     of_category = Predictor(checkpoint, category="down")
-    assert of_category(photo).threshold == of_category.model.about.thresholds.categories["down"].image
+    calibration = of_category.model.about.calibration
+    assert calibration is not None
+    down = calibration.products["down"]
+    found = of_category(photo)
+    assert (found.threshold, found.pixel_threshold) == (down.score.threshold(0.05), down.peak.threshold(0.05))
+    for share in (0.2, 0.01):
+        found = Predictor(checkpoint, category="down", false_alarms=share)(photo)
+        assert (found.threshold, found.pixel_threshold) == (down.score.threshold(share), down.peak.threshold(share))
     with pytest.raises(SIVTError, match="no threshold for category 'bolt'"):
         Predictor(checkpoint, category="bolt")
+
+
+def test_products_are_recognised_in_a_mixed_batch(predictor: Predictor, tiny_data: Path) -> None:
+    photos = [tiny_data / f"{name}/train/good/00{i}.png" for i in range(8) for name in ("down", "across")]
+    found = predictor(photos)
+    assert [one.product for one in found] == ["down", "across"] * 8
+    thresholds = {name: predictor.judge.threshold(name).image for name in ("down", "across")}
+    for one in found:
+        assert one.threshold == thresholds[one.product or ""]
+        assert one.calibrated is not None
+        assert one.verdict == ("anomalous" if one.calibrated > -np.log10(0.05) else "normal")
+        assert (one.verdict == "anomalous") == (one.score > one.threshold) == one.is_anomalous
+        if one.verdict == "normal":
+            assert (one.regions, one.mask.any()) == ([], False)
+
+
+def test_what_is_none_of_the_products_has_not_passed(checkpoint: Path, predictor: Predictor) -> None:
+    strange = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    found = predictor(strange)
+    assert (found.verdict, found.product, found.is_anomalous) == ("unknown", None, True)
+    assert Predictor(checkpoint, "cpu", category="down")(strange).verdict == "unknown"
+    taken = Predictor(checkpoint, "cpu", unknown=False)(strange)
+    assert taken.verdict != "unknown"
+    assert taken.product in ("across", "down")
+    assert (taken.score, taken.calibrated) == (found.score, found.calibrated)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +139,9 @@ def test_thresholds_can_be_chosen(checkpoint: Path, photo: Path) -> None:
         ({"precision": "8"}, "choose one of"),
         ({"batch_size": 0}, "give 1 or more"),
         ({"threshold": -1.0}, "scores are 0 or more"),
+        ({"false_alarms": 0.0}, "give the share of good parts"),
+        ({"false_alarms": 1.0}, "give the share of good parts"),
+        ({"false_alarms": 0.1, "threshold": 3.0}, "give one"),
     ],
 )
 def test_bad_settings(checkpoint: Path, settings: dict, said: str) -> None:

@@ -22,7 +22,8 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
-from coloured import TOKEN, Coloured, client_of, listening, photo, served
+from coloured import PRODUCTS, TOKEN, Coloured, client_of, listening, photo, served
+from fastapi.testclient import TestClient
 from forked import Forked
 from hypothesis import HealthCheck, settings
 from parts import about_of
@@ -30,6 +31,7 @@ from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
+from sivt_lightning.inference.judge import Asked
 from sivt_lightning.serve.app import Limits, build_app
 from sivt_lightning.serve.place import find_token
 
@@ -45,6 +47,9 @@ def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> N
             assert verdict["score"] == pytest.approx(right.score)
             assert (verdict["threshold"], verdict["pixel_threshold"]) == (right.threshold, right.pixel_threshold)
             assert verdict["is_anomalous"] == right.is_anomalous
+            assert (verdict["verdict"], verdict.get("product")) == (right.verdict, right.product)
+            assert verdict["known"] == (right.verdict != "unknown")
+            assert verdict["calibrated"] == pytest.approx(right.calibrated)
             assert (verdict["width"], verdict["height"]) == right.size
             assert [tuple(one["box"]) for one in verdict["regions"]] == [region.box for region in right.regions]
             levels = np.asarray(Image.open(io.BytesIO(base64.b64decode(verdict["map"]["png"]))))
@@ -55,6 +60,62 @@ def test_it_says_what_the_predictor_says(checkpoint: Path, tiny_data: Path) -> N
         about = client.get("/v1/model").json()
     assert about["categories"] == ["across", "down"]
     assert about["image_size"] == 32
+    assert about["false_alarms"] == 0.05
+    for name in ("across", "down"):
+        threshold = predictor.judge.threshold(name)
+        assert about["thresholds"][name] == {"score": threshold.image, "pixel": threshold.pixel}
+
+
+def of(client: TestClient, red: int, green: int) -> dict[str, Any]:
+    return client.post("/v1/predict", content=photo(red, green=green)).json()
+
+
+def test_products_are_told_apart(capfd: pytest.CaptureFixture[str]) -> None:
+    with client_of(Coloured(known=PRODUCTS)) as client:
+        about = client.get("/v1/model").json()
+        assert about["thresholds"].keys() == {"bolt", "nut"}
+        assert about["false_alarms"] == 0.05
+        for given, verdict, product in (
+            ((50, 0), "normal", "bolt"),
+            ((97, 0), "anomalous", "bolt"),
+            ((50, 200), "normal", "nut"),
+            ((97, 200), "anomalous", "nut"),
+            ((50, 100), "unknown", None),
+        ):
+            answer = of(client, *given)
+            assert (answer["verdict"], answer.get("product")) == (verdict, product)
+            assert answer["known"] == (verdict != "unknown")
+            assert answer["is_anomalous"] == (verdict != "normal")
+            assert answer["calibrated"] == pytest.approx(-np.log10((100 - given[0]) / 100), abs=1e-3)
+        assert answer["threshold"] == pytest.approx(95, rel=1e-4)
+        drift = client.get("/v1/drift").json()
+    assert (drift["parts"], drift["unknown"]) == (5, 1)
+    assert [(one["product"], one["parts"]) for one in drift["products"]] == [("bolt", 2), ("nut", 2)]
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["verdict"] for line in lines if "verdict" in line][-1] == "unknown"
+
+
+def test_verdicts_may_be_asked_for_otherwise() -> None:
+    for asked, verdict in (
+        (Asked(unknown=False), "normal"),
+        (Asked(unknown=False, false_alarms=0.6), "anomalous"),
+        (Asked(unknown=False, threshold=40.0), "anomalous"),
+        (Asked(category="bolt"), "unknown"),
+    ):
+        with client_of(Coloured(known=PRODUCTS, asked=asked)) as client:
+            assert of(client, 50, 100)["verdict"] == verdict
+            about = client.get("/v1/model").json()
+        assert about["thresholds"].keys() == ({"bolt"} if asked.category else {"bolt", "nut"})
+        assert about.get("false_alarms") == (None if asked.threshold else asked.false_alarms or 0.05)
+
+
+def test_a_model_of_an_earlier_version_is_served_as_it_was() -> None:
+    with client_of(Coloured()) as client:
+        answer, about = of(client, 101, 100), client.get("/v1/model").json()
+    assert (answer["verdict"], answer["known"], answer["threshold"]) == ("anomalous", True, 100.0)
+    assert not {"product", "calibrated"} & answer.keys()
+    assert (about["threshold"], about["pixel_threshold"]) == (100.0, 1.0)
+    assert (about["thresholds"], about["false_alarms"]) == ({"": {"score": 100.0, "pixel": 1.0}}, None)
 
 
 def test_under_load_no_answer_is_lost_or_swapped() -> None:
@@ -340,6 +401,8 @@ def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: P
         (["--cors_origin", "https://line.example", "line.example"], "cors_origin line.example: give what stands"),
         (["--cors_origin", "https://line.example/page"], "cors_origin https://line.example/page"),
         (["--category", "bolt"], "no threshold for category 'bolt'"),
+        (["--false_alarms", "5"], "false_alarms is 5.0: give the share of good parts"),
+        (["--false_alarms", "0.1", "--threshold", "3"], "give one"),
     ],
 )
 def test_settings_that_cannot_be(
@@ -376,6 +439,21 @@ def test_a_model_that_fails_before_it_serves(
     assert sentence in output.err
     assert output.err.count("\n") == 1
     assert "Serving" not in output.out
+
+
+def test_what_is_asked_for_reaches_the_server(checkpoint: Path, tiny_data: Path) -> None:
+    process, (host, port) = served(checkpoint, None, "--false_alarms", "0.2", "--unknown", "false")
+    right = Predictor(checkpoint, "cpu", false_alarms=0.2, unknown=False)
+    photo = tiny_data / "across/test/square/000.png"
+    try:
+        about = httpx.get(f"http://{host}:{port}/v1/model").json()
+        answer = httpx.post(f"http://{host}:{port}/v1/predict", content=photo.read_bytes()).json()
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait()
+    assert about["false_alarms"] == 0.2
+    assert about["thresholds"]["down"]["score"] == right.judge.threshold("down").image
+    assert (answer["verdict"], answer["product"]) == (right(photo).verdict, right(photo).product)
 
 
 def test_a_port_that_is_taken(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

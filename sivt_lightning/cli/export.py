@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.export.kinds import SUFFIXES, Format, Precision
 from sivt_lightning.files import writable_folder
+
+if TYPE_CHECKING:
+    from sivt_lightning.inference.about import About
+    from sivt_lightning.inference.good_photos import GoodPhotos
 
 
 def run(args: Sequence[str]) -> int:
@@ -19,7 +24,7 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--precision", type=Precision, default="fp32", help=text)
     text = "File to write. Default: beside the checkpoint, named after it and the precision."
     parser.add_argument("--output", type=str | None, help=text)
-    text = "Data set, split as in training: its images calibrate the file and scale int8. Default: the training's."
+    text = "Data set, split as in training: its images calibrate the file and scale int8. Default: as the checkpoint's."
     parser.add_argument("--calibration", type=str | None, help=text)
     text = "Keep the checkpoint's calibration, from whose scores those of the file differ slightly."
     parser.add_argument("--keep_thresholds", action="store_true", help=text)
@@ -29,7 +34,6 @@ def run(args: Sequence[str]) -> int:
     from sivt_lightning.inference.about import of_checkpoint
     from sivt_lightning.inference.checkpoint import read_checkpoint
     from sivt_lightning.inference.checkpoint_model import restore_detector
-    from sivt_lightning.inference.good_photos import GoodPhotos
     from sivt_lightning.inference.judge import Asked
     from sivt_lightning.inference.side_car import side_car_path
 
@@ -52,7 +56,7 @@ def run(args: Sequence[str]) -> int:
         raise SIVTError(
             f"calibration {settings.calibration}: nothing is measured with --keep_thresholds in {precision}."
         )
-    photos = GoodPhotos.of_training(about, settings.calibration) if measures or precision == "int8" else None
+    photos = _photos(about, settings) if measures or precision == "int8" else None
     images = photos.scaling() if photos and precision == "int8" else []
     print(f"Exporting {source} in {precision}, which takes about a minute.", flush=True)
     detector = restore_detector(source, checkpoint)
@@ -63,3 +67,14 @@ def run(args: Sequence[str]) -> int:
     print(f"Written: {path} {side_car_path(path)}")
     print(f'In Python: Predictor("{path}")')
     return 0
+
+
+def _photos(about: "About", settings: Any) -> "GoodPhotos":
+    """Those that calibrate the file, and scale int8."""
+    from sivt_lightning.inference.good_photos import GoodPhotos
+
+    remedy = "Name where they are now with --calibration"
+    remedy += "." if settings.precision == "int8" else ", or keep the checkpoint's calibration with --keep_thresholds."
+    if settings.calibration is None:
+        return GoodPhotos.again(about, remedy)
+    return GoodPhotos.of_training(about, settings.calibration, remedy)

@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.export import graph
 from sivt_lightning.export.kinds import PACKAGES, PRECISIONS, RUNTIMES, Format, Precision
 from sivt_lightning.files import write_whole
@@ -77,15 +77,21 @@ def _calibrated(side_car: SideCar, made: Path, photos: GoodPhotos) -> SideCar:
     """With the file's own scores: others than the checkpoint's, if only in their last digits."""
     write_whole(side_car_path(made), side_car.text())  # without which the file would not be opened
     before = side_car.calibration
-    calibration = photos.measure(open_model(made), before.false_alarms if before else FALSE_ALARMS)
+    measured = photos.measure(open_model(made), before.false_alarms if before else FALSE_ALARMS)
+    kept: list[str] = []
     if before is not None:
-        _refuse_far(calibration, before, photos)
+        refuse_far(measured, before, photos)
+        kept = sorted(before.products.keys() - measured.products.keys())
     runtime = RUNTIMES[side_car.format]
-    source = f"good photos in {photos.data.root}, by the scores of this file in {runtime} {version(runtime)}"
+    where = photos.source or photos.data.root
+    source = f"good photos in {where}, by the scores of this file in {runtime} {version(runtime)}"
+    if kept:
+        source += f"; of {listing(kept)}, which are not there, by the scores of the checkpoint"
+    calibration = before.renewed(measured) if before is not None and kept else measured
     return replace(side_car, calibration=calibration, thresholds=None, calibrated_on=source)
 
 
-def _refuse_far(own: Calibration, before: Calibration, photos: GoodPhotos) -> None:
+def refuse_far(own: Calibration, before: Calibration, photos: GoodPhotos) -> None:
     """Raises SIVTError where thresholds on the photos of the checkpoint's calibration are far from the checkpoint's."""
     if own.source != before.source:
         return
@@ -93,10 +99,11 @@ def _refuse_far(own: Calibration, before: Calibration, photos: GoodPhotos) -> No
         theirs = before.products[name].score.threshold(before.false_alarms)
         ours = product.score.threshold(before.false_alarms)
         if abs(ours - theirs) > FAR * theirs:
+            where = photos.source or photos.data.root
             raise SIVTError(
                 f"The threshold of {name} is {ours:.4g} by the exported file's scores, but {theirs:.4g} by the "
-                f"checkpoint's: {photos.data.root} has changed since it was calibrated, or the precision is too narrow "
-                "for this model. Name good photos with --calibration, or keep the checkpoint's with --keep_thresholds."
+                f"checkpoint's: {where} has changed since it was calibrated, or the precision is too narrow for this "
+                "model. Name good photos with --calibration, or keep the checkpoint's with --keep_thresholds."
             )
 
 

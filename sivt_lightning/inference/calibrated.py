@@ -44,13 +44,14 @@ def _write_export(model: Path, calibration: Calibration, target: Path) -> None:
     side_car = read_side_car(model)
     moved = {}
     for name, digest in side_car.sha256.items():
-        file = target.with_name(target.stem + Path(name).suffix)
-        source = model.with_name(model.stem + Path(name).suffix)
+        suffix = Path(name).suffix
+        main = suffix == model.suffix.lower()  # as `read_side_car` finds them
+        source, file = (one if main else one.with_name(one.stem + suffix) for one in (model, target))
         if file.resolve() != source.resolve():
             part = file.with_name(f"{file.name}.tmp")
             shutil.copyfile(source, part)
             part.replace(file)
-        moved[file.name] = digest
+        moved[target.stem + suffix] = digest
     by = f"good photos in {calibration.source}" if calibration.source else "the held-out photos of the training"
     new = replace(side_car, calibration=calibration, thresholds=None, sha256=moved, calibrated_on=f"{by}, by this file")
     write_whole(side_car_path(target), new.text())

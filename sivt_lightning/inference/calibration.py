@@ -49,7 +49,7 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, stored: Mapping[str, Any]) -> "Calibration":
+    def from_plain(cls, stored: Any) -> "Calibration":
         """Raises SIVTError where that is damaged."""
         try:
             products = {
@@ -59,6 +59,8 @@ class Calibration:
             recogniser = Recogniser.from_plain(stored["recogniser"])
             if products.keys() != recogniser.means.keys():
                 raise ValueError("its products are not those of its recogniser")
+            if not isinstance(stored["source"], str):
+                raise ValueError("its source is no name")
             return cls(products, recogniser, check_share(stored["false_alarms"]), stored["source"])
         except SIVTError:
             raise
@@ -98,11 +100,12 @@ class Calibration:
             return ""
         ends = [self.products[name].score.range(share)[1] for name in few]
         counts = [self.products[name].score.held_out for name in few]
-        own = f"({counts[0]})" if len(few) == 1 else f"({min(counts)} to {max(counts)} each)"
+        fewest, most = min(counts), max(counts)
+        own = str(fewest) if len(few) == 1 else f"{fewest} each" if fewest == most else f"{fewest} to {most} each"
         trained = any(self.products[name].score.trained for name in few)
         return (
             f"At most {percent(share)} of good parts are to be called anomalous. For {listing(few)} that is an "
-            f"estimate: {'its' if len(few) == 1 else 'their'} held-out good photos {own} are too few to promise it "
+            f"estimate: {'its' if len(few) == 1 else 'their'} held-out good photos ({own}) are too few to promise it "
             f"({needed(share)} would do), so "
             f"{'photos of the training count, too' if trained else 'the tail is that of all products'}. The true share "
             f"may be up to {percent(max(ends))}. `sivt calibrate` with more good photos makes it sure."

@@ -1,16 +1,13 @@
 """Whether the scores of normal parts have moved since the model was calibrated: a lamp ages, a camera is knocked."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.judge import Judge
-from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.inference.reference import ROUNDING
 from sivt_lightning.inference.thresholds import Threshold
 
@@ -21,8 +18,8 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 TEST = (
     "Mann-Whitney U test, two-sided, of the scores of parts called normal against those of the held-out normal "
-    f"images. Null hypothesis: both come from one distribution. Window k is judged at {ALARMS} x 6 / (pi k)^2: over "
-    f"all windows these levels add up to {ALARMS}."
+    f"images. Null hypothesis: both come from one distribution. Window k of a product is judged at {ALARMS} x 6 / "
+    f"(pi k)^2: over all its windows these levels add up to {ALARMS}."
 )
 
 Verdict = Literal["steady", "moved up", "moved down", "cannot tell"]
@@ -178,7 +175,7 @@ class DriftMonitor:
         if len(self.held) < FEWEST:
             return (
                 f"Whether scores have moved cannot be told: the model knows {len(self.held)} held-out normal scores "
-                f"below the threshold, and {FEWEST} are the fewest. Train it again with more images."
+                f"below the threshold, and {FEWEST} are the fewest. `sivt calibrate` with more good photos brings them."
             )
         if self.moved is None and self.blind is not None:
             return (
@@ -201,46 +198,8 @@ class DriftMonitor:
         return (
             f"Scores of normal parts have {self.moved.verdict} since calibration: their median is {now:.3g}, it was "
             f"{then:.3g} (from {_stretch(self.moved, paths)}, p = {self.moved.p:.1e}). Look at "
-            "light, lens and camera; if the new look is right, train again with photos of it."
+            "light, lens and camera; if the new look is right, calibrate with photos of it (`sivt calibrate`)."
         )
-
-
-class Drifts:
-    """A monitor for each product, from its first part on; what is unknown is no part of any."""
-
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
-        self.monitors: dict[str | None, DriftMonitor] = {}
-        self.unknown = 0
-
-    def add(self, prediction: Prediction) -> str:
-        """What is new to know by this part, or ""."""
-        if prediction.verdict == "unknown":
-            self.unknown += 1
-            return ""
-        name = prediction.product
-        if name not in self.monitors:
-            self.monitors[name] = DriftMonitor(self.judge.threshold(name))
-        monitor = self.monitors[name]
-        window = monitor.add(prediction.score, prediction.is_anomalous)
-        return _named(name, monitor.sentence()) if window and window in (monitor.moved, monitor.blind) else ""
-
-    @property
-    def verdict(self) -> Verdict:
-        """Of the first product that has moved; steady where all are that were compared."""
-        verdicts = [monitor.verdict for monitor in self.monitors.values()]
-        if said := [verdict for verdict in verdicts if verdict.startswith("moved")]:
-            return said[0]
-        return "steady" if "steady" in verdicts and "cannot tell" not in verdicts else "cannot tell"
-
-    def sentence(self) -> str:
-        """What to know of each product."""
-        said = [_named(name, monitor.sentence()) for name, monitor in self.monitors.items() if monitor.sentence()]
-        return " ".join(said) or ("" if self.monitors else "Whether scores have moved cannot be told yet: no parts.")
-
-
-def _named(product: str | None, sentence: str) -> str:
-    return sentence if product is None else f"{product}: {sentence}"
 
 
 def _quantiles(scores: np.ndarray) -> list[float] | None:
@@ -252,26 +211,3 @@ def _stretch(window: Window, paths: Sequence[str]) -> str:
         names = f"{paths[window.first]} to {paths[window.last]}"
         return "".join(c if c.isprintable() else "?" for c in names)  # a photo may have any name
     return f"part {window.first + 1} to {window.last + 1}"
-
-
-def drift_report(
-    monitors: Mapping[str | None, DriftMonitor],
-    windows: Mapping[str | None, Sequence[Window]],
-    paths: Mapping[str | None, Sequence[str]],
-) -> str:
-    """JSON of one or several categories (None: all pooled), each with its windows and, by position, its photos."""
-    compared = [
-        {
-            "category": name,
-            "calibration": monitor.calibration(),
-            "parts": monitor.parts,
-            "anomalous": monitor.defects,
-            "verdict": monitor.verdict,
-            "windows": [
-                window.plain() | {"first_path": paths[name][window.first], "last_path": paths[name][window.last]}
-                for window in windows[name]
-            ],
-        }
-        for name, monitor in monitors.items()
-    ]
-    return json.dumps({"test": TEST, "window": WINDOW, "compared": compared}, indent=2) + "\n"

@@ -8,16 +8,17 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.datamodule import CALIBRATION_IMAGES, SIVTDataModule
 from sivt_lightning.data.layouts import Sample, train_samples
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
 from sivt_lightning.inference.models import Model
+from sivt_lightning.inference.photo_lists import is_list, read_list
 
 BATCH = 8  # as Predictor has it
 MOST_TRAINED = 100  # photos of each product that the model has learned from
-REMEDY = "Name a folder of good photos of its products."
+REMEDY = "Name a folder of good photos of its products with --good."
 
 
 class GoodPhotos:
@@ -34,29 +35,53 @@ class GoodPhotos:
         self, data: SIVTDataModule, held_out: Sequence[Sample], trained: Sequence[Sample], source: str
     ) -> None:
         self.data, self.held_out, self.source = data, held_out, source
-        self.trained = [sample for name in _names(trained) for sample in _some(trained, name)]
+        by_product = [[sample for sample in trained if sample.category == name] for name in _names(trained)]
+        self.trained = [sample for own in by_product for sample in _spread(own, MOST_TRAINED)]
+        self.scaled = _spread(trained or held_out, CALIBRATION_IMAGES)
 
     @classmethod
-    def of_training(cls, about: About, root: str | None = None) -> "GoodPhotos":
+    def of_training(cls, about: About, root: str | None = None, remedy: str = REMEDY) -> "GoodPhotos":
         """Those of a model's training, split as it was then; in `root`, where they have moved since.
+
+        `remedy`: what to do where they cannot be had.
 
         Raises SIVTError where they are not there, lack one of the model's products, or are split otherwise than then.
         """
-        data = _data(about, root)
-        there = _of_each(data)
+        data = _data(about, root, remedy)
+        there = _of_each(data, remedy)
         if missing := sorted(set(about.categories) - there.keys()):
-            raise SIVTError(f"{data.root} has no photos of {', '.join(missing)}, as the training had. {REMEDY}")
+            raise SIVTError(f"{data.root} has no photos of {', '.join(missing)}, as the training had. {remedy}")
         if about.categories and there.keys() - set(about.categories):
             data.categories = about.categories
-            there = _of_each(data)
+            there = _of_each(data, remedy)
         before = about.held_out
         changed = [name for name, count in before.items() if there[name] != count]
         if changed and root is None:  # else photos that the model has learned from might be taken for held-out ones
             raise SIVTError(
                 f"{data.root} is no longer what the model was trained on: of {changed[0]}, {there[changed[0]]} photos "
-                f"would be held out, but {before[changed[0]]} were. {REMEDY}"
+                f"would be held out, but {before[changed[0]]} were. {remedy}"
             )
-        return cls(data, data.val_set.samples, data.train_set.samples, "")
+        return cls(data, data.val_set.samples, data.train_set.samples, "" if root is None else str(data.root))
+
+    @classmethod
+    def again(cls, about: About, remedy: str = REMEDY) -> "GoodPhotos":
+        """Those that the model was calibrated with; if other than those of its training, perhaps not of all products.
+
+        Raises SIVTError where they are not there, or show products that it does not know.
+        """
+        source = about.calibration.source if about.calibration else ""
+        if not source:
+            return cls.of_training(about, None, remedy)
+        if not Path(source).exists():
+            raise SIVTError(f"The model was calibrated with good photos in {source}, which is not there. {remedy}")
+        listed = is_list(source)
+        photos = cls.listed(about, read_list(Path(source)).good, source) if listed else cls.elsewhere(about, source)
+        if foreign := [name for name in photos.products if name not in about.categories]:
+            raise SIVTError(
+                f"The model was calibrated with good photos in {source}, which lie there as {listing(foreign)}: what "
+                f"they show was told with --category. {remedy}"
+            )
+        return photos
 
     @classmethod
     def elsewhere(cls, about: About, folder: str, product: str | None = None) -> "GoodPhotos":
@@ -86,8 +111,8 @@ class GoodPhotos:
         return f"{of}, and {len(self.trained)} that it was trained on" if self.trained else of
 
     def scaling(self) -> list[Float[Tensor, "_ 3 S S"]]:
-        """Images by which int8 is scaled: as many of the training's as a new model's channels are measured on."""
-        return list(self.data.calibration_batches())
+        """Images by which int8 is scaled, of the training where these are: as many as a new model is measured on."""
+        return list(self._batches(self.scaled))
 
     def measure(self, model: Model, false_alarms: float) -> Calibration:
         """What a model's numbers are on them. Raises SIVTError at a photo that cannot be read."""
@@ -107,25 +132,25 @@ class GoodPhotos:
         return (batch.images for batch in self.data.batches(samples))
 
 
-def _data(about: About, root: str | None) -> SIVTDataModule:
+def _data(about: About, root: str | None, remedy: str = REMEDY) -> SIVTDataModule:
     """Reads photos as the training did."""
     settings = dict(about.data) | {"cache": "off", "eval_batch_size": BATCH, "image_size": about.image_size}
     settings |= {"depth": about.depth}
     if root is not None:
         settings |= {"root": root, "categories": None}
     if not settings.get("root") or not Path(str(settings["root"])).expanduser().is_dir():
-        raise SIVTError(f"Good photos are needed, but {settings.get('root')} is no folder. {REMEDY}")
+        raise SIVTError(f"Good photos are needed, but {settings.get('root')} is no folder. {remedy}")
     data = SIVTDataModule(**settings)
     data.keep_depth()  # rather than decide one now, for a model that knows of none
     return data
 
 
-def _of_each(data: SIVTDataModule) -> Counter[str]:
+def _of_each(data: SIVTDataModule, remedy: str) -> Counter[str]:
     """Held-out photos of each product. Raises SIVTError where there are none."""
     try:
         data.setup("fit")
     except SIVTError as error:
-        raise SIVTError(f"The photos of the training are needed, and there are none: {error} {REMEDY}") from error
+        raise SIVTError(f"The photos of the training are needed, and there are none: {error} {remedy}") from error
     return Counter(sample.category for sample in data.val_set.samples)
 
 
@@ -133,8 +158,7 @@ def _names(samples: Sequence[Sample]) -> list[str]:
     return sorted({sample.category for sample in samples})
 
 
-def _some(samples: Sequence[Sample], name: str) -> list[Sample]:
-    """At most 100 of a product, spread evenly."""
-    own = [sample for sample in samples if sample.category == name]
-    chosen = np.linspace(0, len(own) - 1, min(MOST_TRAINED, len(own))).round().astype(int)
-    return [own[i] for i in chosen]
+def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many, spread evenly."""
+    chosen = np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int)
+    return [samples[i] for i in chosen]

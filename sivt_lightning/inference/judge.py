@@ -20,7 +20,7 @@ Verdict = Literal["normal", "anomalous", "unknown"]
 WITHOUT = (
     "The model's file has no calibration, so no product is recognised and one threshold serves all: it is of an "
     "earlier version of sivt_lightning, or of a training that was stopped. `sivt calibrate --ckpt_path FILE` adds it, "
-    "without training."
+    "without training; an earlier version's export has to be exported again."
 )
 
 

@@ -55,7 +55,15 @@ class Recogniser:
             raise ValueError("a recogniser with a number that cannot be")
 
     def __call__(self, descriptors: Descriptors, told: Sequence[str | None] | None = None) -> list[Recognised]:
-        """Of each photo; where its product is told, it is held against that one alone."""
+        """Of each photo; where its product is told, it is held against that one alone.
+
+        Raises SIVTError where the descriptors are those of another model.
+        """
+        if descriptors.shape[1] != len(self.variance):
+            raise SIVTError(
+                f"The model's recogniser knows {len(self.variance)} channels, but its descriptors have "
+                f"{descriptors.shape[1]}: calibrate it again."
+            )
         names, distances = list(self.means), self.distances(descriptors)
         nearest = [names[i] for i in distances.argmin(1)]
         chosen = [name or own for name, own in zip(told or [None] * len(nearest), nearest, strict=True)]
@@ -85,7 +93,7 @@ class Recogniser:
         return Recogniser(self.means | new.means, self.variance, self.reaches | reaches)
 
     @classmethod
-    def from_plain(cls, stored: Mapping[str, Any]) -> "Recogniser":
+    def from_plain(cls, stored: Any) -> "Recogniser":
         """What `dataclasses.asdict` made of it. Raises SIVTError where that is damaged."""
         try:
             return cls(**stored)

@@ -52,6 +52,8 @@ class Reference:
         numbers = [*self.values, *self.shares, self.decay, self.shift, self.doubt]
         if not self.values or len(self.values) != len(self.shares) or not all(map(math.isfinite, numbers)):
             raise ValueError("a reference without numbers")  # NaN: all would be normal
+        if min(self.held_out, self.trained) < 0:
+            raise ValueError("a reference that rests on fewer than no photos")
         rising = all(a < b for a, b in zip(self.values, self.values[1:], strict=False))
         falling = all(a > b > 0 for a, b in zip(self.shares, self.shares[1:], strict=False))
         if not (rising and falling and 0 < self.shares[0] < 1 and self.values[0] > 0 and self.decay > 0):
@@ -89,9 +91,13 @@ class Reference:
         return float(number * (1 + ROUNDING))
 
     def sample(self) -> list[float]:
-        """As many numbers as it rests on, at most 512, spread as those of good parts."""
-        count = min(self.held_out + self.trained, MOST_KNOTS)
-        return [self.threshold(1 - (k + 0.5) / count) / (1 + ROUNDING) for k in range(count)]
+        """The numbers of held-out images, at most 512, which new ones are spread as; those of the training are not.
+
+        >>> Reference([1.0, 2.0, 4.0], [0.75, 0.5, 0.25], 0.5, 3, 90).sample()
+        [1.0, 2.0, 4.0]
+        """
+        count = min(self.held_out, MOST_KNOTS)
+        return [self.threshold(1 - (k + 1) / (count + 1)) / (1 + ROUNDING) for k in range(count)]
 
     def suffices(self, share: float) -> bool:
         """Whether held-out images alone can promise it."""
@@ -111,7 +117,7 @@ class Reference:
         return float(least), float(min(most, 1))
 
     @classmethod
-    def from_plain(cls, stored: Mapping[str, Any]) -> "Reference":
+    def from_plain(cls, stored: Any) -> "Reference":
         """What `dataclasses.asdict` made of it. Raises SIVTError where that is damaged."""
         try:
             return cls(**stored)

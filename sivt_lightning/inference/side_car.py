@@ -104,8 +104,8 @@ def read_side_car(model: Path) -> SideCar:
             int(contents["input"]["shape"][-1]),
             contents["normalization"]["mean"],
             contents["normalization"]["std"],
-            Calibration.from_plain(calibration) if (calibration := contents.get("calibration")) else None,
-            Thresholds.from_plain(thresholds) if (thresholds := contents["thresholds"]) else None,
+            None if (calibration := contents.get("calibration")) is None else Calibration.from_plain(calibration),
+            None if (thresholds := contents["thresholds"]) is None else Thresholds.from_plain(thresholds),
             contents.get("calibrated_on") or contents["thresholds_from"],  # as formats 0 and 1 called it
             contents["calibration_images"],
             dict(contents.get("settings", {})),

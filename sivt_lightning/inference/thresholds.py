@@ -1,7 +1,7 @@
 """Thresholds as models without a calibration have them: one for all images, and one for each category."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ class Thresholds:
     categories: dict[str, Threshold]
 
     @classmethod
-    def from_plain(cls, stored: Mapping[str, Any]) -> "Thresholds":
+    def from_plain(cls, stored: Any) -> "Thresholds":
         """What `dataclasses.asdict` made of them, as a checkpoint or a side-car holds it."""
         try:
             categories = {name: Threshold(**values) for name, values in stored["categories"].items()}

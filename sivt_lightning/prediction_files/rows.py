@@ -1,8 +1,10 @@
 """Rows of the table of predictions: made of what a model says of a photo, shown on a page, summed up on screen."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -10,8 +12,8 @@ from jaxtyping import Float
 from sivt_lightning.data.dataset import View
 from sivt_lightning.errors import NOT_FINITE, listing
 from sivt_lightning.files import write_whole
-from sivt_lightning.inference.drift import DriftMonitor, Window, drift_report
-from sivt_lightning.inference.judge import Judge, Judgement
+from sivt_lightning.inference.drifts import Drifts
+from sivt_lightning.inference.judge import Judge, Judgement, Verdict
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.prediction_files.earlier import Row
 from sivt_lightning.prediction_files.pictures import Pictures
@@ -109,25 +111,22 @@ def shown_of(row: Row, original: str) -> Shown:
 
 
 def write_drift(file: Path, judge: Judge, rows: Mapping[int, Row]) -> str:
-    """What to say of it: each product's photos, in their order, against its calibration; unknown ones are of none."""
-    monitors: dict[str | None, DriftMonitor] = {}
-    windows: dict[str | None, list[Window]] = {}
-    paths: dict[str | None, list[str]] = {}
+    """What to say of it: each product's photos, in their order, against its calibration."""
+    drifts = Drifts(judge)
+    windows, paths = (defaultdict[str | None, list[Any]](list) for _ in range(2))
     for _, row in sorted(rows.items()):
-        name = row["product"] or None
-        if not row["score"] or row["verdict"] == "unknown":  # an image without a result is no part
+        if not row["score"]:  # an image without a result is no part
             continue
-        if name not in monitors:
-            monitors[name], windows[name], paths[name] = DriftMonitor(judge.threshold(name)), [], []
-        paths[name].append(row["path"])
-        full = monitors[name].add(float(row["score"]), is_anomalous(row))
-        windows[name].extend([] if full is None else [full])
-    for name, monitor in monitors.items():
-        rest = monitor.close()
-        windows[name].extend([] if rest is None else [rest])
-    write_whole(file, drift_report(monitors, windows, paths))
-    sentences = {name: monitor.sentence(paths[name]) for name, monitor in monitors.items()}
-    return "\n".join(text if name is None else f"{name}: {text}" for name, text in sentences.items() if text)
+        name, verdict = row["product"] or None, cast(Verdict, row["verdict"])
+        full = drifts.add(verdict, name, float(row["score"]))
+        if verdict != "unknown":
+            paths[name].append(row["path"])
+        if full is not None:
+            windows[name].append(full)
+    for name, rest in drifts.close().items():
+        windows[name].append(rest)
+    write_whole(file, drifts.report(windows, paths))
+    return "\n".join(drifts.sentences(paths))
 
 
 def is_anomalous(row: Row) -> bool:

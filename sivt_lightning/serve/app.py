@@ -116,9 +116,12 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             )
             for name, one in seen.monitors.items()
         ]
-        parts = seen.unknown + sum(one.parts for one in products)
         return Drift(
-            verdict=seen.verdict, sentence=seen.sentence(), parts=parts, unknown=seen.unknown, products=products
+            verdict=seen.verdict,
+            sentence=" ".join(seen.sentences()),
+            parts=seen.parts,
+            unknown=seen.unknown,
+            products=products,
         )
 
     body = {"requestBody": {"required": True, "content": PHOTO}}

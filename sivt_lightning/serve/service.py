@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.drift import Drifts
+from sivt_lightning.inference.drifts import Drifts
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.inference.predictor import Predictor, Prepared
 from sivt_lightning.serve.batcher import Batcher
@@ -118,8 +118,9 @@ class Service:
                 "product": prediction.product,
                 "batch": batch_size,
             }
-            if news := self.drift.add(prediction):
-                details["drift"] = news
+            self.drift.add(prediction.verdict, prediction.product, prediction.score)
+            if self.drift.news:
+                details["drift"] = self.drift.news
             request.scope["details"] |= details
             return await self.decoders.run(described, prediction, with_map)
         finally:
