@@ -181,6 +181,11 @@ def test_a_damaged_calibration_is_refused(calibration: Calibration, damage: dict
         Calibration.from_plain(calibration.plain() | damage)
 
 
+def test_descriptors_of_another_model_are_refused(recogniser: Recogniser) -> None:
+    with pytest.raises(SIVTError, match="that of another model"):
+        recogniser(np.zeros((1, CHANNELS + 1)))
+
+
 def test_a_model_without_descriptors_is_refused(calibration: Calibration) -> None:
     bare = Detection(torch.ones(1), torch.ones(1, 2, 2))
     for use in (lambda: ProductJudge(calibration, Asked())(bare, [None]), lambda: Good.of(bare)):

@@ -74,7 +74,12 @@ class Recogniser:
         ]
 
     def distances(self, descriptors: Descriptors) -> Float[np.ndarray, "photos products"]:
-        """Squared, in units of the variance, a mean over the channels."""
+        """Squared, in units of the variance, a mean over the channels.
+
+        Raises SIVTError where the descriptors are of another model.
+        """
+        if descriptors.shape[1] != len(self.variance):
+            raise SIVTError("The model's calibration is that of another model: calibrate it again.")
         return _distances(descriptors, np.array(list(self.means.values())), np.array(self.variance))
 
     def limits(self) -> dict[str, float]:
