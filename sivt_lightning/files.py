@@ -92,7 +92,7 @@ def _rows(text: str) -> list[list[str]]:
     rows, row, position = [], list[str](), 0
     while (match := _CELL.match(text, position)) and match[4]:  # the end of the file ends no row
         quoted, rest, plain, end = match.groups()
-        row.append(_original(plain if quoted is None else quoted.replace('""', '"') + rest))
+        row.append(unguarded(plain if quoted is None else quoted.replace('""', '"') + rest))
         if end != ",":
             rows.append(row)
             row = []
@@ -100,7 +100,12 @@ def _rows(text: str) -> list[list[str]]:
     return rows
 
 
-def _original(cell: str) -> str:
+def unguarded(cell: str) -> str:
+    r"""What a cell of `csv_text`, or of a list that report.html saved, stands for.
+
+    >>> unguarded("'=1+1.png"), unguarded("o'clock.png")
+    ('=1+1.png', "o'clock.png")
+    """
     cell = cell if _HARMLESS.fullmatch(cell) else _GUARDED.sub(r"\1", cell)
     return _BYTE.sub(lambda escape: bytes.fromhex(escape[1]).decode("utf-8", "surrogateescape"), cell)
 

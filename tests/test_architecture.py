@@ -53,7 +53,7 @@ ALLOWED = {
     "inference.about": "data",
     "inference.calibrated": "files",
     "inference.good_photos": "data",
-    "inference.photo_lists": "data",
+    "inference.photo_lists": "data files",
     "inference.predictor": "data",
     "inference.recalibration": "data",
     "inference.runtimes": "?",  # the package of a format

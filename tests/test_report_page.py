@@ -2,87 +2,30 @@
 
 import csv
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import image, names, pictures, slide
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from sivt_lightning.files import read_csv, write_whole
-from sivt_lightning.prediction_files.pictures import save_whole
-from sivt_lightning.report.overlay import levels
 from sivt_lightning.report.page import Shown, address, html_table, report_page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 NAMES = [HOSTILE, "line 1/ネジ.png", "line 1/a.png", "line 2/deep/b#1?.png", "</script><script>alert(2)</script>.png"]
 SCORES = (4.0, 3.0, 2.0, 1.0, 0.5)
 PLENTY = 230
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-def pictures(folder: Path, name: str) -> dict[str, str]:
-    """A grey photo with a bright corner, which its map finds."""
-    photo, heat, truth = (f"report/{kind}/{name}.{suffix}" for kind, suffix in
-                          (("photos", "jpg"), ("heat", "png"), ("truth", "png")))  # fmt: skip
-    anomaly_map = np.zeros((32, 32), np.float32)
-    anomaly_map[:8, :8] = 3.0
-    pixels = np.full((60, 80, 3), 128, np.uint8)
-    save_whole(folder / photo, Image.fromarray(pixels))
-    save_whole(folder / heat, Image.fromarray(levels(anomaly_map, 1.0)))
-    save_whole(folder / truth, Image.fromarray((anomaly_map > 0).astype(np.uint8) * 255))
-    return {"photo": address(photo), "heat": address(heat), "truth": address(truth)}
-
-
-def image(folder: Path, name: str, score: float, **settings: object) -> Shown:
-    files = pictures(folder, name.replace("/script", "script"))
-    shown = {"threshold": 1.5, "share": 0.0625, "regions": [[0, 0, 20, 15, 300, 3.0]], "original": address(name)}
-    return Shown(name, score, **(shown | files | {"truth": ""} | settings))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predicted")
     images = [image(folder, name, score) for name, score in zip(NAMES, SCORES, strict=True)]
-    images.append(Shown("bad.png", None, 1.5, "bad.png cannot be read: the file is empty."))
+    images.append(Shown("bad.png", None, 1.5, error="bad.png cannot be read: the file is empty."))
     (folder / "report.html").write_text(report_page(f"Predictions: {HOSTILE}", "What was found.", images))
     return folder / "report.html"
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A tab that must say nothing in its console, fail to load nothing, and open no dialog of its own."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    tab, faults = context.new_page(), []
-    tab.on("console", lambda message: faults.append(message.text))
-    tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.on("requestfailed", lambda request: faults.append(request.url))
-    tab.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-    yield tab
-    assert not faults
-    context.close()
-
-
-def names(page: Page) -> list[str]:
-    return page.locator(".card .name").all_text_contents()
-
-
-def slide(page: Page, to: int) -> None:
-    page.locator("#slider").evaluate(
-        "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')) }", to
-    )
 
 
 def test_the_worst_image_comes_first_and_every_name_is_text(page: Page, predicted: Path) -> None:

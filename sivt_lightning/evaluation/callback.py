@@ -150,7 +150,7 @@ class Evaluation(Callback):
         every = _joined(gather(self.scores))
         shown = _joined(gather(self.labelled.close() if self.labelled else {}))
         if trainer.is_global_zero:
-            self._write(self.results, outcome, judged, shown)
+            self._write(self.results, outcome, judged, shown, data_of(trainer).folder)
             if self.gallery:
                 self._write_gallery(trainer, pl_module, every)
 
@@ -219,7 +219,9 @@ class Evaluation(Callback):
             )
         return notes
 
-    def _write(self, results: Results, outcome: Outcome, judged: Mapping[int, Judged], shown: dict[int, Shown]) -> None:
+    def _write(
+        self, results: Results, outcome: Outcome, judged: Mapping[int, Judged], shown: dict[int, Shown], base: Path
+    ) -> None:
         notes = self._notes(results, outcome, judged)
         write_whole(self.folder / "metrics.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
         write_whole(self.folder / "metrics.csv", csv_table(results))
@@ -235,7 +237,7 @@ class Evaluation(Callback):
         page.unlink(missing_ok=True)  # of an earlier test
         if shown:
             share = self.judge.false_alarms if self.judge else None
-            write_report(page, [shown[index] for index in sorted(shown)], results, notes, share)
+            write_report(page, [shown[index] for index in sorted(shown)], results, notes, share, base)
         console = Console()
         for table in console_tables(results):
             console.print(table)

@@ -18,7 +18,7 @@ from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.prediction_files.pictures import Pictures, Queue, save_whole
 from sivt_lightning.report.overlay import scale_of
-from sivt_lightning.report.page import VERDICTS, Shown, address, html_table, report_page
+from sivt_lightning.report.page import Shown, address, html_table, report_page
 from sivt_lightning.report.picture_names import picture_names
 from sivt_lightning.report.tables import HEADINGS, OPERATING, ORACLE, Results, figure_rows, operating_rows
 
@@ -80,6 +80,7 @@ class LabelledReport:
             verdict=prediction.verdict,
             product=prediction.product or "",
             calibrated=prediction.calibrated,
+            nearest=judged.nearest or "",
             share=float(prediction.mask.mean()),
             regions=[[*region.box, region.area, region.peak] for region in prediction.regions],
             **{kind: address(file) for kind, file in self.pictures.paths(name).items()},
@@ -89,9 +90,9 @@ class LabelledReport:
 
 
 def write_report(
-    file: Path, shown: Sequence[Shown], results: Results, notes: Sequence[str], share: float | None
+    file: Path, shown: Sequence[Shown], results: Results, notes: Sequence[str], share: float | None, base: Path
 ) -> None:
-    """The page of all images, below the tables; `share` of good parts may be called anomalous."""
+    """The page of all images, which lie in `base`, below the tables; `share` of good parts may be called anomalous."""
     undefined = "-"
     tables = [
         html_table(["category", *HEADINGS.values()], figure_rows(results, undefined), "Figures, in fractions of 1"),
@@ -100,8 +101,8 @@ def write_report(
         ),
         f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>",
     ]
-    said = f"Test images, whose label is known. {VERDICTS}"
-    write_whole(file, report_page("Test", said, shown, tables, labelled=True, share=share))
+    said = "These are test images, whose label is known."
+    write_whole(file, report_page("Test", said, shown, tables, labelled=True, share=share, base=base))
 
 
 def _contour(mask: Bool[np.ndarray, "height width"]) -> Image.Image:

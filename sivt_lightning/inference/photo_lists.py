@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sivt_lightning.data.asked import predict_samples
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.files import unguarded
 
 LABELS = ("good", "defect", "")  # "" for a photo of which nothing is known
 Defects = dict[str | None, list[Path]]  # by product, None where it is to be recognised
@@ -46,12 +47,14 @@ def read_list(file: Path, product: str | None = None) -> Listed:
     good: list[Sample] = []
     defects: Defects = {}
     for line, row in rows:
-        label, name = row["label"], product or row.get("product") or None
+        label, name = row["label"], product or unguarded(row.get("product") or "") or None
         if label not in LABELS:
             raise SIVTError(f"{file}, line {line}: its label is {label!r}; give good or defect, or leave it empty.")
         if not label:
             continue
         photo = file.parent / row["path"]
+        if not photo.is_file():  # as report.html writes it, so that no spreadsheet runs it
+            photo = file.parent / unguarded(row["path"])
         if not photo.is_file():
             raise SIVTError(f"{file}, line {line}: {photo} is not there. Correct its path, or take the line out.")
         if label == "defect":

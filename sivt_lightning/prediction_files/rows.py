@@ -29,6 +29,7 @@ COLUMNS = (
     "verdict",
     "product",
     "calibrated",
+    "nearest",
     "note",
     "anomalous_share",
     "regions",
@@ -70,6 +71,7 @@ class RowWriter:
             error = f"The anomaly score is {NOT_FINITE}"  # a comparison with it would say "normal"
         if error or view is None:
             return index, row | {"error": " ".join(error.split())}
+        row["nearest"] = judged.nearest or ""
         return index, row | self._result(index, Prediction.of(score, anomaly_map, judged, view.size), view)
 
     def _result(self, index: int, prediction: Prediction, view: View) -> Row:
@@ -101,6 +103,7 @@ def shown_of(row: Row, original: str) -> Shown:
         verdict=row["verdict"],
         product=row["product"],
         calibrated=float(row["calibrated"]) if row["calibrated"] else None,
+        nearest=row["nearest"],
         error=row["error"],
         share=float(row["anomalous_share"]) if row["anomalous_share"] else None,
         regions=regions,

@@ -32,7 +32,7 @@ from sivt_lightning.prediction_files.rows import (
 )
 from sivt_lightning.prediction_files.told import told_by_folders
 from sivt_lightning.processes import gather
-from sivt_lightning.report.page import VERDICTS, report_page
+from sivt_lightning.report.page import report_page
 from sivt_lightning.report.picture_names import picture_names
 
 
@@ -96,7 +96,7 @@ class PredictionWriter(Callback):
             return
         data = data_of(trainer)
         self.samples: list[Sample] = data.asked.samples
-        base = data.asked.base
+        self.base = base = data.asked.base
         self.paths = [PurePosixPath(sample.path.relative_to(base).as_posix()) for sample in self.samples]
         self.names = picture_names(self.paths)
         self.base_name = base.resolve().name  # a relative path may stand anywhere: no folder above the asked one counts
@@ -255,9 +255,9 @@ class PredictionWriter(Callback):
 
     def _write_report(self, rows: Mapping[int, Row]) -> None:
         shown = [shown_of(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
-        said = f"{VERDICTS} {self._doubt(list(rows.values()))}".strip()
-        share = self.judge.false_alarms
-        write_whole(self.folder / REPORT, report_page(f"Predictions: {self.base_name}", said, shown, share=share))
+        title, doubt = f"Predictions: {self.base_name}", self._doubt(list(rows.values()))
+        page = report_page(title, doubt, shown, share=self.judge.false_alarms, base=self.base)
+        write_whole(self.folder / REPORT, page)
 
     def _doubt(self, rows: Sequence[Row]) -> str:
         return self.judge.doubt({row["product"] or None for row in rows if row["score"]})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
@@ -17,11 +18,8 @@ from sivt_lightning.report.overlay import INFERNO, LEVEL
 # Nothing from anywhere but this folder, and no script or style but the page's own: whatever a name holds, it is text.
 POLICY = "default-src 'none'; img-src 'self' file: data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
 
-# What the page of a prediction or a test says of its verdicts.
-VERDICTS = (
-    "Each photo is held against good parts of its own product: it is anomalous where fewer of them than the share "
-    "below score as high, and unknown where it looks like none of the products. Unknown photos have not passed."
-)
+# Joined in this order.
+SCRIPTS = ("verdicts.js", "list.js", "histogram.js", "viewer.js", "marks.js", "set_up.js")
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Shown:
         product: recognised or told, "" for none.
         calibrated: log10 N, where about 1 of N good parts of its product scores as high or higher; None where the model
             has no calibration.
+        nearest: of an unknown one the product that it is most like, "" where that is not known.
         error: a sentence, or "".
         share: of its pixels that are anomalous.
         regions: left, top, right, bottom, area and peak of each, in the photo's pixels.
@@ -52,6 +51,7 @@ class Shown:
     verdict: str = ""
     product: str = ""
     calibrated: float | None = None
+    nearest: str = ""
     error: str = ""
     share: float | None = None
     regions: Sequence[Sequence[int | float]] = field(default_factory=list)
@@ -69,32 +69,37 @@ def report_page(
     tables: Sequence[str] = (),
     labelled: bool = False,
     share: float | None = None,
+    base: Path | None = None,
 ) -> str:
     """The page as HTML.
 
     Args:
         title: its heading.
-        subtitle: a sentence or two below it.
+        subtitle: a sentence or two below it, after what verdicts go by.
         images: in any order.
         tables: HTML to stand above the images, escaped where it has to be.
         labelled: whether it is known which images are normal.
         share: of good parts that may be called anomalous; None where verdicts are by a score instead.
+        base: folder that the images' paths begin in, which the list of verdicts names them by.
     """
     here = files("sivt_lightning.report") / "page"
-    template, style, script = (
-        (here / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", "script.js")
+    template, style, *scripts = (
+        (here / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", *SCRIPTS)
     )
+    script = "\n".join(scripts)
     data = {
         "images": [{key: visible(v) if isinstance(v, str) else v for key, v in asdict(i).items()} for i in images],
         "labelled": labelled,
         "share": share,
+        "base": visible(f"{base.resolve().as_posix().rstrip('/')}/") if base else "",
         "level": LEVEL,
         "colours": INFERNO.round().astype(int).tolist(),
     }
+    data["key"] = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]  # a browser keeps marks under it
     return Template(template).substitute(
         policy=POLICY.format(script=_digest(script), style=_digest(style)),
         title=escape(title),
-        subtitle=escape(subtitle),
+        subtitle=escape(f"{_said_of_verdicts(images, share)} {subtitle}".strip()),
         style=style,
         script=script,
         tables="\n".join(tables),
@@ -124,6 +129,18 @@ def address(path: str) -> str:
     ('a%20b/%3Ci%3E.png', 'javascript%3Aalert%281%29.png')
     """
     return quote(os.fsencode(path.replace(os.sep, "/")))
+
+
+def _said_of_verdicts(images: Sequence[Shown], share: float | None) -> str:
+    said = "A photo is anomalous where its score is above its threshold."
+    if share is not None:
+        said = (
+            "Each photo is held against good parts of its own product: it is anomalous where fewer of them than the "
+            "share below score as high."
+        )
+    if any(image.verdict == "unknown" for image in images):
+        said += " It is unknown where it looks like none of the products: such a photo has not passed."
+    return said
 
 
 def _digest(text: str) -> str:
