@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
+from parts import about_of
 
 from sivt_lightning.cli import fit, main, trained
 from sivt_lightning.cli.benchmark import parse as parse_benchmark
 from sivt_lightning.cli.fit import FitCLI
 from sivt_lightning.cli.help import HELP
-from sivt_lightning.inference.about import About
 
 
 def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -71,7 +71,7 @@ def test_an_example_can_be_typed(example: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(Path(__file__).parents[1])  # of configs/
     monkeypatch.setattr(ArgumentParser, "parse_args", parse)
     monkeypatch.setattr(fit, "read_checkpoint", lambda path: {"optimizer_states": [], "global_step": 0})
-    monkeypatch.setattr(trained, "read_about", lambda path: About("checkpoint", "32-true", 32, None, None, {}, {}, {}))
+    monkeypatch.setattr(trained, "read_about", lambda path: about_of(None, 32))
     monkeypatch.setattr(FitCLI, "_take_defaults", lambda *of: None)  # there is no such checkpoint to take them from
     with pytest.raises(Parsed):
         main(shlex.split(example)[1:])

@@ -66,7 +66,6 @@ HELP: dict[str, Help] = {
             ("--data.predict_path", "folder of photos, with its sub-folders, or one photo, or several of these"),
             ("--output", "folder of the results; default: predictions/ and the name of the photos' folder"),
             ("--false_alarms", "share of good parts that may be called anomalous, such as 0.01"),
-            ("--category", "the product that all photos show, instead of recognising it"),
             ("--resume", "go on with a run into the same folder that was stopped"),
         ),
         (
@@ -120,7 +119,6 @@ HELP: dict[str, Help] = {
             ("--ckpt_path", "the model: a checkpoint, or a file of sivt export"),
             ("--good", "folder of good photos, one sub-folder for each product, or a list saved from report.html"),
             ("--defects", "folder of photos of defects: says how many are found, and at how many false alarms"),
-            ("--category", "the product that all these photos show"),
             ("--false_alarms", "share of good parts that may be called anomalous, such as 0.01"),
             ("--output", "file to write; default: beside the model, with -calibrated in its name"),
         ),
@@ -136,7 +134,6 @@ HELP: dict[str, Help] = {
             ("--host", "address it listens on; default: 127.0.0.1, which only this machine reaches"),
             ("--token_file", "file of the token that others must send; needed with any other --host"),
             ("--false_alarms", "share of good parts that may be called anomalous, such as 0.01"),
-            ("--category", "the product that all photos show, instead of recognising it"),
         ),
         ("sivt serve --model best-int8.xml --port 8000",),
     ),
