@@ -182,7 +182,7 @@ def test_a_damaged_calibration_is_refused(calibration: Calibration, damage: dict
 
 
 def test_descriptors_of_another_model_are_refused(recogniser: Recogniser) -> None:
-    with pytest.raises(SIVTError, match="that of another model"):
+    with pytest.raises(SIVTError, match="calibrate it again"):
         recogniser(np.zeros((1, CHANNELS + 1)))
 
 

@@ -57,13 +57,8 @@ class Recogniser:
     def __call__(self, descriptors: Descriptors, told: Sequence[str | None] | None = None) -> list[Recognised]:
         """Of each photo; where its product is told, it is held against that one alone.
 
-        Raises SIVTError where the descriptors are those of another model.
+        Raises SIVTError where the descriptors are of another model.
         """
-        if descriptors.shape[1] != len(self.variance):
-            raise SIVTError(
-                f"The model's recogniser knows {len(self.variance)} channels, but its descriptors have "
-                f"{descriptors.shape[1]}: calibrate it again."
-            )
         names, distances = list(self.means), self.distances(descriptors)
         nearest = [names[i] for i in distances.argmin(1)]
         chosen = [name or own for name, own in zip(told or [None] * len(nearest), nearest, strict=True)]
@@ -79,7 +74,10 @@ class Recogniser:
         Raises SIVTError where the descriptors are of another model.
         """
         if descriptors.shape[1] != len(self.variance):
-            raise SIVTError("The model's calibration is that of another model: calibrate it again.")
+            raise SIVTError(
+                f"The model's recogniser knows {len(self.variance)} channels, but its descriptors have "
+                f"{descriptors.shape[1]}: calibrate it again."
+            )
         return _distances(descriptors, np.array(list(self.means.values())), np.array(self.variance))
 
     def limits(self) -> dict[str, float]:
