@@ -292,3 +292,7 @@ def test_nothing_is_wider_than_the_screen(page: Page, calibrated: Path, width: i
     ends = [(box["x"], box["x"] + box["width"]) for box in boxes if box is not None]
     assert all(end < begin for (_, end), (begin, _) in pairwise(ends))
     assert ends[-1][1] <= width
+    field, panel = page.locator("#exact").bounding_box(), page.locator("section.panel").first.bounding_box()
+    assert field is not None
+    assert panel is not None
+    assert field["x"] + field["width"] <= panel["x"] + panel["width"]
