@@ -199,7 +199,7 @@ def test_a_model_without_a_calibration_says_what_would_add_one(
         predict(photos, PredictionWriter(str(tmp_path / "out"), overwrite=True, **settings))  # type: ignore[arg-type]
         row = rows_of(tmp_path / "out" / "predictions.csv")[0]
         assert (row["verdict"], row["product"], row["calibrated"]) == ("anomalous", "", "")
-        assert "`sivt calibrate --ckpt_path FILE` adds it, without training." in capsys.readouterr().out
+        assert "`sivt calibrate --ckpt_path FILE` adds it, without training" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------ products are recognised
