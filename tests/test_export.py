@@ -632,6 +632,77 @@ def test_without_the_photos_of_the_training_nothing_is_exported(
     assert calibration_of(tmp_path / "best.pt2").products == calibration_of(tmp_path / "before.pt2").products
 
 
+@pytest.fixture(scope="module")
+def good(twins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good photos of one of the products, and a list of them."""
+    folder = tmp_path_factory.mktemp("good") / "photos"
+    shutil.copytree(twins / "down/train/good", folder / "down")
+    rows = [f"photos/down/{photo.name},down,good" for photo in sorted((folder / "down").iterdir())]
+    (folder.parent / "list.csv").write_text("\n".join(["path,product,label", *rows]))
+    return folder
+
+
+@pytest.mark.parametrize("given", ["photos", "list.csv"])
+def test_an_export_is_calibrated_with_the_photos_of_its_checkpoints_calibration(
+    given: str,
+    folder: Path,
+    good: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, model = good.parent / given, tmp_path / "new.ckpt"
+    told = ["calibrate", "--ckpt_path", str(folder / "best.ckpt"), "--good", str(source), "--output", str(model)]
+    assert main(told) == 0
+    monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path: path.write_bytes(b""))
+    monkeypatch.setattr("sivt_lightning.export.model_files.open_model", lambda _: opened(model))
+    assert main(["export", "--ckpt_path", str(model), "--format", "torch"]) == 0
+    by = f"good photos in {source}, by the scores of this file in torch {importlib.metadata.version('torch')}"
+    said = f"Thresholds are of {by}; of across, which are not there, by the scores of the checkpoint."
+    assert said in capsys.readouterr().out
+    ours, theirs, before = (calibration_of(path) for path in (model.with_suffix(".pt2"), model, folder / "best.ckpt"))
+    assert ours.products == theirs.products
+    assert ours.products["across"] == before.products["across"] != ours.products["down"]
+    assert ours.source == str(source)
+    photos = GoodPhotos.again(read_about(str(model)))
+    assert [len(images) for images in photos.scaling()] == [8, 2]  # int8 is scaled by these, too
+    moved = tmp_path / "moved"
+    source.rename(moved)
+    try:
+        assert main(["export", "--ckpt_path", str(model), "--format", "torch", "--overwrite"]) == 1
+    finally:
+        moved.rename(source)
+    said = (
+        f"calibrated with good photos in {source}, which is not there. Name where they are now with --calibration, or"
+    )
+    assert said in capsys.readouterr().err
+
+
+def test_photos_whose_product_was_told_cannot_be_read_again(
+    folder: Path, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(good / "down", tmp_path / "monday")
+    told = ["calibrate", "--ckpt_path", str(folder / "best.ckpt"), "--good", str(tmp_path / "monday")]
+    assert main([*told, "--category", "down", "--output", str(tmp_path / "new.ckpt")]) == 0
+    assert main(["export", "--ckpt_path", str(tmp_path / "new.ckpt"), "--format", "torch"]) == 1
+    assert "which lie there as monday: what they show was told with --category. Name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["fp32.onnx", "fp32.xml"])
+def test_an_export_can_be_calibrated_whatever_it_is_called(name: str, folder: Path, good: Path, tmp_path: Path) -> None:
+    path = copied(folder, name, tmp_path)
+    upper = path.rename(tmp_path / f"Line 2.b{path.suffix.upper()}")
+    (tmp_path / f"{name}.json").rename(f"{upper}.json")
+    if (weights := path.with_suffix(".bin")).exists():
+        weights.rename(upper.with_suffix(".bin"))
+    new = tmp_path / f"new{upper.suffix}"
+    assert main(["calibrate", "--ckpt_path", str(upper), "--good", str(good), "--output", str(new)]) == 0
+    photo = good / "down/000.png"
+    assert Predictor(new)(photo).score == Predictor(upper)(photo).score
+    assert calibration_of(new).source == str(good)
+    assert json.loads(Path(f"{new}.json").read_text())["calibrated_on"] == f"good photos in {good}, by this file"
+
+
 def test_photos_have_the_depth_that_the_model_knows_of(folder: Path) -> None:
     about = of_checkpoint(read_checkpoint(str(folder / "best.ckpt")))
     for depth in ("bytes", 12, None):
