@@ -231,3 +231,28 @@ def test_what_is_there_is_kept(checkpoint: Path, tmp_path: Path, capsys: pytest.
     assert "add --overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert calibration_of(target).products
+
+
+def test_a_finished_training_that_was_stopped_while_calibrating_says_how(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from sivt_lightning.inference.good_photos import GoodPhotos
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(GoodPhotos, "measure", stopped)
+        assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 1
+    folder = Path("runs/tiny/version_0/checkpoints")
+    assert calibration_is_missing(folder / "best.ckpt")
+    main(["fit", "--ckpt_path", str(folder / "last.ckpt")])
+    said = capsys.readouterr().out
+    command = said[said.index("sivt calibrate") :].splitlines()[0].rstrip(" .").removesuffix(". To train longer:")
+    assert main(command.split()[1:]) == 0
+    assert not calibration_is_missing(folder / "best.ckpt")
+
+
+def calibration_is_missing(model: Path) -> bool:
+    return read_about(str(model)).calibration is None

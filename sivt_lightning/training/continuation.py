@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.errors import Finished, SIVTError
-from sivt_lightning.inference.checkpoint import same_setting
+from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.model.settings import names_of
 from sivt_lightning.processes import divide
 from sivt_lightning.training.loops import (
@@ -110,6 +110,8 @@ def finish_if_done(config: Any, checkpoint: Mapping[str, Any], path: str, best: 
     else:
         return
     model = f"The model is {best}. " if best.is_file() else ""
+    if model and read_checkpoint(str(best)).get("calibration") is None:  # stopped at its very end
+        model += f"It is not calibrated yet: sivt calibrate --ckpt_path {best} --output {best} --overwrite. "
     raise Finished(f"Nothing is left to train: {done}. {model}To train longer:\n  sivt fit --ckpt_path {path} {longer}")
 
 
