@@ -70,7 +70,7 @@ def test_it_recognises_nothing_until_it_is_calibrated(
     assert "threshold_by product: The model's file has no calibration" in capsys.readouterr().err
 
     model = tmp_path / "new.ckpt"
-    told = ["calibrate", "--ckpt_path", str(FORMAT_0), "--good", str(tiny_data), "--output", str(model)]
+    told = ["calibrate", "--ckpt_path", str(FORMAT_0), "--good", str(tiny_data), "--add", "--output", str(model)]
     assert main(told) == 0
     assert torch.load(model, weights_only=True)["format_number"] == FORMAT
     predictor = Predictor(model, "cpu")
