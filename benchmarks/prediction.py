@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from scipy import ndimage
 
 from sivt_lightning.cli.quiet import quiet_lightning
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.inference.thresholds import Threshold, Thresholds, threshold_of
+from sivt_lightning.evaluation.trained_model import TrainedModel
+from sivt_lightning.inference.about import read_about
+from sivt_lightning.inference.formats import FORMAT
+from sivt_lightning.inference.thresholds import Thresholds, threshold_of
 from sivt_lightning.prediction_files.writer import PredictionWriter
 from sivt_lightning.training.module import SIVT
 
@@ -56,9 +60,27 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def predict(model: SIVT, folder: Path, settings: argparse.Namespace, output: Path | None) -> tuple[float, list[int]]:
+def write_checkpoint(model: SIVT, photos: SIVTDataModule, precision: str, path: Path) -> Path:
+    """The model, with the threshold that a quarter of some photos are above."""
+    with torch.no_grad():
+        some = [model.detector(photos.predict_set[i].image[None]) for i in range(min(8, len(photos.predict_set)))]
+    scores, maps = (np.concatenate([np.asarray(found[of]) for found in some]) for of in (0, 1))
+    contents = {
+        "format_number": FORMAT,
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "datamodule_hyper_parameters": dict(photos.hparams),
+        "thresholds": asdict(Thresholds(0.75, threshold_of(scores, maps.reshape(-1), 0.75), {})),
+        "precision": precision,
+    }
+    torch.save(contents, path)
+    return path
+
+
+def predict(path: Path, folder: Path, settings: argparse.Namespace, output: Path | None) -> tuple[float, list[int]]:
     """Images per second, and this process' memory twenty times on the way."""
-    data = SIVTDataModule(predict_path=str(folder), image_size=model.hparams["image_size"])
+    model = TrainedModel(str(path))
+    data = SIVTDataModule(predict_path=str(folder), image_size=read_about(str(path)).image_size)
     callbacks: list[Any] = [] if output is None else [PredictionWriter(str(output))]
     trainer = Trainer(
         accelerator="auto",
@@ -100,17 +122,13 @@ def main() -> None:
         folder = write_photos(Path(temporary, "photos"), settings.images, settings.side, settings.suffix)
         data = SIVTDataModule(predict_path=str(folder), image_size=model.hparams["image_size"])
         data.setup("predict")
-        with torch.no_grad():
-            some = [model.detector(data.predict_set[i].image[None]) for i in range(min(8, settings.images))]
-        scores, maps = (np.concatenate([np.asarray(found[of]) for found in some]) for of in (0, 1))
-        found: Threshold = threshold_of(scores, maps.reshape(-1), 0.75)
-        model.thresholds = Thresholds(0.75, found, {})
-        predict(model, folder / "000", argparse.Namespace(**vars(settings) | {"images": 100}), None)  # warms up
+        path = write_checkpoint(model, data, settings.precision, Path(temporary, "model.ckpt"))
+        predict(path, folder / "000", argparse.Namespace(**vars(settings) | {"images": 100}), None)  # warms up
         rates: dict[str, list[float]] = {"alone": [], "all": []}
         for _ in range(settings.repeats):
             for name in rates:
                 output = Path(temporary, "out") if name == "all" else None
-                rate, memory = predict(model, folder, settings, output)
+                rate, memory = predict(path, folder, settings, output)
                 rates[name].append(rate)
                 told = " ".join(f"{size / 1e9:.2f}" for size in memory)
                 print(f"{name:6} {rate:6.2f} images/s, GB on the way: {told}", flush=True)
