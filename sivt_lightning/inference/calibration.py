@@ -91,7 +91,7 @@ class Calibration:
         >>> recogniser = Recogniser({"bolt": [0.0]}, [1.0], {"bolt": 1.0})
         >>> print(Calibration({"bolt": Product(few, few)}, recogniser).promise(["bolt"]))
         At most 5 % of good parts are to be called anomalous. For bolt that is an estimate: its held-out good photos \
-(3) are too few to promise it (19 would do), so photos of the training count, too. The true share may be up to 13 %. \
+(3) are too few to promise it (19 would do), so photos of the training count, too. The true share may be up to 12 %. \
 `sivt calibrate` with more good photos makes it sure.
         """
         share = self.false_alarms if share is None else share

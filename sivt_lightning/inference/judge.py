@@ -118,7 +118,7 @@ class ProductJudge:
     >>> scores = Reference([1.0, 2.0], [0.5, 0.05], 0.5, 19)
     >>> known = Calibration({"bolt": Product(scores, scores)}, Recogniser({"bolt": [0.0]}, [1.0], {"bolt": 9.0}))
     >>> import torch
-    >>> batch = Detection(torch.tensor([1.0, 3.0, 1.0]), torch.zeros(3, 2, 2), torch.tensor([[0.0], [1.0], [4.0]]))
+    >>> batch = Detection(torch.tensor([1.0, 3.0, 1.0]), torch.zeros(3, 2, 2), torch.tensor([[0.0], [1.0], [6.0]]))
     >>> [judged.verdict for judged in ProductJudge(known, Asked())(batch, [None] * 3)]
     ['normal', 'anomalous', 'unknown']
     """
