@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str]) -> int:
     verb, *rest = args or [""]
-    if {"-h", "--help"} & {verb}:
+    if verb in ("-h", "--help"):
         print(front_page(), flush=True)
         sys.exit(0)
     if not verb:
