@@ -2,7 +2,6 @@
 
 import contextlib
 import doctest
-import importlib.util
 import io
 import os
 import re
@@ -12,7 +11,6 @@ import subprocess
 import textwrap
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from coloured import Coloured, listening
 from conftest import TINY, write_tiny_data
 from jsonargparse import ArgumentParser
 from PIL import Image
+from scripts import script
 
 from sivt_lightning import Predictor
 from sivt_lightning.cli import main
@@ -294,17 +293,8 @@ def test_the_page_of_the_architecture_names_every_room_and_no_file_that_is_not_t
     assert rooms - {"__init__.py", "__main__.py", "__pycache__/", "py.typed"} <= named
 
 
-def settings_script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("settings", REPOSITORY / "docs" / "settings.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def test_the_page_of_settings_is_what_its_script_writes() -> None:
-    script = settings_script()
-    assert doctest.testmod(script).attempted
-    assert doctest.testmod(script).failed == 0
-    assert script.page() == TEXTS["docs/settings.md"]
+    settings = script("docs/settings.py")
+    assert doctest.testmod(settings).attempted
+    assert doctest.testmod(settings).failed == 0
+    assert settings.page() == TEXTS["docs/settings.md"]

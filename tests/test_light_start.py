@@ -1,7 +1,6 @@
 """What needs no torch starts without it: help, wrong usage, and the commands that compute nothing."""
 
 import ast
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import script
 
 from sivt_lightning.cli import command, main
 from sivt_lightning.cli.ending import ending
@@ -144,12 +144,8 @@ def test_the_parser_itself_would_say_the_same(
 
 
 def test_the_list_of_options_is_that_of_the_parsers() -> None:
-    specification = importlib.util.spec_from_file_location("list_options", REPOSITORY / "docs" / "list_options.py")
-    assert specification is not None
-    assert specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    real, shipped = json.loads(script.lines(script.listing())), json.loads(FILE.read_text(encoding="utf-8"))
+    lister = script("docs/list_options.py")
+    real, shipped = json.loads(lister.lines(lister.listing())), json.loads(FILE.read_text(encoding="utf-8"))
     same = real["lightning"] == shipped["lightning"]
     for verb in LISTED:
         # Another release of Lightning may have other options, of which the parser itself speaks.
@@ -158,4 +154,4 @@ def test_the_list_of_options_is_that_of_the_parsers() -> None:
             for one in (real, shipped)
         ]
         assert ours[0] == ours[1], "python docs/list_options.py"
-    assert script.text(int | None) == "int | null"
+    assert lister.text(int | None) == "int | null"

@@ -1,25 +1,15 @@
 """The figures in README.md and docs/results.md are those of the records, in tables and in text."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts import script
 
 REPOSITORY = Path(__file__).parents[1]
 
 
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("results", REPOSITORY / "benchmarks" / "results.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-results = script()
+results = script("benchmarks/results.py")
 RECORDS = results.read_records()
 documents = pytest.mark.parametrize("document", results.DOCUMENTS)
 
