@@ -73,6 +73,10 @@ def _part(good: Good, positions: np.ndarray) -> Good:
     return Good(*(numbers[positions] for numbers in good))
 
 
+def _counted(called: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {name: f"{one.sum()} of {len(one)}" for name, one in called.items()}
+
+
 def joined(*parts: Said) -> dict[str, Good]:
     """All photos of each product."""
     return {
@@ -116,6 +120,7 @@ def main() -> None:
         "pooled, calibrated": auroc(*(np.concatenate(list(part.values())) for part in levels)),
         "pooled, raw": auroc(*(np.concatenate(list(part.values())) for part in scores)),
     }
+    peaks = {name: calibration.products[name].peak.rarity(one.peaks) for name, one in good.items()}
     inner = drawn(held, trained)
     for share in SHARES:
         alarms, found = ({name: level > -np.log10(share) for name, level in part.items()} for part in levels)
@@ -125,7 +130,9 @@ def main() -> None:
             "false alarms, test": float(every.mean()),
             "by chance, test": [float(end) / len(every) for end in binom.interval(0.95, len(every), share)],
             "recall": float(defects.mean()),
-            "false alarms by product": {name: f"{one.sum()} of {len(one)}" for name, one in alarms.items()},
+            "regions on good photos, test": float((np.concatenate(list(peaks.values())) > -np.log10(share)).mean()),
+            "regions by product": _counted({name: level > -np.log10(share) for name, level in peaks.items()}),
+            "false alarms by product": _counted(alarms),
             "recall by product": {name: float(one.mean()) for name, one in found.items()},
         }
     text = json.dumps(report, indent=2)
