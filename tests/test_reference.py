@@ -83,6 +83,41 @@ def test_no_threshold_below_a_held_out_number_that_it_promises_to_pass() -> None
     assert 1.1 < odd.threshold(0.3) < 9
 
 
+@pytest.mark.parametrize(("trained", "held_out"), [(0, 1), (0, 2), (0, 3), (0, 10), (1, 1)])
+def test_few_numbers_alone_keep_the_promise_on_average(trained: int, held_out: int) -> None:
+    """As `sivt calibrate` has them of another lamp: how widely all lie, they have to tell themselves."""
+    generator, rates = np.random.default_rng(6), []
+    for _ in range(300):
+        draw = lambda n: np.exp(generator.normal(0, 0.3, n))  # noqa: E731
+        reference = references_of({"bolt": Sample(draw(held_out), draw(trained))})["bolt"]
+        rates.append((draw(2000) > reference.threshold(0.05)).mean())
+    assert np.mean(rates) < 0.1  # with the usual tail it was 0.19 of three numbers, 0.32 of one
+
+
+def test_one_odd_number_among_the_held_out_of_a_product_hardly_moves_the_others() -> None:
+    def threshold(odd: float) -> float:
+        generator = np.random.default_rng(7)
+        samples = {
+            name: Sample(np.exp(generator.normal(0.1, 0.2, 3)), np.exp(generator.normal(0, 0.2, 30)))
+            for name in "abcdefghij"
+        }
+        samples["a"].held_out[0] *= odd
+        return references_of(samples)["b"].threshold(0.05)
+
+    assert threshold(1) < threshold(20) < 1.25 * threshold(1)
+
+
+def test_zeros_among_other_numbers_have_finite_thresholds() -> None:
+    generator = np.random.default_rng(8)
+    for _ in range(300):
+        some = lambda least: np.round(generator.gamma(1, 1, generator.integers(least, 30)), 1)  # noqa: E731
+        names = "abc"[: generator.integers(1, 4)]
+        for reference in references_of({name: Sample(some(0), some(1)) for name in names}).values():
+            limits = [reference.threshold(share) for share in (0.9, 0.5, 0.05, 0.01, 0.0001)]
+            assert np.isfinite(limits).all()
+            assert limits == sorted(limits)
+
+
 def test_a_new_number_like_one_held_out_is_no_alarm_and_the_order_is_kept() -> None:
     scores = np.float32([1.5, 2.5, 110.46836])
     reference = references_of({"bolt": Sample(scores, NONE)})["bolt"]

@@ -107,8 +107,8 @@ class Calibration:
             f"At most {percent(share)} of good parts are to be called anomalous. For {listing(few)} that is an "
             f"estimate: {'its' if len(few) == 1 else 'their'} held-out good photos ({own}) are too few to promise it "
             f"({needed(share)} would do), so "
-            f"{'photos of the training count, too' if trained else 'the tail is that of all products'}. The true share "
-            f"may be up to {percent(max(ends))}. `sivt calibrate` with more good photos makes it sure."
+            f"{'photos of the training count, too' if trained else 'what is above their scores is a guess'}. The true "
+            f"share may be up to {percent(max(ends))}. `sivt calibrate` with more good photos makes it sure."
         )
 
 

@@ -5,7 +5,7 @@ scores of one product lie within factors, not within sums.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,8 +18,14 @@ MOST_KNOTS = 512
 TAIL = 0.1  # share of the highest numbers, by which the tail falls
 # Weight of the tail that products have in common, in numbers above the tail's beginning; and decay where none is known.
 COMMON, UNKNOWN = 10, 0.3
+FEW = 10  # numbers, of the training or not, below which they tell little of how widely new ones lie
+GAUSSIAN = 0.6  # decay of normally distributed numbers, in their deviations, from one of four to one of twenty
 BESIDE = 1e-6  # a step in the logarithm, too small to be seen
 LEAST = 1e-12  # what stands for 0, which has no logarithm
+LARGEST = 100.0  # logarithm of what no float32 reaches
+# Of how widely held-out numbers lie, a product counts for at most so many times what the middle one says: a defect
+# among three good photos of one must not widen all.
+MOST_SPREAD = 4
 # A score's last digits depend on how many images are computed together, and on the processor: of float32 by up to 2e-7
 # of itself, a pixel's by 2e-6. Without room for them a part that looks like one held out could be called anomalous.
 ROUNDING = 1e-5
@@ -85,7 +91,7 @@ class Reference:
         if level < levels[0]:
             number = self.values[0] * level / levels[0]
         elif level > levels[-1]:
-            number = math.exp(values[-1] + self.decay * (level - levels[-1]))
+            number = math.exp(min(values[-1] + self.decay * (level - levels[-1]), 2 * LARGEST))
         else:
             number = math.exp(np.interp(level, levels, values))
         return float(number * (1 + ROUNDING))
@@ -150,7 +156,7 @@ def references_of(samples: Mapping[str, Sample]) -> dict[str, Reference]:
         name: np.sort(np.concatenate([s.held_out, _raised(s.trained, shifts[name][0], spread)]))
         for name, s in logs.items()
     }
-    decays = _decays(joined)
+    decays = _decays(joined, {name for name, s in logs.items() if not len(s.trained) or len(joined[name]) < FEW})
     return {name: _reference(logs[name], joined[name], decays[name], *shifts[name]) for name in samples}
 
 
@@ -190,19 +196,25 @@ def _shifts(logs: Mapping[str, Sample]) -> dict[str, tuple[float, float]]:
 def _spread(logs: Mapping[str, Sample]) -> float:
     """How many times as widely held-out numbers lie as those of the training: of all products, at least 1."""
     known = [s for s in logs.values() if len(s.held_out) > 1 and len(s.trained) > 1 and s.trained.var() > 0]
-    degrees = sum(len(s.held_out) - 1 for s in known)
-    if not degrees:
+    if not known:
         return 1.0
-    # of variances, each with the weight of its degrees of freedom
-    return max(1.0, math.sqrt(sum(len(s.held_out) * s.held_out.var() / s.trained.var(ddof=1) for s in known) / degrees))
+    degrees = np.array([len(s.held_out) - 1 for s in known])
+    ratios = np.array([s.held_out.var(ddof=1) / s.trained.var(ddof=1) for s in known])  # of variances
+    usual = max(1.0, float(np.median(ratios / (1 - 2 / (9 * degrees)) ** 3)))  # whose median is below their mean
+    return max(1.0, math.sqrt(np.average(np.minimum(ratios, MOST_SPREAD * usual), weights=degrees)))
 
 
 def _raised(trained: Numbers, shift: float, spread: float) -> Numbers:
-    return trained.mean() + shift + spread * (trained - trained.mean()) if len(trained) else trained
+    if not len(trained):
+        return trained
+    return (trained.mean() + shift + spread * (trained - trained.mean())).clip(-LARGEST, LARGEST)
 
 
-def _decays(joined: Mapping[str, Numbers]) -> dict[str, float]:
-    """Hill's estimate for each product, drawn towards that of all in units of each one's own spread."""
+def _decays(joined: Mapping[str, Numbers], alone: Collection[str]) -> dict[str, float]:
+    """Hill's estimate for each product, drawn towards that of all in units of each one's own spread.
+
+    `alone`: products whose few numbers have to tell how widely all lie, for want of photos of the training.
+    """
     excess, counts, spreads = {}, {}, {}
     for name, numbers in joined.items():
         count = max(1, round(TAIL * len(numbers)))
@@ -218,8 +230,18 @@ def _decays(joined: Mapping[str, Numbers]) -> dict[str, float]:
     for name in joined:
         count = counts.get(name, 0)
         ratio = (count * excess.get(name, 0.0) + COMMON * common) / (count + COMMON)
-        decays[name] = max(ratio * (spreads[name] if name in counts else spread), 1e-3)
+        if name in alone:
+            ratio = max(ratio, GAUSSIAN) * _widened(len(joined[name]))
+        decays[name] = max(ratio * (spreads[name] if spreads[name] > 1e-6 else spread), 1e-3)
     return decays
+
+
+def _widened(count: int) -> float:
+    """How many times as widely as so many numbers do new ones may lie, by Student's distribution."""
+    from scipy.stats import norm, t  # takes most of a second, and a server needs it not
+
+    count = count if count > 1 else 3  # of one number the deviation is borrowed, which is half known
+    return float(t.ppf(0.95, count - 1) / norm.ppf(0.95) * math.sqrt((count + 1) / (count - 1)))
 
 
 def _reference(sample: Sample, joined: Numbers, decay: float, shift: float, doubt: float) -> Reference:
@@ -229,7 +251,7 @@ def _reference(sample: Sample, joined: Numbers, decay: float, shift: float, doub
     floor = held[-1][0] + BESIDE if held else -math.inf
     # Of a shift that is not sure, and in a tail that falls by e each `decay`, as many more are above as are fewer with
     # this on top.
-    room = doubt**2 / (2 * decay)
+    room = min(doubt**2 / (2 * decay), 3 * doubt)
     rarer = [(max(number + room, floor), share) for number, share in _ranked(joined) if share < least * (1 - 1e-9)]
     knots: list[tuple[float, float]] = []
     for number, share in _thinned([*held, *rarer]):
