@@ -191,3 +191,11 @@ def test_a_model_without_descriptors_is_refused(calibration: Calibration) -> Non
     for use in (lambda: ProductJudge(calibration, Asked())(bare, [None]), lambda: Good.of(bare)):
         with pytest.raises(SIVTError, match=r"no descriptor.*Export it again"):
             use()
+
+
+@pytest.mark.parametrize("products", [["bolt"], [*PLACES]])
+def test_renewed_by_two_photos_a_product_reaches_as_far_as_before(products: list[str]) -> None:
+    before = recogniser_of({name: photos(name) for name in products})
+    two = recogniser_of({"bolt": photos("bolt", 2, seed=5, spread=0.01)})
+    renewed = before.renewed(two, few=["bolt"])
+    assert sum(one.strangeness > 1 for one in renewed(photos("bolt", 100, seed=6, spread=0.4))) <= 2

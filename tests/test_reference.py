@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.reference import ROUNDING, Reference, Sample, references_of
+from sivt_lightning.inference.estimation import Sample, references_of
+from sivt_lightning.inference.reference import ROUNDING, Reference
 
 NONE = np.zeros(0)
 # Images of the training and held-out ones, as a large collection has them of its smallest and largest products.
@@ -105,6 +106,13 @@ def test_one_odd_number_among_the_held_out_of_a_product_hardly_moves_the_others(
         return references_of(samples)["b"].threshold(0.05)
 
     assert threshold(1) < threshold(20) < 1.25 * threshold(1)
+
+
+def test_a_product_of_two_photos_borrows_from_the_others() -> None:
+    generator = np.random.default_rng(9)
+    samples = {name: Sample(np.exp(generator.normal(0, 0.2, 9)), np.exp(generator.normal(0, 0.2, 80))) for name in "ab"}
+    few = references_of(samples | {"c": Sample(np.array([1.0]), np.array([1.3]))})["c"]
+    assert 1.2 < few.threshold(0.05) < 3, "two numbers alone could have meant anything"
 
 
 def test_zeros_among_other_numbers_have_finite_thresholds() -> None:

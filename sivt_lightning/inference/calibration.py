@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from sivt_lightning.errors import SIVTError, listing
-from sivt_lightning.inference.recognition import Recogniser, recogniser_of
-from sivt_lightning.inference.reference import Reference, Sample, references_of
+from sivt_lightning.inference.estimation import Sample, references_of
+from sivt_lightning.inference.recognition import FEW, Recogniser, recogniser_of
+from sivt_lightning.inference.reference import Reference
 from sivt_lightning.model.detection import Detection
 
 FALSE_ALARMS = 0.05  # share of good parts that may be called anomalous, where nothing else is asked for
@@ -81,7 +82,8 @@ class Calibration:
 
     def renewed(self, new: "Calibration") -> "Calibration":
         """With what later photos say of their products, of which some may be new ones; the others stay as they are."""
-        recogniser = self.recogniser.renewed(new.recogniser)
+        few = [name for name, product in new.products.items() if product.score.held_out < FEW]
+        recogniser = self.recogniser.renewed(new.recogniser, few)
         return Calibration(self.products | new.products, recogniser, new.false_alarms, new.source)
 
     def promise(self, products: Iterable[str], share: float | None = None) -> str:

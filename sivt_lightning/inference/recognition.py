@@ -1,7 +1,7 @@
 """Which product a photo is of, or that it is of none, by its descriptor."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,10 +89,17 @@ class Recogniser:
         least = BETWEEN * math.exp(np.log(np.maximum(between.min(1), 1e-12)).mean())
         return {name: max(OWN * reach, least) for name, reach in self.reaches.items()}
 
-    def renewed(self, new: "Recogniser") -> "Recogniser":
-        """With what another says of its products, in whose variance its reaches are; the variance stays."""
+    def renewed(self, new: "Recogniser", few: Collection[str] = ()) -> "Recogniser":
+        """With what another says of its products, in whose variance its reaches are; the variance stays.
+
+        `few`: products of which it has seen too few photos to say that they reach less far than before.
+        """
         scale = float(np.mean(np.array(new.variance) / np.array(self.variance)))
-        reaches = {name: reach * scale for name, reach in new.reaches.items()}
+        usual = float(np.median(list(self.reaches.values())))
+        reaches = {
+            name: max(reach * scale, self.reaches.get(name, usual) if name in few else 0.0)
+            for name, reach in new.reaches.items()
+        }
         return Recogniser(self.means | new.means, self.variance, self.reaches | reaches)
 
     @classmethod
