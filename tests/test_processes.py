@@ -98,11 +98,18 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
         right = others["pooled"] if name == "pooled" else others["categories"][name]
         assert values.pop("normal") == pytest.approx(right.pop("normal"), rel=1e-3), name
         assert values == pytest.approx(right, rel=1e-3), name
+    calibrated = [checkpoint["calibration"]["products"] for checkpoint in checkpoints]
+    for name in ("across", "down"):  # by one process, with all photos
+        for part in ("score", "peak"):
+            ours, theirs = (products[name][part] for products in calibrated)
+            assert (ours["held_out"], ours["trained"]) == (2, 8)
+            assert ours["values"] == pytest.approx(theirs["values"], rel=1e-2)
     for name, value in checkpoints[0]["state_dict"].items():
         torch.testing.assert_close(value, checkpoints[1]["state_dict"][name], rtol=1e-2, atol=1e-3, msg=name)
 
     best = ["--ckpt_path", str(one / "checkpoints" / "best.ckpt")]
     predict = ["predict", *best, "--data.predict_path", str(root / "down" / "test"), "--writer.drift", "true"]
+    predict += ["--unknown", "false"]  # else some would be part of no product
     run("test", *best, *TWO, "--output", "two")
     run(*predict, *TWO, "--output", "two")
     assert main(["test", *best, "--output", "one"]) == 0
