@@ -186,7 +186,7 @@ def test_a_list_of_verdicts_that_a_person_has_corrected(
         (("gone.png", "across", "good"), r"line 2: .*gone\.png is not there"),
         (("there.png", "across", "fine"), "line 2: its label is 'fine'; give good or defect"),
         (("there.png", "", "good"), "line 2: its product is not said"),
-        (("there.png", "across", "defect"), "none of its 1 photos has the label good"),
+        (("there.png", "across", "defect"), "none of its photos has the label good"),
     ],
 )
 def test_a_list_that_is_wrong(row: tuple[str, str, str], said: str, tmp_path: Path) -> None:
@@ -221,6 +221,65 @@ def test_what_cannot_be_is_one_sentence(
     error = capsys.readouterr().err
     assert re.search(said, error), error
     assert not list(tmp_path.glob("*calibrated*"))
+
+
+def test_lists_of_defects_are_read_before_anything_is_written(
+    checkpoint: Path, brighter: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photo, target = str(tiny_data / "across/test/square/000.png"), tmp_path / "z.ckpt"
+    (tmp_path / "broken.png").write_bytes(b"none")
+    command = ["calibrate", "--ckpt_path", str(checkpoint), "--good", str(brighter), "--output", str(target)]
+    for rows, said in (
+        ([(photo, "bolt", "defect")], "defects of bolt, but what is calibrated is across, down"),
+        ([(photo, "", "good")], "its product is not said"),
+        ([(photo, "down", "")], "none of its photos has the label defect"),
+        ([(photo, "down", "defect")] * 2, "stands in an earlier line"),
+        ([("broken.png", "down", "defect")], "cannot be read"),
+    ):
+        listed = write_list(tmp_path / "list.csv", rows)
+        assert main([*command, "--defects", str(listed)]) == 1
+        assert said in capsys.readouterr().err
+        assert not target.exists()
+    assert main([*command, "--defects", str(write_list(tmp_path / "list.csv", [(photo, "down", "defect")]))]) == 0
+    assert "Of 1 defects" in capsys.readouterr().out
+
+
+def test_photos_that_the_model_has_learned_from_are_told(
+    checkpoint: Path, tiny_data: Path, brighter: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["calibrate", "--ckpt_path", str(checkpoint), "--output", str(tmp_path / "z.ckpt"), "--overwrite"]
+    assert main([*command, "--good", str(tiny_data)]) == 0
+    assert "18 of the good photos are those that the model was trained on" in capsys.readouterr().out
+    assert main([*command, "--good", str(brighter)]) == 0
+    assert "trained on" not in capsys.readouterr().out
+
+
+def test_one_photo_renews_a_calibration_but_makes_none(
+    checkpoint: Path, before: Path, brighter: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    one = write_list(tmp_path / "one.csv", [(str(brighter / "across/000.png"), "across", "good")])
+    command = ["calibrate", "--good", str(one), "--output", str(tmp_path / "z.ckpt")]
+    assert main([*command, "--ckpt_path", str(before)]) == 1
+    assert "One photo of a product does not tell how its good parts vary" in capsys.readouterr().err
+    assert main([*command, "--ckpt_path", str(checkpoint)]) == 0
+
+
+def test_no_file_of_another_model_is_replaced(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["calibrate", "--ckpt_path"]
+    model, weights = tmp_path / "m.xml", tmp_path / "other.bin"
+    exported = ["export", "--ckpt_path", str(checkpoint), "--format", "openvino", "--output"]
+    assert main([*exported, str(model)]) == 0
+    weights.write_text("another's")
+    assert main([*command, str(model), "--output", str(tmp_path / "other.xml")]) == 1
+    assert "other.bin exists: add --overwrite" in capsys.readouterr().err
+    assert main([*exported, str(tmp_path / "other.xml")]) == 1
+    assert "other.bin exists: add --overwrite" in capsys.readouterr().err
+    assert weights.read_text() == "another's"
+    (tmp_path / "folder.ckpt").mkdir()
+    assert main([*command, str(checkpoint), "--output", str(tmp_path / "folder.ckpt"), "--overwrite"]) == 1
+    assert "folder.ckpt is a folder" in capsys.readouterr().err
+    assert main([*command, ""]) == 1
+    assert "ckpt_path '' is no file" in capsys.readouterr().err
 
 
 def test_what_is_there_is_kept(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

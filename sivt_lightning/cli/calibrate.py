@@ -36,6 +36,8 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
     settings = parse(parser, args)
     source = Path(settings.ckpt_path)
+    if not source.name:
+        raise SIVTError(f"ckpt_path {settings.ckpt_path!r} is no file: give a model's.")
     settings.output = Path(settings.output) if settings.output else source.with_stem(f"{source.stem}-calibrated")
     if settings.output.suffix != source.suffix:
         raise SIVTError(f"output {settings.output}: a model like {source.name} ends in {source.suffix}.")
@@ -47,10 +49,10 @@ def parse_settings(args: Sequence[str]) -> Any:
 def run(args: Sequence[str]) -> int:
     """`sivt calibrate --ckpt_path FILE --good FOLDER`: the model with a calibration by these photos."""
     settings = parse_settings(args)
-    from sivt_lightning.inference.calibrated import write_calibrated
+    from sivt_lightning.inference.calibrated import check_free, write_calibrated
     from sivt_lightning.inference.calibration import FALSE_ALARMS, check_share
     from sivt_lightning.inference.models import open_model
-    from sivt_lightning.inference.recalibration import found_of, moved
+    from sivt_lightning.inference.recalibration import found_of, learned, moved
 
     quiet_lightning()
     source, target = Path(settings.ckpt_path), settings.output
@@ -59,19 +61,21 @@ def run(args: Sequence[str]) -> int:
     kept = before.false_alarms if before else FALSE_ALARMS
     share = kept if settings.false_alarms is None else check_share(settings.false_alarms)
     writable_folder(target.parent)
-    if target.exists() and not settings.overwrite:
-        raise SIVTError(f"{target} exists: add --overwrite to replace it, or name another file with --output.")
+    check_free(target, settings.overwrite)
     photos, defects = _photos(model.about, settings)
+    if before is None and len(photos.held_out) + len(photos.trained) == len(photos.products):
+        raise SIVTError("One photo of a product does not tell how its good parts vary: give more, better dozens.")
     print(f"Calibrating {source} with {photos.counted()}.", flush=True)
     calibration = photos.measure(model, share)
     if before is not None and settings.good is not None:
         calibration = before.renewed(calibration)
+    found = list(found_of(model, calibration, photos, defects)) if defects else []  # before anything is written
     write_calibrated(source, calibration, target)
     print(*moved(before, calibration, photos.products), sep="\n")
     if said := calibration.promise(photos.products):
         print(said)
-    if defects:
-        print(*found_of(model, calibration, photos, defects), sep="\n")
+    for line in filter(None, [learned(model.about, photos) if settings.good else "", *found]):
+        print(line)
     print(f"Written: {target}\nNext:\n  sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS")
     return 0
 
@@ -94,6 +98,13 @@ def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
             f"good {settings.good} shows {listing(strange)}, but the model knows {', '.join(about.categories)}. Say "
             "which of these it is with --category, name its folder so, or add a product with --add."
         )
+    known = {*photos.products, *(about.calibration.products if about.calibration else ())}
     if settings.defects is not None:
-        defects = defects_of(settings.defects, settings.category, photos.products)
+        for name, paths in defects_of(settings.defects, settings.category, known).items():
+            defects.setdefault(name, []).extend(paths)
+    if foreign := sorted(name for name in defects if name is not None and name not in known):
+        raise SIVTError(
+            f"The list has defects of {listing(foreign)}, but what is calibrated is {listing(sorted(known))}: name one "
+            "of these, or leave the product empty to have it recognised."
+        )
     return photos, defects

@@ -32,6 +32,7 @@ def run(args: Sequence[str]) -> int:
     settings = parse(parser, args)
     from sivt_lightning.export.model_files import require_packages, write_model
     from sivt_lightning.inference.about import of_checkpoint
+    from sivt_lightning.inference.calibrated import check_free
     from sivt_lightning.inference.checkpoint import read_checkpoint
     from sivt_lightning.inference.checkpoint_model import restore_detector
     from sivt_lightning.inference.judge import Asked
@@ -49,8 +50,7 @@ def run(args: Sequence[str]) -> int:
     about = of_checkpoint(checkpoint)
     about.judge(Asked(), source)  # or it has nothing to judge by
     writable_folder(path.parent)
-    if path.exists() and not settings.overwrite:
-        raise SIVTError(f"{path} exists: add --overwrite to replace it, or name another file with --output.")
+    check_free(path, settings.overwrite)
     measures = not settings.keep_thresholds
     if settings.calibration is not None and not measures and precision != "int8":
         raise SIVTError(

@@ -31,6 +31,17 @@ def write_calibrated(model: Path, calibration: Calibration, target: Path) -> Non
         raise SIVTError(f"{target} cannot be written ({error}). Make room, then run `sivt calibrate`.") from error
 
 
+def check_free(model: Path, overwrite: bool) -> None:
+    """Raises SIVTError where a file of a model of this name is there and may not be replaced."""
+    weights = [model.with_suffix(".bin")] if model.suffix.lower() == ".xml" else []
+    side_car = [side_car_path(model)] if model.suffix.lower() in EXPORTS else []
+    for file in (model, *weights, *side_car):
+        if file.is_dir():
+            raise SIVTError(f"{file} is a folder: name a file with --output.")
+        if file.exists() and not overwrite:
+            raise SIVTError(f"{file} exists: add --overwrite to replace it, or name another file with --output.")
+
+
 def _write_checkpoint(contents: Mapping[str, Any], calibration: Calibration, target: Path) -> None:
     part = target.with_name(f"{target.name}.tmp")
     try:

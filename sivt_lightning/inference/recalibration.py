@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sivt_lightning.data.layouts import Sample
+from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, percent
 from sivt_lightning.inference.good_photos import GoodPhotos
 from sivt_lightning.inference.models import Model
@@ -26,6 +28,22 @@ def moved(before: Calibration | None, now: Calibration, products: Sequence[str])
             said += "; the model was not trained on this product, so it finds few of its defects: train it with them"
         photos = f"{score.held_out} good photos"
         yield f"{said}. It rests on {photos}{f' and {score.trained} of the training' if score.trained else ''}."
+
+
+def learned(about: About, photos: GoodPhotos) -> str:
+    """What to know where the model has learned from some of the photos, or ""; they are told by their places."""
+    try:
+        own = GoodPhotos.of_training(about).data.train_set.samples
+    except SIVTError:
+        return ""  # the training's photos are not there
+    known = {sample.path.resolve() for sample in own}
+    count = sum(sample.path.resolve() in known for sample in photos.held_out)
+    if not count:
+        return ""
+    return (
+        f"{count} of the good photos are those that the model was trained on. It knows these, so new good parts score "
+        "higher, and more of them than promised are called anomalous: give photos taken since."
+    )
 
 
 def found_of(
