@@ -199,3 +199,10 @@ def test_renewed_by_two_photos_a_product_reaches_as_far_as_before(products: list
     two = recogniser_of({"bolt": photos("bolt", 2, seed=5, spread=0.01)})
     renewed = before.renewed(two, few=["bolt"])
     assert sum(one.strangeness > 1 for one in renewed(photos("bolt", 100, seed=6, spread=0.4))) <= 2
+
+
+def test_what_is_no_number_is_of_no_product() -> None:
+    good = Good(np.linspace(1, 2, 40), np.linspace(1, 2, 40), photos("bolt"))
+    judge = ProductJudge(calibrate({"bolt": good}, {}), Asked())
+    batch = Detection(torch.ones(1), torch.zeros(1, 2, 2), torch.full((1, CHANNELS), float("nan")))
+    assert judge(batch, [None])[0].verdict == "unknown"

@@ -166,7 +166,7 @@ class ProductJudge:
         # The threshold has room for rounding, so what is held against it has the same.
         reference = self.calibration.products[recognised.product].score
         calibrated = float(reference.rarity(np.array([score / (1 + ROUNDING)]))[0])
-        if self.asked.unknown and recognised.strangeness > 1:
+        if self.asked.unknown and not recognised.strangeness <= 1:  # NaN is no product, either
             return Judgement("unknown", threshold, None, calibrated, recognised.product)
         share = self.false_alarms
         above = score > threshold.image if share is None else calibrated > -math.log10(share)

@@ -114,8 +114,10 @@ class Predictor:
     def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
         """The verdicts on images computed as one batch. Raises SIVTError where a map is not finite."""
         detection = self.model(torch.stack([image.pixels for image in images]))
-        if not detection.map.isfinite().all():
-            raise SIVTError("An anomaly map is not finite: the model diverged, or the precision is too narrow for it.")
+        if not (detection.map.isfinite().all() and detection.score.isfinite().all()):
+            raise SIVTError(
+                "An anomaly map or score is not finite: the model diverged, or the precision is too narrow for it."
+            )
         judged = self.judge(detection, [None] * len(images))
         results = zip(detection.score.tolist(), detection.map.numpy(), judged, images, strict=True)
         return [Prediction.of(score, one, what, image.size, image.note) for score, one, what, image in results]
