@@ -206,8 +206,8 @@ def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch:
 def test_a_kill_stops_the_training_too_which_saves(deaf: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = f"""
 import os, pathlib, signal, time
-if {deaf}:  # as a command is that a script has started in the background
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+# A command that a script has started in the background is deaf to it; so may be the tests themselves.
+signal.signal(signal.SIGINT, signal.SIG_IGN if {deaf} else signal.default_int_handler)
 try:
     pathlib.Path("pid").write_text(str(os.getpid()))
     pathlib.Path("ready").touch()
