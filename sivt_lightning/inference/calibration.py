@@ -70,7 +70,7 @@ class Calibration:
 
     def limits(self) -> dict[str, dict[str, float]]:
         """Of each product at the default share: above which score and map value, and which distance, it is no good."""
-        distances = self.recogniser.limits()
+        distances = self.recogniser.limits
         return {
             name: {
                 "score": product.score.threshold(self.false_alarms),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,9 +63,8 @@ class Recogniser:
         names, distances = list(self.means), self.distances(descriptors)
         nearest = [names[i] for i in distances.argmin(1)]
         chosen = [name or own for name, own in zip(told or [None] * len(nearest), nearest, strict=True)]
-        limits = self.limits()
         return [
-            Recognised(name, float(row[names.index(name)] / limits[name]))
+            Recognised(name, float(row[names.index(name)] / self.limits[name]))
             for name, row in zip(chosen, distances, strict=True)
         ]
 
@@ -78,13 +78,19 @@ class Recogniser:
                 f"The model's recogniser knows {len(self.variance)} channels, but its descriptors have "
                 f"{descriptors.shape[1]}: calibrate it again."
             )
-        return _distances(descriptors, np.array(list(self.means.values())), np.array(self.variance))
+        return _distances(descriptors, *self._arrays)
 
+    @cached_property
+    def _arrays(self) -> tuple[Float[np.ndarray, "products C"], Float[np.ndarray, " C"]]:
+        """Means and variance."""
+        return np.array(list(self.means.values())), np.array(self.variance)
+
+    @cached_property
     def limits(self) -> dict[str, float]:
         """Of each product, the distance from which a photo is of none."""
         if len(self.means) == 1:
             return {name: OWN_ALONE * reach for name, reach in self.reaches.items()}
-        between = self.distances(np.array(list(self.means.values())))
+        between = self.distances(self._arrays[0])
         np.fill_diagonal(between, np.inf)
         least = BETWEEN * math.exp(np.log(np.maximum(between.min(1), 1e-12)).mean())
         return {name: max(OWN * reach, least) for name, reach in self.reaches.items()}

@@ -6,6 +6,7 @@ scores of one product lie within factors, not within sums.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,22 @@ class Reference:
         if not (rising and falling and 0 < self.shares[0] < 1 and self.values[0] > 0 and self.decay > 0):
             raise ValueError("a reference whose knots are in disorder")
 
+    @cached_property
+    def _knots(self) -> tuple[Numbers, Numbers]:
+        """Logarithms of the values, and of how many good parts there are to one above."""
+        return np.log(self.values), -np.log(self.shares)
+
     def rarity(self, numbers: Numbers) -> Numbers:
         """log10 N, where about 1 of N new good parts has this number or a higher one.
 
         >>> Reference([1.0, 2.0], [0.5, 0.1], 0.5, 9).rarity(np.array([0.0, 1.0, 2.0, 4.0])).round(3)
         array([0.   , 0.301, 1.   , 1.602])
         """
-        values, levels = np.log(self.values), -np.log(self.shares)
+        values, levels = self._knots
         at = np.log(np.maximum(numbers, LEAST))
         inside = np.interp(at, values, levels)
-        below = levels[0] * np.minimum(
-            np.maximum(numbers, 0) / self.values[0], 1
-        )  # so that an order is left there, too
+        # So that an order is left there, too.
+        below = levels[0] * np.minimum(np.maximum(numbers, 0) / self.values[0], 1)
         beyond = levels[-1] + (at - values[-1]) / self.decay
         rare = np.where(at < values[0], below, np.where(at > values[-1], beyond, inside))
         return rare / math.log(10)
@@ -77,7 +82,7 @@ class Reference:
         >>> Reference([1.0, 2.0], [0.5, 0.1], 0.5, 9).threshold(0.1)
         2.00002
         """
-        values, levels, level = np.log(self.values), -np.log(self.shares), -math.log(share)
+        (values, levels), level = self._knots, -math.log(share)
         if level < levels[0]:
             number = self.values[0] * level / levels[0]
         elif level > levels[-1]:
