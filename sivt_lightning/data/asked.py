@@ -1,8 +1,8 @@
 """What a prediction is asked of: a folder, an image, or several of these."""
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note
@@ -50,6 +50,15 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     alone = len(paths) == 1 and not first.is_dir()
     # resolved, for "." has no name
     return Asked(samples, base, first.stem if alone else base.resolve().name or "photos", left_out)
+
+
+def named_on_the_way(base_name: str, path: PurePath, names: Collection[str]) -> str | None:
+    """The first of these names that a folder has on the way to a photo; `path` is seen from a folder of `base_name`.
+
+    >>> named_on_the_way("photos", PurePath("bolt/good/1.png"), {"good", "bolt"})
+    'bolt'
+    """
+    return next((folder for folder in (base_name, *path.parts[:-1]) if folder in names), None)
 
 
 def _absolute(path: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from sivt_lightning.data.asked import predict_samples
+from sivt_lightning.data.asked import named_on_the_way, predict_samples
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import unguarded
@@ -93,7 +93,6 @@ def defects_of(folder: str, product: str | None, products: Collection[str]) -> D
         raise SIVTError(f"{folder} does not exist. Name a folder of photos of defects, or a list, with --defects.")
     asked, defects = predict_samples([Path(folder).expanduser()]), Defects()
     for sample in asked.samples:
-        folders = [asked.base.resolve().name, *sample.path.relative_to(asked.base).parts[:-1]]
-        name = product or next((part for part in folders if part in products), None)
-        defects.setdefault(name, []).append(sample.path)
+        own = named_on_the_way(asked.base.resolve().name, sample.path.relative_to(asked.base), products)
+        defects.setdefault(product or own, []).append(sample.path)
     return defects

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
+from sivt_lightning.data.asked import named_on_the_way
 from sivt_lightning.errors import SIVTError
 
 
@@ -15,11 +16,11 @@ def told_by_folders(paths: Sequence[PurePosixPath], base_name: str, products: Co
 
 
 def _product(path: PurePosixPath, base_name: str, products: Collection[str]) -> str:
-    folders = [base_name, *path.parts[:-1]]
-    product = next((folder for folder in folders if folder in products), None)
+    product = named_on_the_way(base_name, path, products)
     if product is None:
+        folders = ", ".join((base_name, *path.parts[:-1]))
         raise SIVTError(
-            f"{path}: none of its folders ({', '.join(folders)}) is a category that the model was trained on "
+            f"{path}: none of its folders ({folders}) is a category that the model was trained on "
             f"({', '.join(sorted(products))}). Name one with --category, or leave out --threshold_by category."
         )
     return product
