@@ -9,8 +9,8 @@ import numpy as np
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration, check_share
-from sivt_lightning.inference.recognition import Recognised
-from sivt_lightning.inference.reference import ROUNDING
+from sivt_lightning.inference.recognition import Descriptors, Recognised
+from sivt_lightning.inference.reference import ROUNDING, Numbers
 from sivt_lightning.inference.thresholds import Threshold, Thresholds, check_given
 from sivt_lightning.model.detection import Detection
 
@@ -156,9 +156,12 @@ class ProductJudge:
     def __call__(self, detection: Detection, told: Sequence[str | None]) -> list[Judgement]:
         if detection.descriptor is None:
             raise SIVTError("The model gives no descriptor, by which products are recognised. Export it again.")
-        scores = detection.score.double().numpy()
+        return self.judged(detection.score.double().numpy(), detection.descriptor.numpy(), told)
+
+    def judged(self, scores: Numbers, descriptors: Descriptors, told: Sequence[str | None]) -> list[Judgement]:
+        """Of photos whose maps are not kept."""
         told = [self.asked.category or name for name in told]
-        recognised = self.calibration.recogniser(detection.descriptor.numpy(), told)
+        recognised = self.calibration.recogniser(descriptors, told)
         return [self._judged(float(score), what) for score, what in zip(scores, recognised, strict=True)]
 
     def _judged(self, score: float, recognised: Recognised) -> Judgement:

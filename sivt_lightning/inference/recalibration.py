@@ -1,16 +1,14 @@
 """What a new calibration changes, and what it is worth by photos of defects."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from sivt_lightning.data.layouts import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, percent
 from sivt_lightning.inference.good_photos import GoodPhotos
+from sivt_lightning.inference.judge import Asked, ProductJudge
 from sivt_lightning.inference.models import Model
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)  # of good parts, at which defects are counted
@@ -51,17 +49,18 @@ def found_of(
 ) -> Iterator[str]:
     """How many defects are found, and the cost curve: what fewer misses cost in false alarms."""
     samples = [Sample(path, name or "", anomalous=True) for name, paths in defects.items() for path in paths]
-    calibrated: list[float] = []
-    unknown = 0
-    for name, said in photos.said(model, samples).items():
-        recognised = calibration.recogniser(said.descriptors, [name or None] * len(said.scores))
-        for score, what in zip(said.scores, recognised, strict=True):
-            reference = calibration.products[what.product].score
-            unknown += what.strangeness > 1
-            # An unknown part has not passed, whatever its score.
-            calibrated.append(math.inf if what.strangeness > 1 else float(reference.rarity(np.array([score]))[0]))
-    yield f"Of {len(calibrated)} defects, {unknown} look like none of the products, and so do not pass either. Found:"
+    said = photos.said(model, samples)
+
+    def verdicts(share: float) -> list[str]:
+        judge = ProductJudge(calibration, Asked(false_alarms=share))
+        return [
+            one.verdict
+            for name, good in said.items()
+            for one in judge.judged(good.scores, good.descriptors, [name or None] * len(good.scores))
+        ]
+
+    unknown, every = verdicts(calibration.false_alarms).count("unknown"), len(samples)
+    yield f"Of {every} defects, {unknown} look like none of the products, and so do not pass either. Found:"
     for share in sorted({*SHARES, calibration.false_alarms}):
-        found = sum(level > -math.log10(share) for level in calibrated)
-        missed = len(calibrated) - found
-        yield f"  at {percent(share):>5} false alarms {found} of {len(calibrated)}, {missed} missed"
+        missed = verdicts(share).count("normal")
+        yield f"  at {percent(share):>5} false alarms {every - missed} of {every}, {missed} missed"
