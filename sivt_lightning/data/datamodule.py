@@ -265,9 +265,10 @@ class SIVTDataModule(LightningDataModule):
         """
         if not samples:
             return
-        settings = self._loader_settings(self.images_of(samples), len(samples), self.eval_batch_size)
+        images = self.images_of(samples)
+        settings = self._loader_settings(images, len(samples), self.eval_batch_size)
         settings["persistent_workers"] = False
-        for batch in DataLoader(self.images_of(samples), **settings):
+        for batch in DataLoader(images, **settings):
             raise_errors(batch)
             yield batch
 

@@ -96,7 +96,7 @@ class Evaluation(Callback):
 
     def _judge(self, model: Any) -> Judge | None:
         about: About = model.about
-        if about.calibration is None and about.thresholds is None and self.asked == Asked():
+        if about.known is None and self.asked == Asked():
             return None  # of a training that was stopped early: there are figures, but no verdicts
         return about.judge(self.asked, model.path)
 

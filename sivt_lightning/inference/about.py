@@ -43,6 +43,11 @@ class About:
     training: Mapping[str, Any]
 
     @property
+    def known(self) -> Calibration | Thresholds | None:
+        """What its verdicts rest on."""
+        return self.calibration or self.thresholds
+
+    @property
     def categories(self) -> list[str]:
         """Products that it knows."""
         if self.calibration is not None:
@@ -60,14 +65,13 @@ class About:
 
     def judge(self, asked: Asked, path: Path | str) -> Judge:
         """What makes verdicts of its scores. Raises SIVTError where it cannot give what is asked for."""
-        known = self.calibration or self.thresholds
-        if known is None:
+        if self.known is None:
             raise SIVTError(
                 f"{path} holds no thresholds, so nothing can be called anomalous: it was saved before its training's "
                 "first validation. Take one saved after it, such as best.ckpt, or add them: sivt calibrate --ckpt_path "
                 f"{path}."
             )
-        return judge_of(known, asked)
+        return judge_of(self.known, asked)
 
 
 def read_about(path: str) -> About:

@@ -165,8 +165,7 @@ class PredictionWriter(Callback):
 
     def _settings(self, trainer: Trainer, model: Any) -> dict[str, Any]:
         """What results of one folder have in common; the keys are for messages."""
-        known = model.about.calibration or model.about.thresholds
-        held = hashlib.sha256(json.dumps([asdict(known), asdict(self.asked)]).encode()).hexdigest()
+        held = hashlib.sha256(json.dumps([asdict(model.about.known), asdict(self.asked)]).encode()).hexdigest()
         depth = str(data_of(trainer).depth)
         return {
             "model": f"{model.identity()} in {model.precision}",
