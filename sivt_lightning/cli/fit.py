@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from sivt_lightning.cli.arguments import check_configs, given_option
 from sivt_lightning.cli.ending import is_first
-from sivt_lightning.cli.lightning_cli import SIVTCLI, plain_seed
+from sivt_lightning.cli.lightning_cli import SIVTCLI, data_defaults, plain_seed
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibrated import write_calibrated
 from sivt_lightning.inference.calibration import FALSE_ALARMS, check_share
@@ -111,12 +111,10 @@ class FitCLI(SIVTCLI):
             self.given[at:at] = ["--config", _settings_of_run(config)]
 
     def _take_defaults(self, path: str, checkpoint: dict[str, Any]) -> None:
-        model, data = dict(checkpoint["hyper_parameters"]), dict(checkpoint["datamodule_hyper_parameters"])
+        model = dict(checkpoint["hyper_parameters"])
         defaults = {"seed_everything": model.pop("seed"), "trainer.precision": checkpoint["precision"]}
-        for linked in ("seed", "image_size", "predict_path"):
-            data.pop(linked, None)
         defaults |= {f"model.{key}": value for key, value in model.items()}
-        defaults |= {f"data.{key}": value for key, value in data.items()}
+        defaults |= data_defaults(checkpoint["datamodule_hyper_parameters"])
         self.set_defaults("fit", path, defaults)
 
     def after_parsing(self, verb: str, path: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -133,6 +133,12 @@ def add_verdicts(parser: LightningArgumentParser) -> None:
     text = "Whose threshold counts: of the product recognised, of the category a folder names, or pooled, one for all."
     parser.add_argument("--threshold_by", type=By | None, help=text)
     parser.add_argument("--unknown", type=bool, default=True, help="Call an image of none of the products unknown.")
+
+
+def data_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for the data settings that a model's file holds; others follow from the model, or are of one run."""
+    kept = {name: value for name, value in stored.items() if name not in ("seed", "image_size", "predict_path")}
+    return {f"data.{name}": value for name, value in kept.items()}
 
 
 def plain_seed(value: bool | int) -> int:

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sivt_lightning.cli.arguments import given_option
-from sivt_lightning.cli.lightning_cli import SIVTCLI, VERDICTS, add_verdicts, plain_seed
+from sivt_lightning.cli.lightning_cli import SIVTCLI, VERDICTS, add_verdicts, data_defaults, plain_seed
 from sivt_lightning.data.depth import check_depth
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.evaluation.callback import Evaluation
@@ -76,10 +76,8 @@ class TrainedCLI(SIVTCLI):
     def before_parsing(self, verb: str, path: str | None) -> None:
         assert path is not None  # asked for before anything was loaded
         self.about = about = read_about(path)
-        defaults: dict[str, Any] = {f"data.{key}": value for key, value in about.data.items()}
+        defaults = data_defaults(about.data)
         defaults["data.depth"] = about.depth  # which an export of format 0 says, though nothing else of its data
-        for not_an_option in ("seed", "image_size", "predict_path"):
-            defaults.pop(f"data.{not_an_option}", None)
         if "seed" in about.model:
             defaults["seed_everything"] = about.model["seed"]
         if about.kind == "checkpoint":
