@@ -3,7 +3,8 @@
 import codecs
 import errno
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sivt_lightning.errors import SIVTError
@@ -28,11 +29,23 @@ def writable_folder(folder: Path, option: str = "--output") -> Path:
     return folder
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another name to write the file under; it is moved into place at the end, so it is there whole or not at all."""
+    part = path.with_name(f"{path.name}.tmp")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):  # of a disk that has failed already
+            part.unlink(missing_ok=True)
+        raise
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Write the file under another name and move it into place, so that it is there whole or not at all."""
-    part = path.with_name(path.name + ".tmp")
-    part.write_bytes(visible(text).encode())
-    part.replace(path)
+    """A text that is there whole or not at all."""
+    with whole(path) as part:
+        part.write_bytes(visible(text).encode())
 
 
 def visible(text: str) -> str:

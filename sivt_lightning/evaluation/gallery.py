@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sivt_lightning.data.dataset import Batch, ImageDataset, collate
 from sivt_lightning.data.layouts import Sample
+from sivt_lightning.files import whole
 from sivt_lightning.report.sheets import Exhibit, Row, draw_gallery
 
 
@@ -61,6 +62,5 @@ def write_gallery(
         ]
         rows.append(Row(category, exhibits, pixel_thresholds.get(category, float(maps.max()) / 3)))
     if rows:
-        part = file.with_name(f"{file.name}.tmp")
-        Image.fromarray(draw_gallery(rows)).save(part, format="PNG")
-        part.replace(file)
+        with whole(file) as part:
+            Image.fromarray(draw_gallery(rows)).save(part, format="PNG")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.files import write_whole
+from sivt_lightning.files import whole, write_whole
 from sivt_lightning.inference.about import EXPORTS
 from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.checkpoint import read_checkpoint
@@ -43,12 +43,8 @@ def check_free(model: Path, overwrite: bool) -> None:
 
 
 def _write_checkpoint(contents: Mapping[str, Any], calibration: Calibration, target: Path) -> None:
-    part = target.with_name(f"{target.name}.tmp")
-    try:
+    with whole(target) as part:
         torch.save({**contents, "format_number": FORMAT, "calibration": calibration.plain()}, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_export(model: Path, calibration: Calibration, target: Path) -> None:
@@ -59,9 +55,8 @@ def _write_export(model: Path, calibration: Calibration, target: Path) -> None:
         main = suffix == model.suffix.lower()  # as `read_side_car` finds them
         source, file = (one if main else one.with_name(one.stem + suffix) for one in (model, target))
         if file.resolve() != source.resolve():
-            part = file.with_name(f"{file.name}.tmp")
-            shutil.copyfile(source, part)
-            part.replace(file)
+            with whole(file) as part:
+                shutil.copyfile(source, part)
         moved[target.stem + suffix] = digest
     by = f"good photos in {calibration.source}" if calibration.source else "the held-out photos of the training"
     new = replace(side_car, calibration=calibration, thresholds=None, sha256=moved, calibrated_on=f"{by}, by this file")

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool
 from PIL import Image
 
+from sivt_lightning.files import whole
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.report.overlay import ColourScale, Finding, levels, render_overlay
 from sivt_lightning.system import cpus
@@ -78,11 +79,10 @@ class Queue:
 
 
 def save_whole(path: Path, picture: Image.Image) -> None:
-    """Write under another name and move into place; the suffix says as what."""
+    """The suffix says as what."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.tmp")
-    picture.save(part, **SAVING[path.suffix[1:]])
-    part.replace(path)
+    with whole(path) as part:
+        picture.save(part, **SAVING[path.suffix[1:]])
 
 
 def _draw(kind: str, title: str, photo: Image.Image, prediction: Prediction, scale: ColourScale) -> Image.Image:
