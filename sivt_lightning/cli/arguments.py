@@ -121,6 +121,9 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
 
     >>> explanation("unrecognized arguments: --data.rot photos", ["--data.root", "--model.width"])
     'There is no option --data.rot: did you mean --data.root?'
+    >>> union = "Does not validate against any of the Union subtypes Subtypes: [<class 'float'>, <class 'NoneType'>]"
+    >>> explanation(f'Parser key "false_alarms": {union} Errors: - Expected a number Given value: five', [])
+    'false_alarms is five, but must be of type float, or null.'
     """
     complaint = " ".join(complaint.split()).rpartition(" failed: ")[2]  # a check of ours speaks for itself
     if sentence := _of_list(complaint):
@@ -130,6 +133,8 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
         if value[2] == "float" and value[3].lower() == "nan":  # YAML writes it .nan, and takes this for a word
             return f"{value[1]} is nan, which is no number: give a positive number."
         return f"{value[1]} is {value[3]}, but must be of type {value[2]}."
+    if sentence := _of_union(complaint):
+        return sentence
     lacking = re.fullmatch(r"[Aa]rgument (?:.*/)?(--[\w.-]+): expected one argument", complaint)
     if lacking is not None:
         return f"{lacking[1]} expected one argument: one that begins with a dash is given as {lacking[1]}=-NAME."
@@ -142,6 +147,26 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
     if not name.startswith("--"):  # it stands in a config file
         meant = meant.replace("--", "")
     return f"There is no option {name}" + (f": {meant}" if meant else ".")
+
+
+def _of_union(complaint: str) -> str:
+    """What an option takes that may be null, or "".
+
+    >>> union = 'Parser key "by": Does not validate against any of the Union subtypes Subtypes: '
+    >>> _of_union(f"{union}[typing.Literal['one', 8], <class 'NoneType'>] Errors: - Expected Given value: two")
+    "by is two, but must be one of 'one', 8, or null."
+    """
+    value = re.fullmatch(
+        r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes "
+        r"Subtypes: \[(?:typing\.Literal\[(.*?)\]|((?:<class '\w+'>, )*<class '\w+'>)), <class 'NoneType'>\] "
+        r"Errors: .* Given value: (.*)",
+        complaint,
+    )
+    if value is None:
+        return ""
+    name, choices, classes, given = value.groups()
+    taken = f"one of {choices}" if choices else "of type " + " or ".join(re.findall(r"\w+(?=')", classes))
+    return f"{name} is {given}, but must be {taken}, or null."
 
 
 def _of_list(complaint: str) -> str:
