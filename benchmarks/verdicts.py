@@ -115,7 +115,7 @@ def main() -> None:
     weights = {name: len(one.scores) for name, one in bad.items()}
     report["image AUROC"] = {
         "mean over products": float(np.mean(list(own.values()))),
-        # What pooling gives where good parts of all products are distributed alike: see docs/results.md.
+        # What pooling gives where good parts of all products are distributed alike: see docs/results-appendix.md.
         "mean over defective photos": sum(own[name] * weights[name] for name in own) / sum(weights.values()),
         "pooled, calibrated": auroc(*(np.concatenate(list(part.values())) for part in levels)),
         "pooled, raw": auroc(*(np.concatenate(list(part.values())) for part in scores)),

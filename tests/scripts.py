@@ -1,6 +1,7 @@
 """Scripts of the repository as modules."""
 
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -8,10 +9,10 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def script(place: str) -> ModuleType:
-    """That at this place in the repository, such as docs/settings.py."""
-    specification = importlib.util.spec_from_file_location(Path(place).stem, REPOSITORY / place)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    """That at this place in the repository, such as docs/settings.py; like a script it finds those beside it."""
+    path = REPOSITORY / place
+    sys.path.insert(0, str(path.parent))
+    try:
+        return importlib.import_module(path.stem)
+    finally:
+        sys.path.pop(0)

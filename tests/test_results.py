@@ -1,4 +1,4 @@
-"""The figures in README.md and docs/results.md are those of the records, in tables and in text."""
+"""The figures of the pages are those of the records, in tables and in text."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 results = script("benchmarks/results.py")
-RECORDS = results.read_records()
+records = script("benchmarks/records.py")
+RECORDS = records.joined(records.read_records())
 documents = pytest.mark.parametrize("document", results.DOCUMENTS)
 
 
@@ -30,8 +31,11 @@ def test_the_text_tells_the_figures_of_the_records(document: str) -> None:
 
 def test_every_record_is_shown() -> None:
     whole = "".join(map(text_of, results.DOCUMENTS))
-    shown = set(re.findall(r"<!-- table: (.+) -->", whole))
-    assert shown | {"noted"} == RECORDS.keys()
+    tables = {name.split(" | ")[0] for _, name, *_ in results.TABLE.findall(whole)}
+    rows = [place for places, *_ in results.ROWS.findall(whole) for place in results._items(places)]
+    shown = {(table, row) for table in tables for row in RECORDS[table]}
+    shown |= {(table, results._row_of(RECORDS, table, row)) for table, row in rows}
+    assert shown == {(table, row) for table in RECORDS.keys() - {"noted"} for row in RECORDS[table]}
     printed = {
         reference
         for block in re.split(r"\n\s*\n", whole)
@@ -94,3 +98,21 @@ def test_what_names_no_record_is_noticed(text: str, sentence: str) -> None:
 )
 def test_what_is_right_is_left_alone(text: str) -> None:
     assert list(results.faults(text, RECORDS)) == []
+
+
+def test_the_page_of_results_is_short() -> None:
+    assert len(text_of("docs/results.md").splitlines()) <= 200
+
+
+@documents
+def test_lines_are_short_but_those_of_tables_and_pictures(document: str) -> None:
+    lines = results.part_of(document, text_of(document)).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "!["))] == []
+
+
+def test_a_table_shows_the_figures_that_are_asked_for() -> None:
+    text = "<!-- table: induction | pixel AP; image AUROC -->\n|  |\n|---|\n"
+    written = results.with_tables(text, RECORDS).splitlines()
+    assert written[1:4] == ["|  | pixel AP | image AUROC |", "|---|---:|---:|", "| self-induction | 0.3822 | 0.8897 |"]
+    with pytest.raises(ValueError, match="induction: has no colour, only image AUROC"):
+        results.with_tables(text.replace("pixel AP", "colour"), RECORDS)

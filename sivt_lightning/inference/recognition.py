@@ -14,7 +14,7 @@ from sivt_lightning.errors import SIVTError
 # A photo is of no product where its distance from the nearest is beyond what that product's own photos reach (nine of
 # ten of them, this many times; more where there is no other product to tell by), and is no small part of the distances
 # between products: a defect takes a photo of a product that always looks the same far from it, but not to another.
-# Chosen on good photos and synthetic defects alone, see docs/results.md.
+# Chosen on good photos and synthetic defects alone, see docs/results-appendix.md.
 OWN, OWN_ALONE, BETWEEN = 1.75, 3.0, 0.2
 REACH = 0.9
 FEW = 10  # photos, below which a product's own reach is held against that of the others
