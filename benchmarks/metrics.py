@@ -20,7 +20,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.tally import Tally
 from sivt_lightning.model.scoring import smooth
 from sivt_lightning.system import keep_freed_memory

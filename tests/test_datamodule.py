@@ -14,7 +14,8 @@ from sivt_lightning.data import datamodule as module_under_test
 from sivt_lightning.data import loaders
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler, collate
-from sivt_lightning.data.layouts import Sample, train_samples
+from sivt_lightning.data.layouts import train_samples
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 
 SIZE = 16

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from sivt_lightning.data import layouts
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import Agreed, SIVTError
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, plain

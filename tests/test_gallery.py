@@ -9,13 +9,14 @@ from PIL import Image
 
 from sivt_lightning.data import layouts
 from sivt_lightning.data.dataset import Batch, ImageDataset
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.gallery import choose, write_gallery
 from sivt_lightning.report.sheets import FOOT, GAP, HEAD
 
 
 def test_the_worst_normal_image_and_the_spread_of_the_anomalous_ones() -> None:
     kinds = [("a", False), ("a", True), ("a", False), ("a", True), ("a", True), ("b", True), ("c", False)]
-    samples = [layouts.Sample(Path(str(i)), category, anomalous) for i, (category, anomalous) in enumerate(kinds)]
+    samples = [Sample(Path(str(i)), category, anomalous) for i, (category, anomalous) in enumerate(kinds)]
     scores = dict(enumerate([0.1, 0.9, 0.5, 0.2, 0.4, 0.3, 0.7]))
     assert [list(chosen.values()) for chosen in choose(samples, scores).values()] == [[2, 3, 4, 1], [5, 5, 5], [6]]
 

@@ -56,7 +56,10 @@ def data() -> None:
 def test_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
     surveyed("fit")
     output = capsys.readouterr().out
-    assert rows_of(output) == [["bolt", "9", "1", "70 x 70"], ["label", "9", "1", "50 x 124 to 50 x 128"]]
+    assert rows_of(output) == [
+        ["bolt", "9", "1", "70 x 70", "MVTec AD"],
+        ["label", "9", "1", "50 x 124 to 50 x 128", "photos"],
+    ]
     assert f"In {Path('data/bolt').absolute()}, not used for training: train/rust (1 image).\n" in output
 
 
@@ -64,7 +67,7 @@ def test_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
 def test_of_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     surveyed("test")
     output = capsys.readouterr().out
-    assert rows_of(output) == [["bolt", "1", "2", "2", "70 x 70 to 80 x 90"]]
+    assert rows_of(output) == [["bolt", "1", "2", "2", "70 x 70 to 80 x 90", "MVTec AD"]]
     assert "Left out of the test, having no test images: label." in output
 
 
@@ -80,10 +83,11 @@ def test_fit_and_test_start_with_it(
 ) -> None:
     assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
     output = capsys.readouterr().out
-    assert rows_of(output) == [[name, "9", "1", "40 x 40"] for name in ("across", "down")]
+    assert rows_of(output) == [[name, "9", "1", "40 x 40", "MVTec AD"] for name in ("across", "down")]
     assert output.index("held out") < output.index("Training ")
     assert main(["test", "--ckpt_path", str(checkpoint), "--data.root", str(tiny_data)]) == 0
-    assert rows_of(capsys.readouterr().out) == [[name, "3", "3", "3", "40 x 40"] for name in ("across", "down")]
+    names = ("across", "down")
+    assert rows_of(capsys.readouterr().out) == [[name, "3", "3", "3", "40 x 40", "MVTec AD"] for name in names]
 
 
 def test_an_unreadable_photo_is_left_to_its_own_error() -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import Item, collate
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.thresholds import ROUNDING, Threshold, Thresholds, threshold_of
 from sivt_lightning.model.detection import Detection

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from sivt_lightning.data.datamodule import data_of
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.data.survey import read_headers, sizes
 from sivt_lightning.errors import listing
 from sivt_lightning.report.tables import console_table
@@ -43,7 +43,9 @@ def _print_table(title: str, kinds: Mapping[str, Sequence[Sample]]) -> None:
     cells = []
     for name in sorted({sample.category for sample in samples}):
         counts = [str(sum(sample.category == name for sample in of)) for of in kinds.values()]
-        cells.append([name, *counts, sizes(headers[sample] for sample in samples if sample.category == name)])
-    Console().print(console_table(title, ["category", *kinds, "pixels"], cells))
+        own = [sample for sample in samples if sample.category == name]
+        layouts = ", ".join(sorted({sample.layout for sample in own}))
+        cells.append([name, *counts, sizes(headers[sample] for sample in own), layouts])
+    Console().print(console_table(title, ["category", *kinds, "pixels", "layout"], cells))
     if paged := [sample.path for sample, header in headers.items() if header is not None and header.has_more_pages]:
         print(f"Of files with several pages only the first is read: {listing(map(str, paged))}.", flush=True)

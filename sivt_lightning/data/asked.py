@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError, listing
 
 

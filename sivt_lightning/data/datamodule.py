@@ -18,9 +18,10 @@ from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainS
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.data.identity import digest, split
 from sivt_lightning.data.kept import KeptFeatures
-from sivt_lightning.data.layouts import Sample, hold_out, test_samples, train_samples
+from sivt_lightning.data.layouts import LayoutName, test_samples, train_samples
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
+from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import FeatureDataset
@@ -30,11 +31,12 @@ CALIBRATION_IMAGES = 256
 
 
 class SIVTDataModule(LightningDataModule):
-    """Photos of one or many products, in MVTec or good-only folders (see `layouts`).
+    """Photos of one or many products, in any of the `layouts`.
 
     Args:
         root: folder of the categories, or one category's folder; needed to fit, validate and test.
         categories: names of the categories to use, such as [bolt,nut], or one name; null for all.
+        layout: how the folders are laid out; null finds it by itself, for each category.
         image_size: images are resized to this many pixels in height and width.
         batch_size: images per training step and device.
         eval_batch_size: images per step and device in validation, test and prediction.
@@ -69,6 +71,7 @@ class SIVTDataModule(LightningDataModule):
         self,
         root: str | None = None,
         categories: list[str] | str | None = None,
+        layout: LayoutName | None = None,
         image_size: int = 256,
         batch_size: int = 8,
         eval_batch_size: int = 16,
@@ -97,7 +100,7 @@ class SIVTDataModule(LightningDataModule):
         # Absolute, so that a checkpoint finds its data again from any directory.
         root = None if root is None else str(Path(root).expanduser().resolve())
         categories = listed(categories) if isinstance(categories, str) else categories
-        self.root, self.categories, self.predict_path = root, categories, predict_path
+        self.root, self.categories, self.layout, self.predict_path = root, categories, layout, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers, self.val_share, self.depth, self.seed = num_workers, val_share, depth, seed
         self.augmentation = Augmentation(rotation, shift, flip, light).check()
@@ -118,7 +121,7 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
-            samples, self.remarks = train_samples(self.folder, self.categories)
+            samples, self.remarks = train_samples(self.folder, self.categories, self.layout)
             train, validation = hold_out(samples, self.val_share, self.seed)
             if self.depth is None and self._decides_depth:
                 self.depth, remarks = decide_depth([*train, *validation])
@@ -127,7 +130,7 @@ class SIVTDataModule(LightningDataModule):
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
-            samples, self.remarks = test_samples(self.folder, self.categories)
+            samples, self.remarks = test_samples(self.folder, self.categories, self.layout)
             self.test_set = self.images_of(samples)
         elif stage == "predict":
             paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []

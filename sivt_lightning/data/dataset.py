@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, Sampler
 
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.data.images import read_image, to_tensor
-from sivt_lightning.data.layouts import Sample
 from sivt_lightning.data.masks import mask_to_tensor, read_mask
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 
 LONGEST_VIEW = 512  # pixels: two views fit a screen

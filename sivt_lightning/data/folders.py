@@ -49,6 +49,13 @@ def child(folder: Path, name: str) -> Path:
     return next((inner for inner in sub_folders(folder) if inner.name.casefold() == name), folder / name)
 
 
+def below(folder: Path, *names: str) -> Path:
+    """The folder that these names lead to, as `child` takes them; the path where it is missing."""
+    for name in names:
+        folder = child(folder, name) if folder.is_dir() else folder / name
+    return folder
+
+
 def images_in(folder: Path) -> list[Path]:
     """The images that lie in a folder itself, by name."""
     return [entry for entry, is_folder in _listed(folder) if not is_folder and entry.suffix.lower() in IMAGE_SUFFIXES]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.folders import images_in
+from sivt_lightning.data.samples import Sample
 
 
 def digest(samples: Sequence[Sample]) -> str:
@@ -24,5 +25,7 @@ def split(folder: Path, train: Sequence[Sample], held_out: Sequence[Sample]) -> 
 def _content(path: Path | None) -> str:
     if path is None:
         return ""
+    if path.is_dir():  # of masks
+        return "".join(map(_content, images_in(path)))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

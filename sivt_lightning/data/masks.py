@@ -10,8 +10,10 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from sivt_lightning.data.folders import images_in
 from sivt_lightning.data.images import to_rgb
 from sivt_lightning.data.opening import Opened, decode, stored_values, turn_upright
+from sivt_lightning.errors import SIVTError
 
 JPEG_THRESHOLD = 127  # JPEG smears faint values around every edge, so there "positive" means the upper half
 LARGE = 0.5  # share of an image that a defect seldom has
@@ -28,13 +30,23 @@ class Mask(NamedTuple):
 
 
 def read_mask(path: Path) -> Mask:
-    """The ground-truth mask, upright: anomalous is where any stored value is positive.
+    """The ground-truth mask, upright: anomalous is where any stored value is positive. Those of a folder are united.
 
     A palette image's stored values are its indices. A JPEG, which cannot store exact values, is cut at half its range.
     Where transparency varies, only what is visible is anomalous: all of it, if its colours show no shape of their own.
     Raises SIVTError naming the file when it cannot be read.
     """
-    return decode(path, _to_mask)
+    files = images_in(path) if path.is_dir() else [path]
+    if not files:
+        raise SIVTError(f"{path} is a folder without masks. Add one, or take the photo out.")
+    shown, values = zip(*(decode(file, _positive) for file in files), strict=True)
+    for file, pixels in zip(files, shown, strict=True):
+        if pixels.shape != shown[0].shape:
+            raise SIVTError(
+                f"{file} is of another size than {files[0]}, a mask of the same photo. Replace one of them."
+            )
+    anomalous = np.logical_or.reduce(shown)
+    return Mask(anomalous, _doubt(anomalous, np.maximum.reduce(values)))
 
 
 def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Tensor, "{size} {size}"]:
@@ -43,7 +55,8 @@ def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Te
     return torch.from_numpy(np.array(resized) > 0)
 
 
-def _to_mask(opened: Opened) -> Mask:
+def _positive(opened: Opened) -> tuple[Bool[np.ndarray, "height width"], Shaped[np.ndarray, "height width"]]:
+    """(where it is anomalous, the values stored there)."""
     threshold = JPEG_THRESHOLD if opened.image.format == "JPEG" else 0
     channels, with_alpha = _channels(opened)
     colours = channels[..., :-1] if with_alpha else channels
@@ -51,7 +64,7 @@ def _to_mask(opened: Opened) -> Mask:
     anomalous = values > threshold
     if with_alpha:
         anomalous = _within(anomalous, channels[..., -1] > 0)
-    return Mask(anomalous, _doubt(anomalous, values * anomalous))
+    return anomalous, values * anomalous
 
 
 def _channels(opened: Opened) -> tuple[Shaped[np.ndarray, "height width channels"], bool]:

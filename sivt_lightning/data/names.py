@@ -63,6 +63,16 @@ def is_good(name: str) -> bool:
     return meaning(name) == ("good", "")
 
 
+def is_only(name: str, *kinds: Kind) -> bool:
+    """Whether a folder's name says one of these and nothing else: no product, nor a part of a data set.
+
+    >>> is_only("NG", "defects"), is_only("bolt_ng", "defects"), is_only("test_bad", "defects")
+    (True, False, False)
+    """
+    split = dict(PATTERNS)["split"]
+    return meaning(name).kind in kinds and not meaning(name).product and not split.search(" ".join(_words(name)))
+
+
 def no_product(names: Sequence[str], beside: Sequence[str], by_hand: bool) -> tuple[str, str] | None:
     """The first of `names` that is no product's, and the one beside it that shows it ("": its own is enough).
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from sivt_lightning.data.depth import Depth, Seen, decide, white_of
 from sivt_lightning.data.images import deep_values
-from sivt_lightning.data.layouts import Sample
 from sivt_lightning.data.opening import Opened, decode
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.processes import divide
 

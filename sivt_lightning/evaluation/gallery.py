@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from sivt_lightning.data.dataset import Batch, ImageDataset, collate
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.files import whole
 from sivt_lightning.report.sheets import Exhibit, Row, draw_gallery
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from sivt_lightning.data.dataset import LONGEST_VIEW, Batch, View
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.files import write_whole
 from sivt_lightning.inference.judge import Judgement
 from sivt_lightning.inference.prediction import Prediction

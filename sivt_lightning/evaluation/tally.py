@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Curve, Ranking
 from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.evaluation.metrics.ranking import ImageRanking, PixelRanking

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, points
 from sivt_lightning.evaluation.tally import mean_of
 from sivt_lightning.report.tables import PRODUCTS, SHARES, Results

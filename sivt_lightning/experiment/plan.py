@@ -88,10 +88,12 @@ def read_experiment(file: Path) -> Experiment:
 
 def runs_of(experiment: Experiment, root: Path, seeds: Sequence[int] | None = None) -> Iterator[Run]:
     """The trainings of an experiment on the categories of `root`, row by row."""
-    alone = sorted({sample.category for sample in train_samples(root, None).samples}) if experiment.individual else []
+    base = yaml.safe_load(experiment.config.read_text(encoding="utf-8")) or {}
+    layout = experiment.settings.get("data.layout", (base.get("data") or {}).get("layout"))
+    samples = train_samples(root, None, layout).samples if experiment.individual else []
+    alone = sorted({sample.category for sample in samples})
     if len({slug(category) for category in alone}) < len(alone):
         raise SIVTError(f"{root}: the names of two categories give one folder. Let them differ in letters or digits.")
-    base = yaml.safe_load(experiment.config.read_text(encoding="utf-8")) or {}
     model = {f"model.{key}": value for key, value in (base.get("model") or {}).items()}
     for (row, own), seed in itertools.product(experiment.rows.items(), experiment.seeds if seeds is None else seeds):
         arguments = ["--config", str(experiment.config), f"--seed_everything={seed}"]

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.data.datamodule import CALIBRATION_IMAGES, SIVTDataModule
-from sivt_lightning.data.layouts import Sample, train_samples
+from sivt_lightning.data.layouts import train_samples
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
@@ -137,7 +138,7 @@ def _data(about: About, root: str | None, remedy: str = REMEDY) -> SIVTDataModul
     settings = dict(about.data) | {"cache": "off", "eval_batch_size": BATCH, "image_size": about.image_size}
     settings |= {"depth": about.depth}
     if root is not None:
-        settings |= {"root": root, "categories": None}
+        settings |= {"root": root, "categories": None, "layout": None}
     if not settings.get("root") or not Path(str(settings["root"])).expanduser().is_dir():
         raise SIVTError(f"Good photos are needed, but {settings.get('root')} is no folder. {remedy}")
     data = SIVTDataModule(**settings)

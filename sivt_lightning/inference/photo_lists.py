@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sivt_lightning.data.asked import named_on_the_way, predict_samples
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import unguarded
 

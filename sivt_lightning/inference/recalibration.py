@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, percent

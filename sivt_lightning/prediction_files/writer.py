@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.data.datamodule import data_of
-from sivt_lightning.data.layouts import Sample
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
 from sivt_lightning.inference.about import About

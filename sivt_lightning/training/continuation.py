@@ -25,7 +25,7 @@ from sivt_lightning.training.loops import (
 FREE = {f"model.{name}" for name in names_of("training")}
 FREE |= {"data.batch_size", "data.eval_batch_size", "data.num_workers", "data.cache", "data.cache_dir"}
 FREE |= {"data.rotation", "data.shift", "data.flip", "data.light", "data.predict_path"}
-IMAGES = {"data.root", "data.categories", "data.val_share"}  # where they still give the same images
+IMAGES = {"data.root", "data.categories", "data.layout", "data.val_share"}  # where they still give the same images
 LINKED = {"model.seed", "data.seed", "data.image_size"}  # to another, which is looked at
 
 

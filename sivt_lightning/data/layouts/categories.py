@@ -1,24 +1,17 @@
-"""Which categories a root holds, and in which folders their good parts lie.
+"""Which categories a root holds, and how each of them is laid out.
 
 What the names of folders leave unclear is an error: nothing but good parts is ever trained on.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
-from sivt_lightning.data.folders import (
-    ACCEPTED,
-    child,
-    contents,
-    counted,
-    entries,
-    images_in,
-    sub_folders,
-    there,
-)
+from sivt_lightning.data.folders import ACCEPTED, counted, entries, images_in, sub_folders, there
+from sivt_lightning.data.layouts.layout import Category, Layout
+from sivt_lightning.data.layouts.mvtec import BTAD, Loco, MVTec, MVTecAD2
+from sivt_lightning.data.layouts.mvtec_3d import MVTec3D
+from sivt_lightning.data.layouts.plain import Good, GoodBad, Lots, Photos
 from sivt_lightning.data.names import are_opposites, is_good, meaning, no_product, product_of
 from sivt_lightning.errors import SIVTError, listing
 
@@ -28,17 +21,20 @@ LIKE |= dict.fromkeys(("masks", "labels"), "masks")
 AS_MVTEC = "PRODUCT/train/good, PRODUCT/test/good and PRODUCT/test/DEFECT (masks: PRODUCT/ground_truth/DEFECT)"
 
 
-@dataclass(frozen=True)
-class Category:
-    """A product's folder."""
-
-    name: str
-    folder: Path
-    layout: Literal["mvtec", "photos", "good"]  # has train or test; has photos in it; has a folder of good ones
+# Found by their own names for folders, so that no two of them hold one folder.
+PUBLISHED: tuple[Layout, ...] = (Loco(), MVTecAD2(), MVTec3D(), BTAD())
+# What none of these is: the first one that takes it.
+GENERAL: tuple[Layout, ...] = (MVTec(), Photos(), GoodBad(), Good(), Lots())
+LAYOUTS = {layout.name: layout for layout in (*PUBLISHED, *GENERAL)}
 
 
-def find_categories(root: Path, names: Sequence[str] | None) -> tuple[list[Category], list[str]]:
+def find_categories(
+    root: Path, names: Sequence[str] | None, layout: str | None = None
+) -> tuple[list[Category], list[str]]:
     """The categories under `root`, or those of `names`, sorted by name; and a sentence on what else lies there.
+
+    Args:
+        layout: how they are laid out, one of `LAYOUTS`; None: each as its folder shows.
 
     Raises SIVTError where there are none, or it is unclear what they hold.
     """
@@ -46,67 +42,69 @@ def find_categories(root: Path, names: Sequence[str] | None) -> tuple[list[Categ
         raise SIVTError(f"{root} does not exist. Set data.root to the folder that holds the categories.")
     if not root.is_dir():
         raise SIVTError(f"{root} is a file. Set data.root to the folder that holds the categories.")
-    inside = [category for folder in sub_folders(root) if (category := _category(folder.name, folder))]
-    whole = _category(product_of(root), root)
+    asked = None if layout is None else LAYOUTS[layout]
+    folders = [_unpacked(folder) for folder in sub_folders(root)]
+    inside = [category for folder in folders if (category := _category(folder.name, folder, asked))]
+    whole = _category(product_of(root), root, asked)
     by_hand = names is not None
-    if whole is not None and (
-        whole.layout == "mvtec"
-        or (whole.layout == "photos" and not inside)
-        or (whole.layout == "good" and not (names and {category.name for category in inside}.issuperset(names)))
-    ):
+    if whole is not None and (asked or _is_whole(whole, {category.name for category in inside}, names)):
         _refuse_other_photos(whole)
-        return _choose(root, [whole], names), []
-    chosen = _choose(root, inside, names)
+        return _choose(root, [whole], names, layout), []
+    chosen = _choose(root, inside, names, layout)
     for category in chosen:
         _refuse_other_photos(category)
-    _refuse_no_products(root, chosen, by_hand)
+    if asked is None:
+        _refuse_no_products(root, chosen, by_hand)
     return chosen, [] if by_hand else _strays(root, inside)
 
 
-def good_folders(category: Category, part: Literal["train", "test"] = "train") -> list[Path]:
-    """Those whose photos, with those of their sub-folders, are all of good parts; not of a category of plain photos.
-
-    Raises SIVTError where a name says good and something beside it, and is not the only one that says good: good parts
-    seen from the front, or a defect of theirs.
-    """
-    if category.layout != "mvtec":
-        return [inner for inner in sub_folders(category.folder) if is_good(inner.name)]
-    # A training never looks into the folder of tests.
-    parts = [folder for name in dict.fromkeys(("train", part)) if (folder := child(category.folder, name)).is_dir()]
-    said = [inner for folder in parts for inner in sub_folders(folder) if meaning(inner.name).kind == "good"]
-    here = [folder for folder in said if folder.parent.name.casefold() == part]
-    for folder in here:
-        unlike = [other for other in said if other.name.casefold() != folder.name.casefold()]
-        if unlike and not is_good(folder.name) and contents(folder).photos:
-            raise SIVTError(
-                f"The name of {folder} says good and something beside it ({meaning(folder.name).product}), and there "
-                f"is {unlike[0]}, so what its photos show stays unclear. If they show good parts, move it into a "
-                f"folder {folder.parent / 'good'}, which may have sub-folders; if not, name it after what they show."
-            )
-    return [folder for folder in here if is_good(folder.name) or contents(folder).photos]
+def _unpacked(folder: Path) -> Path:
+    """The folder, or the one of its name that is all that an archive has left in it."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() and sub_folders(folder) == [inner] else folder
 
 
-def _category(name: str, folder: Path) -> Category | None:
-    """The folder as a category, where it looks like one."""
-    if child(folder, "train").is_dir() or child(folder, "test").is_dir():
-        return Category(name, folder, "mvtec")
-    if images_in(folder):
-        return Category(name, folder, "photos")
-    good = any(contents(inner).photos for inner in sub_folders(folder) if is_good(inner.name))
-    return Category(name, folder, "good") if good else None
+def _is_whole(whole: Category, inside: Collection[str], names: Sequence[str] | None) -> bool:
+    """Whether a root that could be a product is one, rather than the folder of those in it."""
+    if isinstance(whole.layout, Photos):
+        return not inside
+    if isinstance(whole.layout, (Good, GoodBad)):
+        return not (names and set(names).issubset(inside))
+    return not isinstance(whole.layout, Lots)
+
+
+def _category(name: str, folder: Path, asked: Layout | None) -> Category | None:
+    """The folder as a category, where it looks like one. Raises SIVTError where it looks like two."""
+    inside = {inner.name.casefold(): inner for inner in sub_folders(folder)}
+    if asked is not None:
+        return Category(name, folder, asked) if asked.holds(folder, inside) else None
+    held = [layout for layout in PUBLISHED if layout.is_plain(folder, inside)]
+    if len(held) > 1:
+        raise SIVTError(
+            f"{folder} could be laid out as {held[0].title} or as {held[1].title}: say which, with --data.layout "
+            f"{held[0].name} or {held[1].name}, or give it folders of one of them only."
+        )
+    found = next((layout for layout in (*held, *GENERAL) if layout in held or layout.is_plain(folder, inside)), None)
+    return Category(name, folder, found) if found else None
 
 
 def _holds_photos(folder: Path) -> bool:
     """In itself or a sub-folder. Not further down: there lie the pictures in our own `runs` and `predictions`."""
-    return _category("", folder) is not None or any(images_in(inner) for inner in sub_folders(folder))
+    return _category("", folder, None) is not None or any(images_in(inner) for inner in sub_folders(folder))
 
 
-def _choose(root: Path, known: Sequence[Category], names: Sequence[str] | None) -> list[Category]:
+def _choose(root: Path, known: Sequence[Category], names: Sequence[str] | None, layout: str | None) -> list[Category]:
+    if not known and layout is not None:
+        raise SIVTError(
+            f"No category in {root} is laid out as {LAYOUTS[layout].title}. {there(root)} Set data.layout to null, or "
+            "data.root to another folder."
+        )
     if not known:
         listed = listing(entry.name for entry in entries(root)) or "nothing"
         raise SIVTError(
             f"No category found in {root}: looked for CATEGORY/train/good and for images ({ACCEPTED}) in it and its "
             f"sub-folders; there is {listed}. {there(root)} Set data.root to the folder that holds the categories."
+            f"{_as_lots(sub_folders(root))}"
         )
     if broken := [category for category in known if not _is_text(category.name)]:
         raise SIVTError(f"The name of the folder {broken[0].folder} is no UTF-8, which tables need: rename it.")
@@ -125,7 +123,7 @@ def _choose(root: Path, known: Sequence[Category], names: Sequence[str] | None) 
 
 def _refuse_no_products(root: Path, chosen: Sequence[Category], by_hand: bool) -> None:
     """Raises SIVTError where the name of one says that it holds other things than good parts of a product."""
-    plain = [category.name for category in chosen if category.layout == "photos"]
+    plain = [category.name for category in chosen if isinstance(category.layout, Photos)]
     names = [category.name for category in chosen]
     pair = no_product(plain, names, by_hand)
     if pair is None:
@@ -152,12 +150,12 @@ def _all_by_hand(root: Path, plain: Sequence[str], names: Sequence[str]) -> str:
 
 def _refuse_other_photos(category: Category) -> None:
     """Raises SIVTError where photos lie in a category that may show no good parts, beside those that do."""
-    if category.layout == "mvtec":
+    if not isinstance(category.layout, (Photos, Good)):
         return
     good = [folder.name for folder in sub_folders(category.folder) if is_good(folder.name)]
     held = [folder.name for folder in sub_folders(category.folder) if _holds_photos(folder)]
-    others = [name for name in held if category.layout == "photos" or name not in good]
-    if others and category.layout == "good":
+    others = [name for name in held if isinstance(category.layout, Photos) or name not in good]
+    if others and isinstance(category.layout, Good):
         plain = [name for name in held if images_in(category.folder / name)]
         hint = _all_by_hand(category.folder, plain, held) if plain == held else ""
         raise SIVTError(
@@ -178,7 +176,7 @@ def _strays(root: Path, known: Sequence[Category]) -> list[str]:
     """What lies beside the categories. Raises SIVTError where it may be photos to train on."""
     photos = images_in(root)
     names = [category.name for category in known]
-    if photos and not any(category.layout == "mvtec" for category in known):
+    if photos and all(isinstance(category.layout, (Photos, Good, GoodBad, Lots)) for category in known):
         raise SIVTError(
             f"{root} holds photos ({listing(photo.name for photo in photos)}) beside folders of photos "
             f"({listing(names)}), so what a category is stays unclear. Move the photos into a folder of their own."
@@ -189,10 +187,16 @@ def _strays(root: Path, known: Sequence[Category]) -> list[str]:
             raise SIVTError(
                 f"{folder} has photos in its sub-folders only, so what they show stays unclear. {there(folder)} "
                 f"Move them up, or into {folder / 'train' / 'good'}, which may have sub-folders, or choose the others: "
-                f"{_option(names)}."
+                f"{_option(names)}.{_as_lots([folder])}"
             )
     strays = counted(root, [*photos, *folders])
     return [f"In {root}, not part of any category: {strays}."] if strays else []
+
+
+def _as_lots(folders: Sequence[Path]) -> str:
+    """A sentence on how to take folders of photos in one of these for one product's, where there are such."""
+    product = next((folder for folder in folders if any(images_in(inner) for inner in sub_folders(folder))), None)
+    return f" If {product} is one product, say --data.root {product} --data.layout lots." if product else ""
 
 
 def _is_text(name: str) -> bool:

@@ -1,0 +1,63 @@
+"""From folders to samples: which photos there are, which category they belong to, which mask goes with which.
+
+A root holds categories side by side, each in a layout of its own, or is itself one category. A layout is a class of one
+of these files; `categories` tries them in order. Everything behind this room goes on from samples.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from sivt_lightning.data.folders import there
+from sivt_lightning.data.layouts.categories import find_categories
+from sivt_lightning.data.samples import MIN_TRAIN_IMAGES, Sample, Selection
+from sivt_lightning.errors import SIVTError, listing
+
+LayoutName = Literal["mvtec", "mvtec-loco", "mvtec-3d", "mvtec-ad-2", "btad", "photos", "good", "good-bad", "lots"]
+
+
+def train_samples(root: Path, categories: Sequence[str] | None, layout: str | None = None) -> Selection:
+    """The normal training images of the chosen categories (None: all), sorted by category and name.
+
+    Those that a data set has for validation are among them. Never looks into a test folder. Raises SIVTError if `root`
+    or a category is not to be found, holds too little, or may hold defects or masks.
+    """
+    chosen, left_out = find_categories(root, categories, layout)
+    samples: list[Sample] = []
+    for category in chosen:
+        own = category.layout.train(category)
+        if len(own.samples) < MIN_TRAIN_IMAGES or {sample.split for sample in own.samples} == {"validation"}:
+            count = sum(sample.split == "train" for sample in own.samples)
+            raise SIVTError(
+                f"Category {category.name!r} has {count} training image(s) in {category.layout.place(category)}, but "
+                f"at least {MIN_TRAIN_IMAGES} are needed, since one is held out. {there(category.folder)} "
+                "Add images, or choose other categories."
+            )
+        samples += own.samples
+        left_out += own.left_out
+    return Selection(samples, left_out)
+
+
+def test_samples(  # a test only by its name
+    root: Path,
+    categories: Sequence[str] | None,
+    layout: str | None = None,  # noqa: PT028
+) -> Selection:
+    """The labelled test images of the chosen categories (None: all), with their masks where there are masks.
+
+    Raises SIVTError if `root` or a category is not to be found, there is nothing to test, or a mask is missing.
+    """
+    chosen, left_out = find_categories(root, categories, layout)
+    samples: dict[str, list[Sample]] = {}
+    for category in chosen:
+        samples[category.name], unused = category.layout.test(category)
+        left_out += unused
+    untested = [name for name, of in samples.items() if not of]
+    if len(untested) == len(chosen):
+        raise SIVTError(
+            f"No test images in {root}: looked for test/good and test/DEFECT in {listing(untested)}. {there(root)} "
+            "Add them, or use `sivt predict` for photos without labels."
+        )
+    if untested:
+        left_out.append(f"Left out of the test, having no test images: {listing(untested)}.")
+    return Selection([sample for of in samples.values() for sample in of], left_out)
