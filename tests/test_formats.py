@@ -1,7 +1,7 @@
 """Files of earlier versions go on giving what they gave; those of later ones are refused."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def test_settings_of_the_data_that_a_file_cannot_say(tmp_path: Path) -> None:
 def test_every_setting_of_a_later_format_says_what_was_before() -> None:
     for each in fields(ModelSettings):
         assert each.metadata["since"] <= FORMAT
-        assert each.metadata["since"] == 0 or each.metadata["before"] is not None
+        assert each.metadata["since"] == 0 or each.metadata["before"] is not MISSING
 
 
 def test_roles_leave_no_setting_out() -> None:

@@ -199,6 +199,10 @@ def test_timm_says_what_a_network_gives_and_efficientnets_are_cut() -> None:
     assert (len(cut.blocks), len(whole.blocks)) == (2, 7), TIMM
     assert len(cut.pretrained_cfg["mean"]) == 3, TIMM
     assert timm.get_pretrained_cfg("vit_tiny_patch16_224").fixed_input_size, TIMM
+    transformer = build_network("test_vit", 64, [0, 2])
+    assert [info["reduction"] for info in transformer.feature_info.info] == [16] * 6, TIMM
+    assert transformer.feature_info.reduction() == [16, 16], TIMM
+    assert len(transformer.model.blocks) == 3, TIMM
     channels_last = timm.create_model("swin_tiny_patch4_window7_224", features_only=True)
     assert str(channels_last.output_fmt).endswith("NHWC"), TIMM
 

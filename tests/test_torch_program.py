@@ -25,7 +25,7 @@ from sivt_lightning.model.detector import build_detector
 from sivt_lightning.model.settings import ModelSettings
 torch.manual_seed(0)
 small = dict(image_size=32, feature_stride=8, patch_size=1, width=16, heads=4, encoder_depth=1, decoder_depth=1)
-save_torch(build_detector(ModelSettings("resnet18", [2], "random", **small)), "fp32", Path("m.pt2"))
+save_torch(build_detector(ModelSettings("resnet18", [2], weights="random", **small)), "fp32", Path("m.pt2"))
 """
 MODEL, WEIGHTS, CONSTANTS = (
     "models/model.json",

@@ -1,7 +1,7 @@
 """The format of checkpoints and side-cars, which older files keep: what they could not yet say is put in here.
 
 Format 0 said no number. Format 1 says it, as `format_number`. Format 2 has descriptors and, once it is calibrated, a
-calibration.
+calibration. Format 3 can say blocks of a vision transformer.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 from sivt_lightning.errors import SIVTError
 
-FORMAT = 2
+FORMAT = 3
 # Settings of the data that some format has added, and their values in files that do not say them. Those of the model
 # say this of themselves, see `model.settings`.
 DATA_BEFORE: dict[str, Any] = {"depth": None}

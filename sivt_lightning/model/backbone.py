@@ -1,4 +1,4 @@
-"""Images -> feature map F: a frozen timm network (or none), its strides resized to one grid and concatenated."""
+"""Images -> feature map F: a frozen timm network (or none), its outputs resized to one grid and concatenated."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from sivt_lightning.errors import SIVTError, first_line
-from sivt_lightning.model.networks import build_network, gives_channels_last, stride_indices
+from sivt_lightning.model.networks import build_network, gives_channels_last, output_indices
 from sivt_lightning.model.settings import ModelSettings
 
 
 class Backbone(nn.Module):
-    """The outputs of a timm network at `strides`, each resized to a grid of image_size / feature_stride.
+    """A timm network's outputs at `strides`, or of `blocks`, each resized to a grid of image_size / feature_stride.
 
     An output finer than the grid is brought down to it by averaging ("area"), or by the paper's "bilinear"
     interpolation, which looks at four neighbours only, so that most of a fine output is never seen; a coarser one is
     interpolated.
 
     Built without weights: `weights.load_weights` fills them before a training, a checkpoint at any other time. Always
-    in eval mode and without gradients. Stages after the last one used are removed.
+    in eval mode and without gradients. Stages or blocks after the last one used are removed.
 
     >>> net = Backbone(ModelSettings(backbone="resnet18", strides=[4, 8], image_size=64))
     >>> net.channels, tuple(net(torch.zeros(2, 3, 64, 64)).shape)
@@ -34,7 +34,7 @@ class Backbone(nn.Module):
         super().__init__()
         name, image_size = settings.backbone, settings.image_size
         self.name, self.image_size, self.grid, self.resize = name, image_size, settings.grid, settings.resize
-        self.out_indices = stride_indices(name, settings.strides, image_size, restored)
+        self.out_indices = output_indices(settings, restored)
         # Channels last: convolutions take two thirds of the time, on processors as on GPUs.
         self.net: Any = build_network(name, image_size, self.out_indices).to(memory_format=torch.channels_last)
         self.channels: int = sum(self.net.feature_info.channels())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from sivt_lightning.errors import SIVTError, did_you_mean, first_line
+from sivt_lightning.model.settings import ModelSettings
 
 PIXELS = "pixels"
 
@@ -74,20 +75,51 @@ def check_known(name: str) -> None:
         raise SIVTError(f"backbone {name}: timm knows no weights {weights} of {architecture}. Choose one of {named}.")
 
 
-def stride_indices(name: str, strides: Sequence[int], image_size: int, restored: bool) -> list[int]:
-    """The network's output numbers for these strides; for a stride met several times the deepest one."""
-    # timm tells a network's strides once it is built; on no device it takes no weights for that. But then it draws no
+def output_indices(settings: ModelSettings, restored: bool) -> list[int]:
+    """The numbers of the network's outputs that are used."""
+    name, size = settings.backbone, settings.image_size
+    # timm tells a network's outputs once it is built; on no device it takes no weights for that. But then it draws no
     # random numbers either, after which those of a training come: a seed stands for the same start as ever.
     with torch.device("meta") if restored else nullcontext():
-        available = build_network(name, image_size).feature_info.reduction()
-    position = {stride: index for index, stride in enumerate(available)}
+        info = build_network(name, size).feature_info
+    if settings.blocks is None:
+        return _at_strides(name, settings.strides, info)
+    return _of_blocks(name, settings.blocks, size, [part["reduction"] for part in info.info])
+
+
+def _at_strides(name: str, strides: Sequence[int], info: FeatureInfo) -> list[int]:
+    """For a stride met several times the deepest of the outputs that timm gives unasked."""
+    position = {stride: index for index, stride in enumerate(info.reduction())}
     unknown = [stride for stride in strides if stride not in position]
+    if unknown and len(position) == 1 and len(info.info) > 1:
+        raise SIVTError(
+            f"strides {list(strides)}: all outputs of {name} have stride {max(position)}; choose some of its blocks 0 "
+            f"to {len(info.info) - 1} by the setting blocks instead."
+        )
     if unknown or not strides or len(set(strides)) < len(strides):
         raise SIVTError(
             f"strides {list(strides)}: {name} has outputs of strides {sorted(position)}; name one or more of these, "
             "each once."
         )
     return sorted(position[stride] for stride in strides)
+
+
+def _of_blocks(name: str, blocks: Sequence[int], image_size: int, strides: Sequence[int]) -> list[int]:
+    """`strides` of all outputs: those of a transformer's blocks are its patch."""
+    if len(strides) == 1 or len(set(strides)) > 1:
+        raise SIVTError(f"blocks {blocks}: {name} is no vision transformer; choose its outputs by the setting strides.")
+    known = range(len(strides))
+    if not blocks or any(block not in known for block in blocks) or len(set(blocks)) < len(blocks):
+        raise SIVTError(
+            f"blocks {list(blocks)}: {name} has blocks 0 to {known[-1]}; name one or more of these, each once."
+        )
+    if image_size % (patch := strides[0]):
+        below = image_size // patch * patch
+        raise SIVTError(
+            f"image_size {image_size} is no multiple of {patch}, the patch of {name}, which would not see the image's "
+            f"edge: choose {f'{below} or ' if below else ''}{below + patch}."
+        )
+    return sorted(blocks)
 
 
 def gives_channels_last(net: Any) -> bool:

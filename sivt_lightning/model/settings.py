@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from sivt_lightning.errors import SIVTError, first_line
@@ -23,7 +23,7 @@ CHOICES = {
 Role = Literal["features", "shape", "map", "loss", "optimizer", "training", "source", "seed"]
 
 
-def setting(default: Any, role: Role, since: int = 0, before: Any = None) -> Any:
+def setting(default: Any, role: Role, since: int = 0, before: Any = MISSING) -> Any:
     """A field of `ModelSettings`.
 
     Args:
@@ -40,6 +40,8 @@ class ModelSettings:
     Args:
         backbone: timm network that makes the feature map; frozen. "pixels" for the image itself.
         strides: its outputs to use, as downsampling factors.
+        blocks: of a vision transformer, whose outputs all have one stride, in place of `strides`: its blocks to use,
+            the first being 0. `image_size` must be a multiple of its patch.
         weights: "imagenet" (timm's, downloaded or cached), "package" (ImageNet weights installed by pip, of
             tf_efficientnet_lite0 to 2), the path of a weight file, or "random".
         init_from: checkpoint of a trained model of the same shape to go on from with other data: its weights and
@@ -74,6 +76,7 @@ class ModelSettings:
 
     backbone: str = setting("tf_efficientnet_b4.aa_in1k", "features")
     strides: Sequence[int] = setting((2, 4, 8, 16), "features")
+    blocks: Sequence[int] | None = setting(None, "features", since=3, before=None)
     weights: str = setting("imagenet", "source")
     init_from: str | None = setting(None, "source")
     image_size: int = setting(256, "features")

@@ -1,10 +1,12 @@
 """Where a backbone's weights come from: timm's hub or cache, a package, a file, or a seed. Never a silent fallback."""
 
+import math
 import re
 from pathlib import Path
 
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 from timm.models import load_state_dict as read_state_dict
 from torch import Tensor, nn
 
@@ -18,6 +20,8 @@ OTHER_WAYS = (
     f"{', '.join(PACKAGES)}); a weight file, `weights: PATH` (.safetensors or .pth, the whole network or the stages "
     "used); or untrained features, `weights: random` (weaker)."
 )
+
+TRAINING_ONLY = {"mask_token"}  # in DINO's own files, not in timm's networks
 
 
 def load_weights(backbone: Backbone, source: str, seed: int) -> None:
@@ -76,6 +80,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 def _match_keys(backbone: Backbone, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """The part of `state` that the cut backbone needs; keys missing or of another network are errors."""
     matched, missing, misshapen, used = {}, [], [], set()
+    side = backbone.image_size // backbone.net.feature_info.reduction()[0]
     for key, value in backbone.net.state_dict().items():
         name = next((name for name in (key, _unflatten(key)) if name in state), None)
         if name is None:
@@ -83,12 +88,15 @@ def _match_keys(backbone: Backbone, state: dict[str, Tensor], source: str) -> di
                 matched[key] = value
             else:
                 missing.append(key)
-        elif state[name].shape != value.shape:
-            misshapen.append(f"{name} is {tuple(state[name].shape)} instead of {tuple(value.shape)}")
+            continue
+        given = _at_size(state[name], value, side) if name.endswith("pos_embed") else state[name]
+        if given.shape != value.shape:
+            misshapen.append(f"{name} is {tuple(given.shape)} instead of {tuple(value.shape)}")
         else:
-            matched[key] = state[name]
+            matched[key] = given
             used.add(name)
-    foreign = sorted(state.keys() - used - set(_all_keys(backbone.name))) if not (missing or misshapen) else []
+    known = used | set(_all_keys(backbone.name)) | TRAINING_ONLY
+    foreign = sorted(state.keys() - known) if not (missing or misshapen) else []
     for problem, names in (("keys are missing", missing), ("shapes differ", misshapen), ("unexpected keys", foreign)):
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -97,6 +105,17 @@ def _match_keys(backbone: Backbone, state: dict[str, Tensor], source: str) -> di
                 "Name the timm network that the file was made for, or another file."
             )
     return matched
+
+
+def _at_size(given: Tensor, own: Tensor, side: int) -> Tensor:
+    """A position embedding of another image size, interpolated to `side` x `side` as timm does; others as they are."""
+    if given.shape == own.shape or given.ndim != 3 or own.ndim != 3:
+        return given
+    prefix = own.shape[1] - side**2  # class and register tokens, which have no place in the image
+    places = given.shape[1] - prefix
+    if prefix < 0 or places < 1 or math.isqrt(places) ** 2 < places:
+        return given
+    return resample_abs_pos_embed(given, [side, side], num_prefix_tokens=prefix)
 
 
 def _all_keys(name: str) -> list[str]:
