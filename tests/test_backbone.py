@@ -332,3 +332,13 @@ def test_real_b4_weights_load_from_the_stages_file() -> None:
     load_weights(backbone, f"{ASSETS}/weights/tf_efficientnet_b4_stages0-4.safetensors", seed=0)
     features = backbone(torch.rand(1, 3, 256, 256))
     assert features.isfinite().all()
+
+
+@needs_assets
+def test_real_resnet_weights_load_from_the_stages_file() -> None:
+    """Learned with the stride of two convolutions elsewhere than in timm's network: it takes them all the same."""
+    backbone = backbone_of("resnet50.a1_in1k", [2, 4, 8, 16], 64)
+    load_weights(backbone, f"{ASSETS}/weights/resnet50_caffe_stages0-3.safetensors", seed=0)
+    features = backbone(torch.rand(1, 3, 64, 64))
+    assert features.shape == (1, 64 + 256 + 512 + 1024, 8, 8)
+    assert features.isfinite().all()

@@ -38,6 +38,8 @@ def test_categories_are_taken_as_written(given: str, taken: list[str], two_image
         (["compare", "a", "--figures", "image_ap"], "figures is image_ap, but must be a list: --figures [image_ap]."),
         (["benchmark", "--batch_sizes", "8"], "batch_sizes is 8, but must be a list: --batch_sizes [8]."),
         (["fit", "--model.strides", "2"], "model.strides is 2, but must be a list: --model.strides [2]."),
+        (["fit", "--model.blocks", "2"], "model.blocks is 2, but must be a list: --model.blocks [2]."),
+        (["fit", "--model.blocks", "[1,a]"], "model.blocks is [1, 'a'], but must be a list of whole numbers, as in"),
         (["fit", "--data.root", "data", "--data.categories", "nut"], """--data.categories '["bolt", "label"]'"""),
     ],
 )

@@ -177,12 +177,15 @@ def _of_list(complaint: str) -> str:
     """
     said = re.fullmatch(
         r"Parser key \"([\w.]+)\": (?:Expected a <class '(?:list|collections\.abc\.Sequence)'>\. Got value: (.*)"
-        r"|Does not validate against any of the Union subtypes Subtypes: \[list\[str\].* Given value: (.*))",
+        r"|Does not validate against any of the Union subtypes Subtypes: "
+        r"\[(?:list\[str\]|collections\.abc\.Sequence\[int\]).* Given value: (.*))",
         complaint,
     )
     if said is None:
         return ""
     name, value = said[1], said[2] or said[3]
+    if value.startswith("[") and "Sequence[int]" in complaint:
+        return f"{name} is {value}, but must be a list of whole numbers, as in [1, 2]."
     if value.startswith("["):  # 01 was read as the number 1
         return (
             f"{name} is {value}, but must be a list of names: put those that look like numbers in quotes, "
