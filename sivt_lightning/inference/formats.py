@@ -1,7 +1,7 @@
 """The format of checkpoints and side-cars, which older files keep: what they could not yet say is put in here.
 
 Format 0 said no number. Format 1 says it, as `format_number`. Format 2 has descriptors and, once it is calibrated, a
-calibration. Format 3 can say blocks of a vision transformer.
+calibration. Format 3 can say blocks of a vision transformer, and says of what map and image score are made.
 """
 
 from collections.abc import Mapping

@@ -37,7 +37,8 @@ class Backbone(nn.Module):
         self.out_indices = output_indices(settings, restored)
         # Channels last: convolutions take two thirds of the time, on processors as on GPUs.
         self.net: Any = build_network(name, image_size, self.out_indices).to(memory_format=torch.channels_last)
-        self.channels: int = sum(self.net.feature_info.channels())
+        self.parts: list[int] = self.net.feature_info.channels()  # channels of each output
+        self.channels = sum(self.parts)
         self.is_random = False
         self.mean: Tensor
         self.std: Tensor

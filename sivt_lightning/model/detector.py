@@ -10,7 +10,7 @@ from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.model.scoring import anomaly_map, image_descriptor, image_score
+from sivt_lightning.model.scoring import Scoring, image_descriptor
 from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.model.standardize import Standardize
 from sivt_lightning.seeding import generator_for
@@ -24,12 +24,11 @@ class Detector(nn.Module):
         backbone: Backbone,
         standardize: Standardize,
         reconstructor: Reconstructor,
-        smoothing_sigma: float,
-        map_power: float,
+        scoring: Scoring,
     ) -> None:
         super().__init__()
         self.backbone, self.standardize, self.reconstructor = backbone, standardize, reconstructor
-        self.smoothing_sigma, self.map_power = smoothing_sigma, map_power
+        self.scoring = scoring
         # Kept as numbers, not as a seed: a seed is no promise across torch versions.
         fixed = draw_partition(reconstructor.length, reconstructor.groups, generator_for(0))
         self.partition: Tensor
@@ -57,9 +56,8 @@ class Detector(nn.Module):
     def score(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
         """Eq. 3, the image score and the descriptor, in float32 whatever the precision of the network."""
         with torch.autocast(features.device.type, enabled=False):  # it would smooth in half precision
-            size = self.backbone.image_size
-            maps = anomaly_map(features, reconstruction, size, self.smoothing_sigma, self.map_power)
-            return Detection(image_score(maps), maps, image_descriptor(features))
+            maps = self.scoring.anomaly_map(features, reconstruction)
+            return Detection(self.scoring.image_score(maps), maps, image_descriptor(features))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:
@@ -75,4 +73,4 @@ def build_detector(settings: ModelSettings, restored: bool = False) -> Detector:
     backbone = Backbone(settings, restored)
     standardize = Standardize(backbone.channels, settings.standardize)
     reconstructor = Reconstructor(backbone.channels, settings)
-    return Detector(backbone, standardize, reconstructor, settings.smoothing_sigma, settings.map_power)
+    return Detector(backbone, standardize, reconstructor, Scoring.of(settings, backbone.parts))

@@ -9,11 +9,15 @@ from sivt_lightning.errors import SIVTError, first_line
 
 Resize = Literal["area", "bilinear"]
 Standardization = Literal["none", "channel", "whiten"]
+Residual = Literal["outputs", "whole"]
+ImageScore = Literal["highest", "deviation"]
 OptimizerName = Literal["muon", "adamw"]
 ScheduleName = Literal["cosine", "constant"]
 CHOICES = {
     "resize": get_args(Resize),
     "standardize": get_args(Standardization),
+    "residual": get_args(Residual),
+    "image_score": get_args(ImageScore),
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(ScheduleName),
 }
@@ -61,7 +65,12 @@ class ModelSettings:
         mlp_ratio: width of an MLP's hidden layer over `width`.
         self_induction: false is the ablation, a vanilla transformer of the same shape.
         smoothing_sigma: deviation in pixels of the Gaussian over the anomaly map; 0 for none.
-        map_power: upsampling and smoothing the map take the power mean of neighbours with this power; 1 is the paper's.
+        residual: "outputs" takes Eq. 3 at each of the backbone's outputs and of these the geometric mean, in which the
+            k-th counts k times; the paper's "whole" takes it of all outputs as one vector, where the largest drowns the
+            others.
+        map_power: upsampling and smoothing the map take the power mean of neighbours with this power: 1 is the paper's
+            plain mean, 0 the geometric one.
+        image_score: "highest" is the mean of the map's highest 1 %, "deviation" the paper's standard deviation.
         cosine_weight: lambda, weight of the cosine distance in the loss.
         latent_dropout: share of the latents' values that the decoder does not see in a training step, so that it
             learns less to rebuild defects; then train longer.
@@ -92,7 +101,9 @@ class ModelSettings:
     mlp_ratio: float = setting(4.0, "shape")
     self_induction: bool = setting(True, "shape")
     smoothing_sigma: float = setting(3.0, "map")
-    map_power: float = setting(0.25, "map")
+    residual: Residual = setting("outputs", "map", since=3, before="whole")
+    map_power: float = setting(0.0, "map")
+    image_score: ImageScore = setting("highest", "map", since=3, before="deviation")
     cosine_weight: float = setting(5.0, "loss")
     latent_dropout: float = setting(0.0, "training")
     optimizer: OptimizerName = setting("muon", "optimizer")
@@ -160,8 +171,8 @@ class ModelSettings:
                 f"smoothing_sigma {sigma} reaches {blur_radius(sigma)} pixels, beyond an image of {self.image_size}: "
                 f"choose {(self.image_size - 1) // 4} or less."
             )
-        if not 0 < self.map_power < math.inf:
-            raise SIVTError(f"map_power is {self.map_power}: give a positive number, such as 1 (the paper's) or 0.25.")
+        if not 0 <= self.map_power < math.inf:
+            raise SIVTError(f"map_power is {self.map_power}: give 0 or a positive number, such as 1 (the paper's).")
 
     def _check_training(self) -> None:
         for name in ("cosine_weight", "weight_decay"):
