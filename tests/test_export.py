@@ -257,7 +257,7 @@ def test_an_export_is_tested_as_a_checkpoint_is(
     exact = name != "int8.xml"
     for category in ("across", "down"):
         for figure, value in theirs["categories"][category].items():
-            assert own["categories"][category][figure] == pytest.approx(value, abs=1e-6 if exact else 0.1), figure
+            assert own["categories"][category][figure] == pytest.approx(value, abs=5e-5 if exact else 0.1), figure
     assert own["settings"]["model"] == theirs["settings"]["model"]
     assert own["settings"]["training"] == theirs["settings"]["training"]
     assert (own["settings"]["test"]["precision"], theirs["settings"]["test"]["precision"]) == (name[:4], "32-true")
