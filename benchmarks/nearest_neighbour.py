@@ -91,7 +91,7 @@ def main() -> None:
         masks = [data.test_set[i].mask for i in index]
         highest = avg_pool2d(grid, 3, 1, 1).flatten(1).max(1).values
         tallies["PatchCore's score"].update(index, highest, map_of[:, 0], masks)
-        ours = image_score(map_of[:, 0])
+        ours = image_score(map_of[:, 0], settings["image_score"])
         tallies["our score"].update(index, ours, map_of[:, 0], masks)
     report = {}
     for name, tally in tallies.items():

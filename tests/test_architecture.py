@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sivt_lightning"
 NAME = PACKAGE.name
+SCRIPTS = sorted(file for folder in ("benchmarks", "docs") for file in (PACKAGE.parent / folder).glob("*.py"))
 
 # What a part, or one module of it, may import: other parts, "lightning", and "?" for names known only as it runs.
 ALLOWED = {
@@ -224,6 +226,15 @@ def test_an_entry_that_nothing_needs_any_more_is_caught(copy: Path) -> None:
     file = copy / "model" / "scoring.py"
     file.write_text(re.sub(r"from sivt_lightning\.model\..*", "", file.read_text()))
     assert planted_in(copy) == {("model.scoring", "model")}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_take_from_the_package_what_is_there(script: Path) -> None:
+    """No test runs them all."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("sivt_lightning"):
+            module = importlib.import_module(str(node.module))
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 def test_no_two_files_have_one_name() -> None:

@@ -10,7 +10,7 @@ import torch
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.distance import cosine_distance
 from sivt_lightning.model.loss import reconstruction_loss
-from sivt_lightning.model.scoring import Scoring
+from sivt_lightning.model.scoring import Scoring, image_score
 from sivt_lightning.model.settings import ModelSettings
 
 
@@ -22,7 +22,7 @@ def pair(scale: float = 1.0, channels: int = 7) -> tuple[torch.Tensor, torch.Ten
 
 def scoring(size: int = 64, sigma: float = 2.0, power: float = 1.0, **changes: Any) -> Scoring:
     """The paper's, but for what is said."""
-    settings = {"parts": [7], "residual": "whole", "score": "deviation"} | changes
+    settings = {"parts": [7], "residual": "whole", "image_score": "deviation"} | changes
     return Scoring(image_size=size, smoothing_sigma=sigma, map_power=power, **settings)
 
 
@@ -74,7 +74,7 @@ def test_map_and_score(sigma: float, scale: float) -> None:
     paper = scoring(64, sigma)
     maps = paper.anomaly_map(features, reconstruction)
     np.testing.assert_allclose(maps, expected, rtol=2e-5, atol=1e-6 * expected.max())
-    np.testing.assert_allclose(paper.image_score(maps), expected.std(axis=(1, 2)), rtol=2e-5)
+    np.testing.assert_allclose(image_score(maps, "deviation"), expected.std(axis=(1, 2)), rtol=2e-5)
 
 
 @pytest.mark.parametrize("power", [0.25, 2.0])
@@ -103,8 +103,8 @@ def test_of_neighbours_and_outputs_the_geometric_mean_in_which_the_deeper_counts
 def test_the_score_is_the_mean_of_the_highest_hundredth() -> None:
     maps = torch.zeros(2, 64, 64)
     maps[0, :4, :4], maps[1, :8, :4] = 1.0, 4.0  # one and two of 16 x 16 looked at, of which two are a hundredth
-    assert scoring(score="highest").image_score(maps).tolist() == [0.5, 4.0]
-    assert scoring(8, score="highest").image_score(maps[:1, :8, :8]).tolist() == [1.0]  # at least one is looked at
+    assert image_score(maps, "highest").tolist() == [0.5, 4.0]
+    assert image_score(maps[:1, :8, :8], "highest").tolist() == [1.0]  # at least one is looked at
 
 
 @pytest.mark.parametrize("power", [-1.0, float("nan"), float("inf")])
@@ -124,8 +124,8 @@ def test_loss_and_map_are_float32_for_bfloat16_reconstructions() -> None:
 
 def test_a_perfect_reconstruction_scores_nothing() -> None:
     features, _ = pair()
-    for how in (scoring(32), scoring(32, power=0.0, residual="outputs", parts=[3, 4], score="highest")):
-        assert how.image_score(how.anomaly_map(features, features)).max() < 1e-9
+    for how in (scoring(32), scoring(32, power=0.0, residual="outputs", parts=[3, 4], image_score="highest")):
+        assert how(features, features).score.max() < 1e-9
     zeros = torch.zeros(1, 3, 4, 4)  # a vector without a direction is no NaN
     assert not cosine_distance(zeros, zeros).isnan().any()
 

@@ -10,7 +10,7 @@ from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
-from sivt_lightning.model.scoring import Scoring, image_descriptor
+from sivt_lightning.model.scoring import Scoring
 from sivt_lightning.model.settings import ModelSettings
 from sivt_lightning.model.standardize import Standardize
 from sivt_lightning.seeding import generator_for
@@ -56,8 +56,7 @@ class Detector(nn.Module):
     def score(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
         """Eq. 3, the image score and the descriptor, in float32 whatever the precision of the network."""
         with torch.autocast(features.device.type, enabled=False):  # it would smooth in half precision
-            maps = self.scoring.anomaly_map(features, reconstruction)
-            return Detection(self.scoring.image_score(maps), maps, image_descriptor(features))
+            return self.scoring(features, reconstruction)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:

@@ -9,6 +9,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.distance import cosine_distance, squared_distance
 from sivt_lightning.model.settings import ImageScore, ModelSettings, Residual, blur_radius
 
@@ -17,7 +18,7 @@ DESCRIBED = 16  # positions a side that the descriptor looks at, at least where 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How a model scores; the arguments are settings of the same names, see `ModelSettings`.
+    """How a model makes its map and score; the arguments are settings of the same names, see `ModelSettings`.
 
     Args:
         parts: channels of each output of the backbone, in the order in which F holds them.
@@ -29,7 +30,7 @@ class Scoring:
     residual: Residual
     map_power: float
     smoothing_sigma: float
-    score: ImageScore
+    image_score: ImageScore
 
     @classmethod
     def of(cls, settings: ModelSettings, parts: Sequence[int]) -> "Scoring":
@@ -42,6 +43,11 @@ class Scoring:
             settings.smoothing_sigma,
             settings.image_score,
         )
+
+    def __call__(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
+        """Map, image score and descriptor of what was reconstructed."""
+        maps = self.anomaly_map(features, reconstruction)
+        return Detection(image_score(maps, self.image_score), maps, image_descriptor(features))
 
     def anomaly_map(
         self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]
@@ -57,14 +63,6 @@ class Scoring:
         if self.map_power == 1:
             return self._averaged(residual)
         return self._averaged(residual.pow(self.map_power)).pow(1 / self.map_power)
-
-    def image_score(self, maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:
-        """The mean of the highest 1 % of the map, or its standard deviation over the pixels (population)."""
-        if self.score == "deviation":
-            return maps.std(dim=(1, 2), correction=0)
-        # Smoothed, so every fourth pixel a side says enough, and sorting takes a sixteenth of the time.
-        values = maps[:, ::4, ::4].flatten(1)
-        return values.topk(max(1, values.shape[1] // 100), dim=1).values.mean(dim=1)
 
     def _residual(
         self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]
@@ -87,6 +85,15 @@ def _product(features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "
     squared, cosine = squared_distance(features, reconstruction), cosine_distance(features, reconstruction)
     rounding = torch.finfo(cosine.dtype).eps
     return (squared * cosine.clamp(min=rounding)).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def image_score(maps: Float[Tensor, "B S S"], kind: ImageScore) -> Float[Tensor, " B"]:
+    """The mean of the highest 1 % of the map, or its standard deviation over the pixels (population)."""
+    if kind == "deviation":
+        return maps.std(dim=(1, 2), correction=0)
+    # Smoothed, so every fourth pixel a side says enough, and sorting takes a sixteenth of the time.
+    values = maps[:, ::4, ::4].flatten(1)
+    return values.topk(max(1, values.shape[1] // 100), dim=1).values.mean(dim=1)
 
 
 def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S S"]:
