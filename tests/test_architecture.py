@@ -56,7 +56,7 @@ ALLOWED = {
     "inference.calibrated": "files",
     "inference.good_photos": "data",
     "inference.photo_lists": "data files",
-    "inference.predictor": "data",
+    "inference.predictor": "data system",
     "inference.recalibration": "data",
     "inference.runtimes": "?",  # the package of a format
     "inference.side_car": "data",

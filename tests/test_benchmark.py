@@ -8,6 +8,7 @@ from typing import Any
 import literal
 import pytest
 import torch
+import yaml
 from parts import reconstructor_of
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,6 +48,16 @@ def test_the_paper_s_model() -> None:
     assert counts["reconstructor"] == counts["linear"] + counts["attention"]
     assert 0.94 < counts["reconstructor_fast"] / counts["reconstructor"] < 0.97
     assert 1.1e9 < counts["backbone"] < 1.3e9
+
+
+def test_the_model_of_edge_yaml() -> None:
+    """As docs/performance.md has it."""
+    settings = yaml.safe_load((Path(__file__).parents[1] / "configs/edge.yaml").read_text())["model"]
+    detector = SIVT(**settings | {"weights": "random"}).detector
+    assert count_parameters(detector) == {"trainable": 781_632, "frozen": 700_768}
+    counts = multiply_adds(detector)
+    assert counts["backbone"] == 317_739_008
+    assert counts["reconstructor_fast"] == 369_623_040
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,14 @@ def test_to_tensor_keeps_channels_apart_and_averages_fine_detail() -> None:
     assert torch.equal(tensor[1:], torch.tensor([0.0, 0.2])[:, None, None].expand(2, 8, 8))
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (128, 128), (256, 256), (512, 512), (192, 192), (128, 256), (31, 7)])
+def test_to_tensor_has_the_pixels_of_pillow(shape: tuple[int, int]) -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    for size in (1, 64):
+        theirs = np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR))
+        assert np.array_equal((to_tensor(photo, size) * 255).permute(1, 2, 0).numpy().round(), theirs)
+
+
 def test_mask_to_tensor_is_nearest() -> None:
     mask = np.zeros((4, 8), bool)
     mask[:, 3] = True

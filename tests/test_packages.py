@@ -86,7 +86,7 @@ def test_the_backbone_has_the_tensors_of_the_whole_network(name: str) -> None:
         assert not backbone.is_random
 
 
-@pytest.mark.parametrize("config", ["demo", "lite"])
+@pytest.mark.parametrize("config", ["demo", "edge"])
 @pytest.mark.usefixtures("no_network")
 def test_a_training_from_a_package(
     config: str, two_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,8 +2,10 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -18,6 +20,9 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.system import cpus
+
+DECODES = Lock()  # held while an image of Pillow's is decoded, which may be in a list twice
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO | Image.Image | np.ndarray | Tensor
 
@@ -96,12 +101,19 @@ class Predictor:
             return self.predict([self.prepare(images)])[0]
         if not isinstance(images, Sequence):
             raise _no_image(images)
-        batches: list[Any] = [
-            images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)
-        ]
-        return [
-            prediction for batch in batches for prediction in self.predict([self.prepare(image) for image in batch])
-        ]
+        return [prediction for batch in self._prepared(images) for prediction in self.predict(batch)]
+
+    def _prepared(self, images: Sequence[Any]) -> Iterator[list[Prepared]]:
+        """Batches, each read by several threads while the one before is computed."""
+        with ThreadPoolExecutor(cpus()) as pool:
+
+            def read(start: int) -> list[Future[Prepared]]:
+                return [pool.submit(self.prepare, image) for image in images[start : start + self.batch_size]]
+
+            following = read(0)
+            for start in range(0, len(images), self.batch_size):
+                batch, following = following, read(start + self.batch_size)
+                yield [photo.result() for photo in batch]
 
     def prepare(self, image: Source, most_pixels: int | None = None) -> Prepared:
         """The image as the model takes it; a file's content of more pixels is not decoded.
@@ -131,7 +143,8 @@ def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Pho
     if isinstance(image, (bytes, bytearray, memoryview)):
         return read_image_bytes(bytes(image), depth, most_pixels)
     if isinstance(image, Image.Image):
-        return to_rgb(image, depth)
+        with DECODES:
+            return to_rgb(image, depth)
     if isinstance(image, Tensor):
         image = _as_array(image)
     if isinstance(image, np.ndarray):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
@@ -111,7 +112,8 @@ def image_descriptor(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3*C
     them, also where it takes but a quarter of a photo whose background is the same.
     """
     step = max(1, features.shape[-1] // DESCRIBED)
-    values = features[:, :, ::step, ::step].flatten(2)
-    count = values.shape[2]
-    falling = values.topk(3 * count // 4 + 1, dim=2).values  # exports know no sorting but this
-    return torch.cat([falling[:, :, part * count // 4] for part in (1, 2, 3)], dim=1)
+    values = rearrange(features[:, :, ::step, ::step], "b c h w -> b (h w) c")
+    count = values.shape[1]
+    # Exports know no sorting but this. OpenVINO is four times as quick at it where channels come last.
+    falling = values.topk(3 * count // 4 + 1, dim=1).values
+    return torch.cat([falling[:, part * count // 4] for part in (1, 2, 3)], dim=1)
