@@ -412,6 +412,7 @@ def write_bad_checkpoints() -> None:
         (["fit", "--config", "TINY", "--model.weights", "nowhere.pth"], "there is no such file. Give the path"),
         (["fit", "--config", "TINY", "--model.learning_rate", "-1"], "give a positive number"),
         (["fit", "--config", "TINY", "--model.warmup", "1"], "from 0 to below 1"),
+        (["fit", "--config", "TINY", "--model.pasted", "2"], "share of the images from 0 to 1"),
         (["fit", "--config", "TINY", "--model.latent_dropout", "1"], "share of the values from 0 to below 1"),
         (["fit", "--config", "TINY", "--model.cosine_weight", "-1"], "give 0 or a positive number"),
         (["fit", "--config", "TINY", "--trainer.max_epochs", "-1"], "set trainer.max_epochs to 1 or more"),

@@ -12,6 +12,7 @@ from timm.optim import Muon
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detector
+from sivt_lightning.model.loss import reconstruction_loss
 from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.optimizer import ADAMW_SHARE
 
@@ -134,6 +135,36 @@ def test_latents_are_dropped_by_seed_epoch_and_image() -> None:
     model.trainer.current_epoch = 1  # type: ignore[misc]
     assert not torch.equal(first, model.draw_gains(images))  # type: ignore[arg-type]
     assert module(latent_dropout=0.0).draw_gains(images) is None
+
+
+def test_pieces_are_pasted_by_seed_epoch_and_image() -> None:
+    model, images = module(pasted=0.5), torch.arange(40)
+    features = torch.randn(1, 6, 8, 8).expand(40, -1, -1, -1)
+    first = model.draw_pieces(features, images)
+    again = model.draw_pieces(features[:2], torch.tensor([4, 1]))
+    assert first is not None
+    assert again is not None
+    assert torch.equal(first[[4, 1]], again)  # in whatever batch, on any rank
+    changed = (first != features).flatten(1).any(1)
+    assert 10 <= changed.sum() <= 30
+    columns = features[0].flatten(1).T
+    for one in first[changed].flatten(2):  # whole vectors of the same image, half of it at most and less than thrice
+        assert all((columns == vector).all(1).any() for vector in one.T)
+        assert 0 < (one != features[0].flatten(1)).any(0).float().mean() <= 0.75
+    model.trainer.current_epoch = 1  # type: ignore[misc]
+    assert not torch.equal(first, model.draw_pieces(features, images))  # type: ignore[arg-type]
+    assert module(pasted=0.0).draw_pieces(features, images) is None
+
+
+def test_what_is_pasted_is_to_be_restored() -> None:
+    """The loss is held against the features as they were, and evaluation pastes nothing."""
+    model, images = module(pasted=1.0), batch(4)
+    pieces = model.draw_pieces(features := model.features(images), images.index)
+    loss = model.training_step(images, 0)
+    reconstruction = model.detector.reconstructor(pieces, model.draw_partitions(images.index))
+    expected = reconstruction_loss(features, reconstruction, model.settings.cosine_weight).mean()
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(*(module(pasted=share).detector(images.images).score for share in (0.0, 1.0)))
 
 
 def test_dropped_latents_reach_the_decoder_in_training_only() -> None:

@@ -19,12 +19,13 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on
 Case = tuple[torch.Tensor, ...]
 
 
-def batch(size: int, seed: int, with_gain: bool = True) -> Case:
+def batch(size: int, seed: int, whole: bool = True) -> Case:
     draw = generator_for(seed)
     features = torch.randn(size, 8, 8, 8, generator=draw)
     partition = torch.stack([draw_partition(16, 4, draw) for _ in range(size)])
     gain = torch.empty(size, 16, 24).bernoulli_(0.7, generator=draw) / 0.7
-    return tuple(part.cuda() for part in ((features, partition, gain) if with_gain else (features, partition)))
+    seen = features.roll(1, 0)
+    return tuple(part.cuda() for part in ((features, partition, gain, seen) if whole else (features, partition)))
 
 
 def step(loss: BatchLoss, case: Case, dtype: torch.dtype | None) -> list[torch.Tensor]:
@@ -37,13 +38,13 @@ def step(loss: BatchLoss, case: Case, dtype: torch.dtype | None) -> list[torch.T
 
 
 @needs_gpu
-@pytest.mark.parametrize("with_gain", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | None, with_gain: bool) -> None:
+def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | None, whole: bool) -> None:
     model = reconstructor_of(8, 8, width=24, encoder_depth=2, decoder_depth=1, heads=2).cuda()
     plain, recorded = BatchLoss(model, 5.0), RecordedLoss(model, 5.0)
     for seed, size in enumerate((4, 4, 2, 4)):  # the third is an epoch's last
-        case = batch(size, seed, with_gain)
+        case = batch(size, seed, whole)
         ours, theirs = step(recorded, case, dtype), step(plain, case, dtype)
         assert len(ours) == len(theirs) == 1 + len(list(model.parameters()))
         tolerance = 1e-5 if dtype is None else 2e-2
@@ -53,7 +54,7 @@ def test_losses_and_gradients_are_those_of_the_plain_loss(dtype: torch.dtype | N
             for parameter in model.parameters():
                 parameter += 0.01 * torch.randn_like(parameter)
     assert recorded.recording is not None
-    assert recorded.recording.inputs[0].shape[0] == 4
+    assert recorded.recording.batch[0] == 4
 
 
 @needs_gpu

@@ -26,6 +26,7 @@ from sivt_lightning.seeding import generator_for
 from sivt_lightning.system import keep_freed_memory
 from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.optimizer import build_optimizer
+from sivt_lightning.training.pasting import pasted
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
 
 PARTS = ("data", "features", "forward", "backward", "optimizer")
@@ -99,7 +100,7 @@ class TrainingStep:
         self.groups = reconstructor.groups
         kind = RecordedLoss if machine.device.type == "cuda" and recorded else BatchLoss
         self.loss = kind(reconstructor, module.settings.cosine_weight)
-        self.dropout = module.settings.latent_dropout
+        self.dropout, self.pasted = module.settings.latent_dropout, module.settings.pasted
         # So small a rate that nothing is learned: made-up features could make the loss anything.
         self.optimizer = build_optimizer(reconstructor, module.settings.optimizer, 1e-6, 0.0)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
@@ -142,7 +143,9 @@ class TrainingStep:
             generators = (generator_for(0, 0, i, 3) for i in batch.index.tolist())
             shape = self.reconstructor.encoder_position.shape
             gain = dropout_gain(shape, self.dropout, generators, self.machine.device)
-            loss = self.loss(features, torch.stack(drawn).to(self.machine.device), gain)
+            generators = (generator_for(0, 0, i, 4) for i in batch.index.tolist())
+            seen = pasted(features, self.pasted, generators) if self.pasted else None
+            loss = self.loss(features, torch.stack(drawn).to(self.machine.device), gain, seen)
         mark()
         self.scaler.scale(loss).backward()
         mark()

@@ -74,6 +74,8 @@ class ModelSettings:
         cosine_weight: lambda, weight of the cosine distance in the loss.
         latent_dropout: share of the latents' values that the decoder does not see in a training step, so that it
             learns less to rebuild defects; then train longer.
+        pasted: share of the images of a training step into whose features pieces of other places in them are pasted,
+            for the model to restore what belongs there.
         optimizer: "muon" orthogonalises the updates of the transformers' matrices (Jordan et al., 2024, scaled as
             in Liu et al., 2025) and leaves all else to AdamW; "adamw" is the paper's.
         learning_rate: peak of the schedule.
@@ -106,6 +108,7 @@ class ModelSettings:
     image_score: ImageScore = setting("highest", "map", since=3, before="deviation")
     cosine_weight: float = setting(5.0, "loss")
     latent_dropout: float = setting(0.0, "training")
+    pasted: float = setting(0.0, "training", since=3, before=0.0)
     optimizer: OptimizerName = setting("muon", "optimizer")
     learning_rate: float = setting(1e-2, "training")
     weight_decay: float = setting(1e-4, "training")
@@ -182,6 +185,8 @@ class ModelSettings:
             raise SIVTError(f"learning_rate is {self.learning_rate}: give a positive number.")
         if not 0 <= self.latent_dropout < 1:
             raise SIVTError(f"latent_dropout is {self.latent_dropout}: give a share of the values from 0 to below 1.")
+        if not 0 <= self.pasted <= 1:
+            raise SIVTError(f"pasted is {self.pasted}: give a share of the images from 0 to 1.")
         if not 0 <= self.warmup < 1:
             raise SIVTError(f"warmup is {self.warmup}: give a share of the training from 0 to below 1.")
 

@@ -29,6 +29,7 @@ from sivt_lightning.model.weights import load_weights
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.training.continuation import epoch_steps, seen_before, steps_done
 from sivt_lightning.training.optimizer import Schedule, build_optimizer, rates_of, restore_rates
+from sivt_lightning.training.pasting import pasted
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
 
 # What a model must have in common with the one whose weights it starts from.
@@ -109,7 +110,8 @@ class SIVT(LightningModule):
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         features = self.features(batch)
-        loss = self.batch_loss(features, self.draw_partitions(batch.index), self.draw_gains(batch.index))
+        partitions, gains = self.draw_partitions(batch.index), self.draw_gains(batch.index)
+        loss = self.batch_loss(features, partitions, gains, self.draw_pieces(features, batch.index))
         self._log_loss(loss.detach(), len(features))
         return loss
 
@@ -139,6 +141,13 @@ class SIVT(LightningModule):
         # The last number sets these numbers apart from the others that are drawn for an image.
         generators = (generator_for(*key, i, 3) for i in index.tolist())
         return dropout_gain(shape, self.settings.latent_dropout, generators, self.device)
+
+    def draw_pieces(self, features: Tensor, index: Tensor) -> Tensor | None:
+        """F with pieces in wrong places, where the model is to restore it; drawn as the others are."""
+        if not self.settings.pasted:
+            return None
+        key = (self.settings.seed, self.current_epoch)
+        return pasted(features, self.settings.pasted, (generator_for(*key, i, 4) for i in index.tolist()))
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]

@@ -13,7 +13,8 @@ from sivt_lightning.model.reconstructor import Reconstructor
 
 
 class BatchLoss:
-    """The loss of a batch of features: what is reconstructed of them, and Eq. 2, mean over the images."""
+    """The loss of a batch of features: what is reconstructed of them, or of `seen` in their place, and Eq. 2, mean over
+    the images."""
 
     def __init__(self, reconstructor: Reconstructor, cosine_weight: float) -> None:
         self.reconstructor, self.cosine_weight = reconstructor, cosine_weight
@@ -23,8 +24,9 @@ class BatchLoss:
         features: Float[Tensor, "B C H W"],
         partition: Int64[Tensor, "#B L"],
         gain: Float[Tensor, "B L D"] | None = None,
+        seen: Float[Tensor, "B C H W"] | None = None,
     ) -> Float[Tensor, ""]:
-        reconstruction = self.reconstructor(features, partition, gain)
+        reconstruction = self.reconstructor(features if seen is None else seen, partition, gain)
         return reconstruction_loss(features, reconstruction, self.cosine_weight).mean()
 
 
@@ -43,16 +45,18 @@ class RecordedLoss(BatchLoss):
         features: Float[Tensor, "B C H W"],
         partition: Int64[Tensor, "#B L"],
         gain: Float[Tensor, "B L D"] | None = None,
+        seen: Float[Tensor, "B C H W"] | None = None,
     ) -> Float[Tensor, ""]:
-        inputs = (features, partition) if gain is None else (features, partition, gain)
+        inputs = (features, partition, gain, seen)
         if torch.is_anomaly_enabled():  # it looks at every result, which a recording cannot wait for
             return super().__call__(*inputs)
-        if self.recording is None or len(features) > len(self.recording.inputs[0]):  # continued at an epoch's end
+        if self.recording is None or len(features) > self.recording.batch[0]:  # continued at an epoch's end
             self.recording = _Recording(super().__call__, inputs, list(self.reconstructor.parameters()))
-        if features.shape != self.recording.inputs[0].shape:
+        if features.shape != self.recording.batch:
             return super().__call__(*inputs)
         for own, given in zip(self.recording.inputs, inputs, strict=True):
-            own.copy_(given)
+            if own is not None and given is not None:
+                own.copy_(given)
         return _Replay.apply(self.recording, *self.recording.parameters)
 
 
@@ -60,9 +64,13 @@ class _Recording:
     """The kernels of a loss and those of its gradients, and the memory that they read and write at every replay."""
 
     def __init__(
-        self, compute: Callable[..., Tensor], inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+        self,
+        compute: Callable[..., Tensor],
+        inputs: tuple[Tensor, *tuple[Tensor | None, ...]],
+        parameters: Sequence[nn.Parameter],
     ) -> None:
-        self.inputs, self.parameters = [part.clone() for part in inputs], parameters
+        self.inputs, self.parameters = [None if part is None else part.clone() for part in inputs], parameters
+        self.batch = inputs[0].shape
         dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
 
         def loss_of_inputs() -> Tensor:
