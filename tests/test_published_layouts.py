@@ -9,6 +9,7 @@ import trees
 
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.layouts.categories import LAYOUTS, PUBLISHED, find_categories
+from sivt_lightning.data.layouts.published import COUNTS
 from sivt_lightning.data.masks import read_mask
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
@@ -50,6 +51,11 @@ MADE: dict[str, tuple[Callable[[Path], Path], tuple[int, int], dict[str, int]]] 
     "mvtec-3d": (trees.mvtec_3d, (4, 2), {"good": 2, "hole": 2}),
     "mvtec-ad-2": (trees.mvtec_ad_2, (3, 3), {"good": 1, "bad": 1}),
     "btad": (trees.btad, (4, 1), {"good": 2, "ko": 2}),
+    "visa": (trees.visa, (3, 1), {"good": 2, "defect": 2}),
+    "real-iad": (trees.real_iad, (18, 2), {"good": 7, "HS": 3}),
+    "kolektor": (trees.kolektor, (27, 3), {"good": 8, "defect": 2}),
+    "kolektor-2": (trees.kolektor_2, (2, 1), {"good": 1, "defect": 1}),
+    "dagm": (trees.dagm, (2, 1), {"good": 2, "defect": 2}),
     "good-bad": (trees.good_bad, (7, 1), {"good": 2, "bad": 2}),
 }
 
@@ -129,6 +135,72 @@ def test_no_layout_takes_what_another_one_is_published_in(tmp_path: Path) -> Non
         assert [of.name for of in PUBLISHED if of.holds(folder, inside)] == [layout] * (LAYOUTS[layout] in PUBLISHED)
 
 
+def test_masks_that_are_empty_or_small_in_value_are_understood(tmp_path: Path) -> None:
+    trees.visa(tmp_path / "candle")
+    assert [shown for _, defect, shown in labelled(tmp_path) if defect != "good"] == [True, True]
+    assert setup(tmp_path, "fit").remarks == []
+    trees.kolektor(tmp_path / "KolektorSDD")
+    (said,) = setup(tmp_path, "fit", categories=["KolektorSDD"]).remarks
+    assert "of every fifth folder the good photos (8), and all 2 with a defect are for the test" in said
+    kept = setup(tmp_path, "test", categories=["KolektorSDD"]).test_set.samples
+    assert {sample.path.parent.name for sample in kept if not sample.anomalous} == {"kos05"}
+    (tmp_path / "KolektorSDD/kos03/Part2_label.bmp").unlink()
+    with pytest.raises(SIVTError, match=r"kos03/Part2.jpg has no mask Part2_label, which is what tells whether"):
+        setup(tmp_path, "fit")
+
+
+@pytest.mark.parametrize("make", [trees.kolektor_2, trees.dagm])
+def test_defects_among_photos_for_training_are_left_out_and_told(make: Callable, tmp_path: Path) -> None:
+    folder = make(tmp_path / "part")
+    (said,) = setup(tmp_path, "fit").remarks
+    assert said == f"1 image of defects for training in {folder} left out: only good parts are trained on."
+
+
+def test_a_mask_of_no_photo_is_told(tmp_path: Path) -> None:
+    trees.masks(trees.dagm(tmp_path / "Class1"), "Train/Label/0009_label.PNG")
+    with pytest.raises(SIVTError, match=r"0009_label.PNG is a mask of no photo in .*Train"):
+        setup(tmp_path, "fit")
+
+
+def test_visa_without_its_split_is_told(tmp_path: Path) -> None:
+    trees.visa(tmp_path / "candle")
+    split = tmp_path / "split_csv/1cls.csv"
+    (tmp_path / "candle/Data/Images/Normal/001.JPG").unlink()
+    with pytest.raises(SIVTError, match=r"1cls.csv, line 3: .*001.JPG is not there"):
+        setup(tmp_path, "fit")
+    split.unlink()
+    with pytest.raises(SIVTError, match=r"candle is laid out as VisA, but which .* stands in .*1cls.csv, which is not"):
+        setup(tmp_path, "fit")
+
+
+def test_real_iad_is_found_in_the_folder_of_its_size(tmp_path: Path) -> None:
+    trees.real_iad(tmp_path / "realiad_1024/toy")
+    (tmp_path / "realiad_1024/realiad_jsons").rename(tmp_path / "realiad_jsons")
+    for root in (tmp_path, tmp_path / "realiad_1024", tmp_path / "realiad_1024/toy"):
+        assert fitted(root) == ({"toy": 18}, {"toy": 2})
+        assert setup(root, "fit").remarks == []
+    (tmp_path / "realiad_1024/toy/OK/S0001/toy_0001_OK_C2_1.jpg").unlink()
+    with pytest.raises(SIVTError, match=r"toy.json names 1 files that are not there, such as .*toy_0001_OK_C2_1.jpg"):
+        setup(tmp_path, "fit")
+    (tmp_path / "realiad_256").mkdir()
+    with pytest.raises(SIVTError, match=r"in several sizes, realiad_1024, realiad_256: name one, --data.root .*_1024"):
+        setup(tmp_path, "fit")
+    (tmp_path / "realiad_256").rmdir()
+    (tmp_path / "realiad_jsons/realiad_jsons/toy.json").write_text("{}")
+    with pytest.raises(SIVTError, match=r"toy.json is no list of Real-IAD \(KeyError: 'meta'\)"):
+        setup(tmp_path, "fit")
+
+
+def test_real_iad_without_lists_is_split_by_parts(tmp_path: Path) -> None:
+    trees.real_iad(tmp_path / "toy", lists=False)
+    assert fitted(tmp_path) == ({"toy": 18}, {"toy": 2})
+    (said,) = setup(tmp_path, "fit").remarks
+    assert said == "toy has no list of its split: 1 good parts, every fifth, and all others are for the test."
+    assert Counter(defect for _, defect, _ in labelled(tmp_path)) == {"good": 5, "HS": 3}
+    (said,) = setup(tmp_path, "test").remarks
+    assert "2 images without a mask" in said
+
+
 # --- people's own folders
 
 
@@ -196,3 +268,36 @@ def test_what_may_be_lots_or_products_are_lots_when_asked(tmp_path: Path) -> Non
     trees.photos(tmp_path, "bolt/NG/2.png")
     with pytest.raises(SIVTError, match="NG is a name for defects"):
         setup(tmp_path, "fit", layout="lots")
+
+
+# --- official numbers
+
+
+@pytest.mark.parametrize(
+    ("title", "train", "test"),
+    [
+        ("MVTec AD", 3629, 1725),
+        ("MPDD", 888, 458),
+        ("VisA", 8659, 2162),  # of 9,621 normal and 1,200 anomalous ones
+        ("BTAD", 1799, 741),
+        ("MVTec 3D-AD", 2656, None),
+    ],
+)
+def test_the_published_numbers_add_up(title: str, train: int, test: int | None) -> None:
+    counts = COUNTS[title].values()
+    assert sum(count for count, _ in counts) == train
+    assert test is None or sum(count or 0 for _, count in counts) == test
+
+
+def test_other_numbers_than_the_published_ones_are_told(tmp_path: Path) -> None:
+    for name in ("01", "02"):
+        trees.btad(tmp_path / name)
+    assert setup(tmp_path, "fit").remarks == []
+    trees.photos(tmp_path, *trees.numbered("03/train/ok", 1000, ".bmp"), *trees.numbered("03/test/ok", 2, ".bmp"))
+    trees.photos(tmp_path, *trees.numbered("03/test/ko", 1, ".bmp"))
+    brackets = "than those of BTAD (in brackets)"
+    assert setup(tmp_path, "fit").remarks == [
+        f"Other numbers of photos for training {brackets}: 01 has 5 (400), 02 has 5 (399)."
+    ]
+    (said,) = setup(tmp_path, "test").remarks
+    assert said == f"Other numbers of photos for the test {brackets}: 01 has 4 (70), 02 has 4 (230), 03 has 3 (441)."

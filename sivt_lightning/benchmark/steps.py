@@ -63,9 +63,9 @@ def measure_training(
 def image_loader(data: dict[str, Any], folder: Path) -> tuple[DataLoader[Any], str]:
     """Training images of data.root, or where there are none generated ones; and which these are."""
     root = data["root"]
-    if root is None or not Path(root).expanduser().is_dir():
+    if root is None or not Path(root).expanduser().exists():
         write_demo_data(folder / "demo", 0, "normal", good=1, defective=1)  # no test is made
-        data = data | {"root": str(folder / "demo"), "categories": None}
+        data = data | {"root": str(folder / "demo"), "categories": None, "layout": None}
         root = "those of sivt demo-data" + (f", for want of {root}" if root else "")
     module = SIVTDataModule(**(data | {"cache": "off", "seed": 0}))
     module.setup("fit")

@@ -62,6 +62,7 @@ def parse(args: Sequence[str]) -> Any:
         parser.set_defaults(
             {f"model.{key}": value for key, value in checkpoint["hyper_parameters"].items() if key != "seed"}
             | {f"data.{key}": data[key] for key in ("root", "categories", "batch_size", "num_workers")}
+            | {"data.layout": data.get("layout")}  # which an earlier version had not
             | {"trainer": {"precision": checkpoint["precision"]}}
         )
     return arguments.parse(parser, args)

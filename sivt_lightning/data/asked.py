@@ -6,6 +6,8 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note
+from sivt_lightning.data.layouts.listed import PhotoList
+from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError, listing
 
@@ -20,12 +22,14 @@ class Asked(NamedTuple):
 
 
 def predict_samples(paths: Sequence[Path]) -> Asked:
-    """An image, or all images of a folder and its sub-folders; of several of these each image once.
+    """An image, or all images of a folder and its sub-folders; of several of these each image once; or of a list.
 
     Pictures that an earlier prediction has left there are no photos.
 
     Raises SIVTError if one of `paths` is not there, or there is no image.
     """
+    if len(paths) == 1 and is_list(paths[0]):
+        return _of_list(paths[0])
     for path in paths:
         if not (path.is_dir() or path.is_file() or path.is_symlink()):
             raise SIVTError(f"{path} does not exist. Set data.predict_path to a folder of images or to one image.")
@@ -50,6 +54,16 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     alone = len(paths) == 1 and not first.is_dir()
     # resolved, for "." has no name
     return Asked(samples, base, first.stem if alone else base.resolve().name or "photos", left_out)
+
+
+def _of_list(file: Path) -> Asked:
+    """Those of a list that are to be predicted: of the split predict, or all where it names no splits."""
+    samples, left_out = PhotoList(file.absolute(), None).unlabelled()
+    if not samples:
+        raise SIVTError(f"{file} has no photos to predict. Give some the split predict, or leave that column out.")
+    base = Path(os.path.commonpath([sample.path.parent for sample in samples]))
+    samples = sorted(samples, key=lambda sample: sample.path.as_posix())
+    return Asked(samples, base, file.stem, left_out)
 
 
 def named_on_the_way(base_name: str, path: PurePath, names: Collection[str]) -> str | None:

@@ -1,5 +1,6 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from sivt_lightning.data.depth import Depth
 from sivt_lightning.data.identity import digest, split
 from sivt_lightning.data.kept import KeptFeatures
 from sivt_lightning.data.layouts import LayoutName, test_samples, train_samples
+from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
 from sivt_lightning.data.samples import Sample, hold_out
@@ -34,7 +36,8 @@ class SIVTDataModule(LightningDataModule):
     """Photos of one or many products, in any of the `layouts`.
 
     Args:
-        root: folder of the categories, or one category's folder; needed to fit, validate and test.
+        root: folder of the categories, one category's folder, or a list of photos as CSV or JSON lines; needed to fit,
+            validate and test.
         categories: names of the categories to use, such as [bolt,nut], or one name; null for all.
         layout: how the folders are laid out; null finds it by itself, for each category.
         image_size: images are resized to this many pixels in height and width.
@@ -121,7 +124,7 @@ class SIVTDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the samples of one stage: fit, validate, test or predict. Fit never looks at test images."""
         if stage in ("fit", "validate"):
-            samples, self.remarks = train_samples(self.folder, self.categories, self.layout)
+            samples, self.remarks = train_samples(self.source, self.categories, self.layout)
             train, validation = hold_out(samples, self.val_share, self.seed)
             if self.depth is None and self._decides_depth:
                 self.depth, remarks = decide_depth([*train, *validation])
@@ -130,7 +133,7 @@ class SIVTDataModule(LightningDataModule):
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
-            samples, self.remarks = test_samples(self.folder, self.categories, self.layout)
+            samples, self.remarks = test_samples(self.source, self.categories, self.layout)
             self.test_set = self.images_of(samples)
         elif stage == "predict":
             paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []
@@ -207,8 +210,10 @@ class SIVTDataModule(LightningDataModule):
             )
 
     def _images(self) -> dict[str, Any]:
-        fits = hasattr(self, "train_set")
-        return split(self.folder, self.train_set.samples, self.val_set.samples) if fits else {}
+        if not hasattr(self, "train_set"):
+            return {}
+        train, held_out = self.train_set.samples, self.val_set.samples
+        return split(self.folder_of([*train, *held_out]), train, held_out)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Stop at an unreadable image, except in prediction, which reports it and goes on."""
@@ -275,9 +280,15 @@ class SIVTDataModule(LightningDataModule):
             raise_errors(batch)
             yield batch
 
+    def folder_of(self, samples: Sequence[Sample]) -> Path:
+        """That all of them lie in or below: of the categories; or the closest that holds a list and its photos."""
+        if not is_list(self.source):
+            return self.source
+        return Path(os.path.commonpath([self.source.parent, *(sample.path.parent for sample in samples)]))
+
     @property
-    def folder(self) -> Path:
-        """That of the categories. Raises SIVTError where none is set."""
+    def source(self) -> Path:
+        """Folder of the categories, or list. Raises SIVTError where none is set."""
         if self.root is None:
             raise SIVTError("No data to work on. Set data.root to the folder that holds the categories.")
         return Path(self.root)

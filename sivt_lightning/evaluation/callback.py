@@ -13,6 +13,7 @@ from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.identity import digest
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError, Stopped
+from sivt_lightning.evaluation.by_defect import figures_by_defect
 from sivt_lightning.evaluation.gallery import write_gallery
 from sivt_lightning.evaluation.labelled_report import LabelledReport, write_report
 from sivt_lightning.evaluation.metrics.figures import FPR_LIMIT
@@ -91,8 +92,8 @@ class Evaluation(Callback):
             for name in self.tally.categories:
                 self.judge.threshold(name)
         if self.report:
-            data = data_of(trainer)
-            self.labelled = LabelledReport(self.folder, data.folder, self.tally.samples, pl_module.device)
+            data, samples = data_of(trainer), self.tally.samples
+            self.labelled = LabelledReport(self.folder, data.folder_of(samples), samples, pl_module.device)
 
     def _judge(self, model: Any) -> Judge | None:
         about: About = model.about
@@ -148,9 +149,10 @@ class Evaluation(Callback):
         self.results = self._results(outcome, judged, trainer, pl_module)
         self.results["notes"] = {str(samples[i].path): noted[i] for i in sorted(noted)}
         every = _joined(gather(self.scores))
+        self.results["defects"] = figures_by_defect(samples, every)
         shown = _joined(gather(self.labelled.close() if self.labelled else {}))
         if trainer.is_global_zero:
-            self._write(self.results, outcome, judged, shown, data_of(trainer).folder)
+            self._write(self.results, outcome, judged, shown, data_of(trainer).folder_of(samples))
             if self.gallery:
                 self._write_gallery(trainer, pl_module, every)
 

@@ -20,7 +20,17 @@ from sivt_lightning.prediction_files.pictures import Pictures, Queue, save_whole
 from sivt_lightning.report.overlay import scale_of
 from sivt_lightning.report.page import Shown, address, html_table, report_page
 from sivt_lightning.report.picture_names import picture_names
-from sivt_lightning.report.tables import HEADINGS, OPERATING, ORACLE, Results, figure_rows, operating_rows
+from sivt_lightning.report.tables import (
+    BY_DEFECT,
+    HEADINGS,
+    OPERATING,
+    ORACLE,
+    Results,
+    defect_rows,
+    figure_rows,
+    kinds_of,
+    operating_rows,
+)
 
 
 class LabelledReport:
@@ -93,9 +103,11 @@ def write_report(
     file: Path, shown: Sequence[Shown], results: Results, notes: Sequence[str], share: float | None, base: Path
 ) -> None:
     """The page of all images, which lie in `base`, below the tables; `share` of good parts may be called anomalous."""
-    undefined = "-"
+    undefined, kinds = "-", kinds_of(results)
+    by_defect = [html_table(["category", *kinds], defect_rows(results, undefined), BY_DEFECT)] if kinds else []
     tables = [
         html_table(["category", *HEADINGS.values()], figure_rows(results, undefined), "Figures, in fractions of 1"),
+        *by_defect,
         html_table(
             ["category", *OPERATING.values(), ORACLE], operating_rows(results, undefined), "Verdicts at the threshold"
         ),

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from sivt_lightning.data.datamodule import CALIBRATION_IMAGES, SIVTDataModule
 from sivt_lightning.data.layouts import train_samples
+from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
 from sivt_lightning.inference.models import Model
-from sivt_lightning.inference.photo_lists import is_list, read_list
+from sivt_lightning.inference.photo_lists import read_list
 
 BATCH = 8  # as Predictor has it
 MOST_TRAINED = 100  # photos of each product that the model has learned from
@@ -91,7 +92,7 @@ class GoodPhotos:
         Raises SIVTError where there are none.
         """
         data = _data(about, folder)
-        samples, _ = train_samples(data.folder, None)
+        samples, _ = train_samples(data.source, None)
         if product is not None:
             samples = [Sample(sample.path, product) for sample in samples]
         return cls(data, samples, [], str(data.root))
@@ -139,7 +140,8 @@ def _data(about: About, root: str | None, remedy: str = REMEDY) -> SIVTDataModul
     settings |= {"depth": about.depth}
     if root is not None:
         settings |= {"root": root, "categories": None, "layout": None}
-    if not settings.get("root") or not Path(str(settings["root"])).expanduser().is_dir():
+    place = Path(str(settings.get("root") or "")).expanduser()
+    if not settings.get("root") or not (place.is_dir() or is_list(place)):
         raise SIVTError(f"Good photos are needed, but {settings.get('root')} is no folder. {remedy}")
     data = SIVTDataModule(**settings)
     data.keep_depth()  # rather than decide one now, for a model that knows of none

@@ -1,16 +1,16 @@
 """Photos of defects, and lists of photos with what they show, as report.html saves them."""
 
-import csv
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from sivt_lightning.data.asked import named_on_the_way, predict_samples
+from sivt_lightning.data.lists import anomalous_of, is_list, once, read_table
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import unguarded
 
-LABELS = ("good", "defect", "")  # "" for a photo of which nothing is known
+EXAMPLE = "its first line has to name the columns path, product and label, as report.html saves them."
 Defects = dict[str | None, list[Path]]  # by product, None where it is to be recognised
 
 
@@ -21,13 +21,8 @@ class Listed(NamedTuple):
     defects: Defects
 
 
-def is_list(path: str) -> bool:
-    """Whether it names a list rather than a folder."""
-    return Path(path).suffix.lower() == ".csv"
-
-
 def read_list(file: Path, product: str | None = None) -> Listed:
-    """A CSV table of photos: path (absolute, or as seen from the list), product, label ("good", "defect" or empty).
+    """A list of photos: path, product, and a label: "good", "defect", or empty for one of which nothing is known.
 
     Args:
         product: of all photos, whatever the list says.
@@ -41,39 +36,18 @@ def read_list(file: Path, product: str | None = None) -> Listed:
 
 
 def _read(file: Path, product: str | None) -> Listed:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if not {"path", "label"} <= set(reader.fieldnames or []):
-                raise SIVTError(
-                    f"{file}: its first line has to name the columns path, product and label, with commas between."
-                )
-            rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError as error:
-        raise SIVTError(f"{file} does not exist. report.html saves such a list.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SIVTError(f"{file} cannot be read as a list of photos ({error}). Save it as CSV in UTF-8.") from error
+    table = read_table(file, EXAMPLE, ("path", "label"))
     good: list[Sample] = []
     defects: Defects = {}
-    seen = set[Path]()
-    for line, row in rows:
-        label, name = row["label"], product or unguarded(row.get("product") or "") or None
-        if label not in LABELS:
-            raise SIVTError(f"{file}, line {line}: its label is {label!r}; give good or defect, or leave it empty.")
-        if not label:
-            continue
-        photo = file.parent / row["path"]
-        if not photo.is_file():  # as report.html writes it, so that no spreadsheet runs it
-            photo = file.parent / unguarded(row["path"])
-        if not photo.is_file():
-            raise SIVTError(f"{file}, line {line}: {photo} is not there. Correct its path, or take the line out.")
-        if (same := photo.resolve()) in seen:  # it would count twice, or as good and as a defect
-            raise SIVTError(f"{file}, line {line}: {photo} stands in an earlier line, too. Take one out.")
-        seen.add(same)
-        if label == "defect":
+    understood = [(row, anomalous_of(table, row)) for row in table.rows]
+    photos = [(row, table.place(row, row.path)) for row, anomalous in understood if anomalous is not None]
+    once(table, photos)
+    for row, photo in photos:
+        name = product or unguarded(row.category) or None
+        if anomalous_of(table, row):
             defects.setdefault(name, []).append(photo)
         elif name is None:
-            raise SIVTError(f"{file}, line {line}: its product is not said. Name it there, or with --category.")
+            raise table.fault(row, "its product is not said. Name it there, or with --category.")
         else:
             good.append(Sample(photo, name))
     return Listed(good, defects)

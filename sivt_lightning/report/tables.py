@@ -30,9 +30,12 @@ OPERATING = {  # null where undefined
 PRODUCTS = ("recognised", "unknown")  # shares of the images, null where the model recognises no products
 SUMMARIES = ("mean", "pooled")  # rows below those of the categories
 SHARES = ("recall", "false_alarm_rate", "f1")
+BY_DEFECT = "Image AUROC by kind of defect"
+MOST_KINDS = 4  # a table wide enough for a terminal; metrics.json has all
 ORACLE = "F1-max (oracle: uses test labels)"
 
 Figures = dict[str, float | None]  # None where undefined
+KindFigures = dict[str, int | float | None]  # of a kind of defect: "images" and "image_auroc"
 
 
 class Results(TypedDict):
@@ -44,6 +47,7 @@ class Results(TypedDict):
     pooled_raw: NotRequired[Figures]  # of raw scores, where `pooled` is of calibrated ones
     error_bounds: dict[str, Any]  # the same three: how far each figure is at most from the exact one
     operating_points: dict[str, Any]  # the same three, each with the keys of OPERATING
+    defects: NotRequired[dict[str, dict[str, KindFigures]]]  # by category and kind
     notes: dict[str, str]  # by path, what to know of how a photo or its mask was read
     settings: dict[str, Any]  # of model, data, training and test
 
@@ -60,6 +64,23 @@ def operating_rows(results: Results, undefined: str = "") -> list[list[str]]:
         [name, *(_cell(point[key], undefined) for key in OPERATING), _cell(figures["image_f1max"], undefined)]
         for (name, point), (_, figures) in beside
     ]
+
+
+def kinds_of(results: Results) -> list[str]:
+    """Kinds of defect that all categories have, where they are several that fit a table, and there are no others."""
+    kinds = [list(of) for of in results.get("defects", {}).values()]
+    return kinds[0] if kinds and 1 < len(kinds[0]) <= MOST_KINDS and all(of == kinds[0] for of in kinds) else []
+
+
+def defect_rows(results: Results, undefined: str = "") -> list[list[str]]:
+    """Cells of each category's image AUROC by kind of defect, then of their mean."""
+    kinds, rows = kinds_of(results), list[list[str]]()
+    of = [[figures[kind]["image_auroc"] for kind in kinds] for figures in results.get("defects", {}).values()]
+    for name, values in zip(results.get("defects", {}), of, strict=True):
+        rows.append([row_name(name), *(_cell(value, undefined) for value in values)])
+    columns = [[value for value in column if value is not None] for column in zip(*of, strict=True)]
+    means = [sum(column) / len(column) if column else None for column in columns]
+    return [*rows, ["mean", *(_cell(value, undefined) for value in means)]]
 
 
 def _named(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -94,8 +115,11 @@ def csv_table(results: Results) -> str:
 
 
 def markdown_tables(results: Results, notes: Sequence[str] = ()) -> str:
-    """Two Markdown tables, with notes as a list below."""
+    """Markdown tables, with notes as a list below."""
     lines = markdown_table(["category", *HEADINGS.values()], figure_rows(results, "-"))
+    if kinds := kinds_of(results):
+        lines += ["", f"{BY_DEFECT}:", ""]
+        lines += markdown_table(["category", *kinds], defect_rows(results, "-"))
     lines += ["", "Verdicts at the threshold:", ""]
     lines += markdown_table(["category", *OPERATING.values(), ORACLE], operating_rows(results, "-"))
     return "\n".join(lines + markdown_notes(notes)) + "\n"
@@ -127,9 +151,12 @@ def markdown_text(text: str) -> str:
 
 
 def console_tables(results: Results) -> list[Table]:
-    """Both tables as rich prints them."""
+    """The tables as rich prints them."""
+    kinds = kinds_of(results)
+    by_defect = [console_table(BY_DEFECT, ["category", *kinds], defect_rows(results, "-"), 1)] if kinds else []
     return [
         console_table("Test, in fractions of 1", ["category", *HEADINGS.values()], figure_rows(results, "-"), 2),
+        *by_defect,
         console_table(
             "Verdicts at the threshold", ["category", *OPERATING.values(), ORACLE], operating_rows(results, "-"), 2
         ),

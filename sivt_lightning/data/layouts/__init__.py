@@ -1,7 +1,7 @@
 """From folders to samples: which photos there are, which category they belong to, which mask goes with which.
 
-A root holds categories side by side, each in a layout of its own, or is itself one category. A layout is a class of one
-of these files; `categories` tries them in order. Everything behind this room goes on from samples.
+A root holds categories side by side, each in a layout of its own, or is itself one category; or it is a list. A layout
+is a class of one of these files; `categories` tries them in order. Everything behind this room goes on from samples.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,29 @@ from pathlib import Path
 from typing import Literal
 
 from sivt_lightning.data.folders import there
-from sivt_lightning.data.layouts.categories import find_categories
+from sivt_lightning.data.layouts.categories import LAYOUTS, find_categories
+from sivt_lightning.data.layouts.listed import PhotoList
+from sivt_lightning.data.layouts.published import other_counts
+from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import MIN_TRAIN_IMAGES, Sample, Selection
 from sivt_lightning.errors import SIVTError, listing
 
-LayoutName = Literal["mvtec", "mvtec-loco", "mvtec-3d", "mvtec-ad-2", "btad", "photos", "good", "good-bad", "lots"]
+LayoutName = Literal[
+    "mvtec",
+    "mvtec-loco",
+    "mvtec-3d",
+    "mvtec-ad-2",
+    "visa",
+    "btad",
+    "real-iad",
+    "kolektor",
+    "kolektor-2",
+    "dagm",
+    "photos",
+    "good",
+    "good-bad",
+    "lots",
+]
 
 
 def train_samples(root: Path, categories: Sequence[str] | None, layout: str | None = None) -> Selection:
@@ -22,6 +40,8 @@ def train_samples(root: Path, categories: Sequence[str] | None, layout: str | No
     Those that a data set has for validation are among them. Never looks into a test folder. Raises SIVTError if `root`
     or a category is not to be found, holds too little, or may hold defects or masks.
     """
+    if is_list(root):
+        return _listed(root, categories, layout).train()
     chosen, left_out = find_categories(root, categories, layout)
     samples: list[Sample] = []
     for category in chosen:
@@ -35,7 +55,7 @@ def train_samples(root: Path, categories: Sequence[str] | None, layout: str | No
             )
         samples += own.samples
         left_out += own.left_out
-    return Selection(samples, left_out)
+    return Selection(samples, left_out + other_counts(chosen, samples, "train"))
 
 
 def test_samples(  # a test only by its name
@@ -47,6 +67,8 @@ def test_samples(  # a test only by its name
 
     Raises SIVTError if `root` or a category is not to be found, there is nothing to test, or a mask is missing.
     """
+    if is_list(root):
+        return _listed(root, categories, layout).test()
     chosen, left_out = find_categories(root, categories, layout)
     samples: dict[str, list[Sample]] = {}
     for category in chosen:
@@ -60,4 +82,35 @@ def test_samples(  # a test only by its name
         )
     if untested:
         left_out.append(f"Left out of the test, having no test images: {listing(untested)}.")
-    return Selection([sample for of in samples.values() for sample in of], left_out)
+    every = [sample for of in samples.values() for sample in of]
+    return Selection(every, left_out + other_counts(chosen, every, "test"))
+
+
+def all_samples(root: Path, layout: str | None) -> Selection:
+    """All photos of all categories in a folder, whatever they are for.
+
+    Raises SIVTError as the others, but for a category that has too few for a training or none for a test.
+    """
+    if is_list(root):
+        raise SIVTError(f"{root} is a list already. Give a folder of photos.")
+    chosen, left_out = find_categories(root, None, layout)
+    samples: list[Sample] = []
+    for category in chosen:
+        for part in (category.layout.train, category.layout.test, category.layout.unlabelled):
+            own = part(category)
+            samples += own.samples
+            left_out += [sentence for sentence in own.left_out if sentence not in left_out]
+    return Selection(samples, left_out)
+
+
+def check_layout(name: str | None) -> str | None:
+    """Raises SIVTError where there is no layout of this name."""
+    if name is not None and name not in LAYOUTS:
+        raise SIVTError(f"layout {name}: there is none of this name, but {', '.join(LAYOUTS)}.")
+    return name
+
+
+def _listed(file: Path, categories: Sequence[str] | None, layout: str | None) -> PhotoList:
+    if layout is not None:
+        raise SIVTError(f"data.layout is {layout}, but {file} is a list, which needs none. Leave the option out.")
+    return PhotoList(file, categories)

@@ -5,6 +5,7 @@ What the names of folders leave unclear is an error: nothing but good parts is e
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from sivt_lightning.data.folders import ACCEPTED, counted, entries, images_in, sub_folders, there
@@ -12,6 +13,9 @@ from sivt_lightning.data.layouts.layout import Category, Layout
 from sivt_lightning.data.layouts.mvtec import BTAD, Loco, MVTec, MVTecAD2
 from sivt_lightning.data.layouts.mvtec_3d import MVTec3D
 from sivt_lightning.data.layouts.plain import Good, GoodBad, Lots, Photos
+from sivt_lightning.data.layouts.real_iad import RealIAD, product_folders
+from sivt_lightning.data.layouts.supervised import DAGM, Kolektor, Kolektor2
+from sivt_lightning.data.layouts.visa import VisA
 from sivt_lightning.data.names import are_opposites, is_good, meaning, no_product, product_of
 from sivt_lightning.errors import SIVTError, listing
 
@@ -22,7 +26,17 @@ AS_MVTEC = "PRODUCT/train/good, PRODUCT/test/good and PRODUCT/test/DEFECT (masks
 
 
 # Found by their own names for folders, so that no two of them hold one folder.
-PUBLISHED: tuple[Layout, ...] = (Loco(), MVTecAD2(), MVTec3D(), BTAD())
+PUBLISHED: tuple[Layout, ...] = (
+    Loco(),
+    MVTecAD2(),
+    MVTec3D(),
+    BTAD(),
+    VisA(),
+    RealIAD(),
+    Kolektor(),
+    Kolektor2(),
+    DAGM(),
+)
 # What none of these is: the first one that takes it.
 GENERAL: tuple[Layout, ...] = (MVTec(), Photos(), GoodBad(), Good(), Lots())
 LAYOUTS = {layout.name: layout for layout in (*PUBLISHED, *GENERAL)}
@@ -43,8 +57,11 @@ def find_categories(
     if not root.is_dir():
         raise SIVTError(f"{root} is a file. Set data.root to the folder that holds the categories.")
     asked = None if layout is None else LAYOUTS[layout]
-    folders = [_unpacked(folder) for folder in sub_folders(root)]
+    folders = [_unpacked(folder) for folder in sub_folders(root)] + product_folders(root)
     inside = [category for folder in folders if (category := _category(folder.name, folder, asked))]
+    inside.sort(key=lambda category: category.name)
+    if twice := next((one for one, other in pairwise(inside) if one.name == other.name), None):
+        raise SIVTError(f"{root} holds two products called {twice.name}: rename the folder of one of them.")
     whole = _category(product_of(root), root, asked)
     by_hand = names is not None
     if whole is not None and (asked or _is_whole(whole, {category.name for category in inside}, names)):
@@ -181,7 +198,9 @@ def _strays(root: Path, known: Sequence[Category]) -> list[str]:
             f"{root} holds photos ({listing(photo.name for photo in photos)}) beside folders of photos "
             f"({listing(names)}), so what a category is stays unclear. Move the photos into a folder of their own."
         )
-    folders = [folder for folder in sub_folders(root) if folder.name not in names]
+    used = {folder for category in known for folder in (category.folder, *category.folder.parents)}
+    beside = {name for category in known for name in category.layout.beside}
+    folders = [folder for folder in sub_folders(root) if folder not in used and folder.name.casefold() not in beside]
     for folder in folders:
         if _holds_photos(folder):
             raise SIVTError(

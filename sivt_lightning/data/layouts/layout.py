@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from sivt_lightning.data.folders import counted, is_note
+from sivt_lightning.data.folders import counted, images, is_note
 from sivt_lightning.data.samples import Sample, Selection, Split
 
 EVERY = 5  # of the good photos of a data set without a split, one in so many is for the test
@@ -69,6 +69,14 @@ def unused(category: Category, paths: Iterable[Path], purpose: str) -> list[str]
     """A sentence on what lies in the folder and is not used for "training" or "testing"."""
     names = counted(category.folder, [path for path in paths if not is_note(path)])
     return [f"In {category.folder}, not used for {purpose}: {names}."] if names else []
+
+
+def only_good(category: Category, samples: Sequence[Sample]) -> Selection:
+    """Those of good parts, of photos that others train on; and a sentence on the rest."""
+    good = [sample for sample in samples if not sample.anomalous]
+    rest = len(samples) - len(good)
+    said = f"{images(rest)} of defects for training in {category.folder} left out: only good parts are trained on."
+    return Selection(good, [said] if rest else [])
 
 
 def parted(items: Sequence[T]) -> tuple[list[T], list[T]]:
