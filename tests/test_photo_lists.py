@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trees
+from conftest import rows_of
 from trees import write_list
 
 from sivt_lightning.cli import main
@@ -324,3 +325,15 @@ def test_a_training_through_a_list_gives_the_same_figures(tiny_config: Path, tin
         weights.append(results["settings"]["test"]["images"])
     assert figures[0] == figures[1]
     assert weights[0] == weights[1]
+
+
+def test_the_photos_of_a_list_are_predicted(tiny_data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    rows = [("path", "split"), (str(tiny_data / "down/test/good/000.png"), "predict")]
+    rows += [
+        (str(tiny_data / "across/test/good/001.png"), "predict"),
+        (str(tiny_data / "down/test/good/001.png"), "test"),
+    ]
+    file = write_list(tmp_path / "asked.csv", rows)
+    assert main(["predict", "--ckpt_path", str(checkpoint), "--data.predict_path", file.name]) == 0
+    found = [row["path"] for row in rows_of(Path("predictions/asked/predictions.csv"))]
+    assert found == ["across/test/good/001.png", "down/test/good/000.png"]
