@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trees
 
 from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.layouts import LayoutName
 from sivt_lightning.data.layouts.categories import LAYOUTS, PUBLISHED, find_categories
 from sivt_lightning.data.layouts.published import COUNTS
 from sivt_lightning.data.masks import read_mask
@@ -119,6 +121,10 @@ def test_what_could_be_two_layouts_is_asked_for(tmp_path: Path) -> None:
         setup(tmp_path, "fit")
     assert fitted(tmp_path, layout="mvtec-ad-2") == ({"part": 8}, {"part": 3})
     assert len(labelled(tmp_path, layout="btad")) == 4
+
+
+def test_the_setting_knows_every_layout() -> None:
+    assert sorted(get_args(LayoutName)) == sorted(LAYOUTS)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -44,7 +44,8 @@ class SIVTDataModule(LightningDataModule):
         batch_size: images per training step and device.
         eval_batch_size: images per step and device in validation, test and prediction.
         num_workers: processes that read images; null for one per CPU, at most 8. 0 reads in the main process.
-        val_share: share of each category's training images held out to choose the checkpoint, between 0 and 1.
+        val_share: share of each category's training images held out to choose the checkpoint, between 0 and 1; a
+            category that has photos for validation holds out those.
         cache: "off" computes the backbone's features in every epoch. "memory" and "disk" do it once, before the first,
             each process for its share of the images, and keep them in float16, 0.6 MB an image at the default size: all
             of them in each process, or in files that all processes and later trainings share.

@@ -68,6 +68,8 @@ class GoodBad(Layout):
 
     def holds(self, folder: Path, inside: Inside) -> bool:
         """Each folder of photos is of good parts, of defects or of masks, of this product, and says no more."""
+        if not all(any(is_only(inner.name, kind) for inner in inside.values()) for kind in ("good", "defects")):
+            return False  # before all is searched
         with_photos = [inner for inner in inside.values() if contents(inner).photos]
         good, bad, masks = (
             [of for of in with_photos if is_only(of.name, kind)] for kind in ("good", "defects", "masks")
@@ -101,9 +103,9 @@ class GoodBad(Layout):
         photos = checked(contents(bad), bad, good=False).photos
         refuse_masks(photos)
         samples: list[Sample] = []
+        has_kinds = not images_in(bad)  # each in a folder of its own
         for photo in photos:
-            # Of several kinds, each has a folder of its own.
-            kind = photo.relative_to(bad).parts[0] if not images_in(bad) else bad.name
+            kind = photo.relative_to(bad).parts[0] if has_kinds else bad.name
             samples += samples_of(category, [photo], "test", anomalous=True, defect=kind)
         if truth is None:
             return samples
@@ -123,8 +125,10 @@ class Lots(Layout):
 
     def is_plain(self, folder: Path, inside: Inside) -> bool:
         """By their names these are no products."""
-        with_photos = [inner.name for inner in inside.values() if images_in(inner)]
-        return bool(with_photos) and not images_in(folder) and all(LOTS.fullmatch(name) for name in with_photos)
+        named = [inner for inner in inside.values() if LOTS.fullmatch(inner.name)]
+        others = [inner for inner in inside.values() if inner not in named]
+        one = any(map(images_in, named))
+        return one and not images_in(folder) and not any(map(images_in, others))
 
     def train(self, category: Category) -> Selection:
         """All in the folder and its sub-folders."""
