@@ -200,7 +200,7 @@ def names_of(*roles: Role) -> tuple[str, ...]:
     """The settings that decide one of these.
 
     >>> names_of("map", "seed")
-    ('smoothing_sigma', 'map_power', 'seed')
+    ('smoothing_sigma', 'residual', 'map_power', 'image_score', 'seed')
     """
     return tuple(each.name for each in fields(ModelSettings) if each.metadata["role"] in roles)
 
