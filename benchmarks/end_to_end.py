@@ -70,8 +70,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = settings.folder or Path(temporary)
         predictors = {name: Predictor(exported(name, folder)) for name in settings.models}
-    for predictor in predictors.values():
-        predictor(photos * 2)
+        for predictor in predictors.values():  # which read their files when they are first needed
+            predictor(photos * 2)
     turns = [
         {name: turn(predictor, photos, settings.seconds) for name, predictor in predictors.items()}
         for _ in range(settings.turns)
