@@ -21,16 +21,17 @@ from sivt_lightning.features.store import DiskStore, FeatureDataset, FeatureStor
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.precision import autocast
-from sivt_lightning.model.reconstructor import Reconstructor, dropout_gain
+from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.system import keep_freed_memory
+from sivt_lightning.training.draws import gains_of, partitions_of, pieces_of
 from sivt_lightning.training.module import SIVT
 from sivt_lightning.training.optimizer import build_optimizer
-from sivt_lightning.training.pasting import pasted
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
 
 PARTS = ("data", "features", "forward", "backward", "optimizer")
 GROWTH = {"image_size": (256, 384, 512), "groups": (2, 4, 6, 8), "patch_size": (4, 2, 1), "batch_size": (2, 4, 8, 16)}
+KEY = (0, 0)  # seed and epoch of what a step draws
 PAPER_RUN = (400, 3629)  # epochs, and training images of MVTec AD
 
 
@@ -97,12 +98,11 @@ class TrainingStep:
         self, detector: Detector, reconstructor: Reconstructor, module: SIVT, machine: Machine, recorded: bool = True
     ) -> None:
         self.detector, self.reconstructor, self.machine = detector, reconstructor, machine
-        self.groups = reconstructor.groups
+        self.settings = module.settings
         kind = RecordedLoss if machine.device.type == "cuda" and recorded else BatchLoss
-        self.loss = kind(reconstructor, module.settings.cosine_weight)
-        self.dropout, self.pasted = module.settings.latent_dropout, module.settings.pasted
+        self.loss = kind(reconstructor, self.settings.cosine_weight)
         # So small a rate that nothing is learned: made-up features could make the loss anything.
-        self.optimizer = build_optimizer(reconstructor, module.settings.optimizer, 1e-6, 0.0)
+        self.optimizer = build_optimizer(reconstructor, self.settings.optimizer, 1e-6, 0.0)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "16-mixed")
 
     def measure(self, loader: DataLoader[Any]) -> dict[str, Any]:
@@ -138,14 +138,10 @@ class TrainingStep:
             else:
                 features = batch.features.to(self.machine.device).float()
             mark()
-            length = self.reconstructor.length
-            drawn = [draw_partition(length, self.groups, generator_for(0, 0, i)) for i in batch.index.tolist()]
-            generators = (generator_for(0, 0, i, 3) for i in batch.index.tolist())
-            shape = self.reconstructor.encoder_position.shape
-            gain = dropout_gain(shape, self.dropout, generators, self.machine.device)
-            generators = (generator_for(0, 0, i, 4) for i in batch.index.tolist())
-            seen = pasted(features, self.pasted, generators) if self.pasted else None
-            loss = self.loss(features, torch.stack(drawn).to(self.machine.device), gain, seen)
+            partitions = partitions_of(self.reconstructor, batch.index, KEY)
+            gains = gains_of(self.reconstructor, self.settings.latent_dropout, batch.index, KEY)
+            seen = pieces_of(features, self.settings.pasted, batch.index, KEY)
+            loss = self.loss(features, partitions, gains, seen)
         mark()
         self.scaler.scale(loss).backward()
         mark()

@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_max_pool2d, grid_sample, interpolate
 
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.data.masks import mask_to_tensor
+from sivt_lightning.seeding import integer, ratio, uniform
 
 VISIBLE = 0.02  # mean change over the channels, in [0, 1], from which a pixel counts as defective
 LEAST_PIXELS = 6  # of 256 x 256; with fewer nobody could see a defect
@@ -52,7 +53,7 @@ def add_defect(image: Image, generator: torch.Generator) -> tuple[Image, Bool[Te
     names = list(KINDS)
     with torch.autocast(image.device.type, enabled=False):  # the defect is the same whatever the model's precision
         for _ in range(TRIES):
-            kind = KINDS[names[_integer(generator, 0, len(names) - 1)]]
+            kind = KINDS[names[integer(generator, 0, len(names) - 1)]]
             changed = kind(image, generator).clamp(0, 1)
             shows = (changed - image).abs().mean(0) > VISIBLE
             if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
@@ -74,8 +75,8 @@ def scratch(image: Image, generator: torch.Generator) -> Image:
     """A thin, bent line."""
     side = image.shape[-1]
     along, across = _turned(image, generator)
-    length, width = side * _ratio(generator, 0.05, 0.25), max(0.7, side * _ratio(generator, 0.003, 0.01))
-    away = (across - _uniform(generator, -1.0, 1.0) / length * along.square()).abs()
+    length, width = side * ratio(generator, 0.05, 0.25), max(0.7, side * ratio(generator, 0.003, 0.01))
+    away = (across - uniform(generator, -1.0, 1.0) / length * along.square()).abs()
     line = torch.sigmoid((width - away) / (0.4 * width)) * torch.sigmoid((length / 2 - along.abs()) / 2)
     return _toned(image, line, generator, 0.1, 0.4)
 
@@ -83,14 +84,14 @@ def scratch(image: Image, generator: torch.Generator) -> Image:
 def wear(image: Image, generator: torch.Generator) -> Image:
     """A place whose texture is rubbed off."""
     spot = _spot(image, generator, 0.02, 0.08)
-    return torch.lerp(image, _blurred(image, max(1.0, image.shape[-1] * _uniform(generator, 0.008, 0.02))), spot)
+    return torch.lerp(image, _blurred(image, max(1.0, image.shape[-1] * uniform(generator, 0.008, 0.02))), spot)
 
 
 def bend(image: Image, generator: torch.Generator) -> Image:
     """A place pushed to one side, its surroundings drawn along."""
     side = image.shape[-1]
-    push = _blurred(_spot(image, generator, 0.03, 0.08)[None], side / 100)[0] * 2 * _ratio(generator, 0.01, 0.03)
-    angle = _uniform(generator, 0.0, 2 * math.pi)
+    push = _blurred(_spot(image, generator, 0.03, 0.08)[None], side / 100)[0] * 2 * ratio(generator, 0.01, 0.03)
+    angle = uniform(generator, 0.0, 2 * math.pi)
     y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
     source = torch.stack([x + math.cos(angle) * push, y + math.sin(angle) * push], dim=-1)
     return grid_sample(image[None], source[None], align_corners=True, padding_mode="border")[0]
@@ -100,8 +101,8 @@ def stray_piece(image: Image, generator: torch.Generator) -> Image:
     """A piece of the image shows through at another place."""
     side = image.shape[-1]
     spot = _spot(image, generator, 0.015, 0.06)
-    rows, columns = (_integer(generator, side // 10, 9 * side // 10) for _ in "yx")
-    return torch.lerp(image, image.roll((rows, columns), (1, 2)), spot * _uniform(generator, 0.5, 1.0))
+    rows, columns = (integer(generator, side // 10, 9 * side // 10) for _ in "yx")
+    return torch.lerp(image, image.roll((rows, columns), (1, 2)), spot * uniform(generator, 0.5, 1.0))
 
 
 KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -116,7 +117,7 @@ KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 def _toned(image: Image, region: Plane, generator: torch.Generator, least: float, most: float) -> Image:
     """Darker or, less often, lighter by `least` to `most`; tinted, unless the image is grey."""
-    tone = _ratio(generator, least, most) * (1 if _uniform(generator, 0.0, 1.0) < 0.4 else -1)
+    tone = ratio(generator, least, most) * (1 if uniform(generator, 0.0, 1.0) < 0.4 else -1)
     colourful = (image.amax(0) - image.amin(0)).mean() > 0.01
     tint = 1 + 0.3 * torch.randn(3, 1, 1, generator=generator) * colourful
     return image + region * tone * tint
@@ -126,18 +127,18 @@ def _spot(image: Image, generator: torch.Generator, least: float, most: float) -
     """An uneven ellipse with a soft edge, its longer half axis `least` to `most` of the side: 1 inside, 0 outside."""
     side = image.shape[-1]
     along, across = _turned(image, generator)
-    radius = max(1.0, side * _ratio(generator, least, most))
-    distance = ((along / radius) ** 2 + (across / (radius * _ratio(generator, 0.4, 1.0))) ** 2).sqrt()
+    radius = max(1.0, side * ratio(generator, least, most))
+    distance = ((along / radius) ** 2 + (across / (radius * ratio(generator, 0.4, 1.0))) ** 2).sqrt()
     knots = torch.randn(1, 1, max(2, side // 8), max(2, side // 8), generator=generator).clamp(-2, 2)
     uneven = interpolate(knots, size=(side, side), mode="bicubic", align_corners=False)[0, 0]
-    return torch.sigmoid((1 - distance * (1 + 0.25 * uneven)) / _uniform(generator, 0.05, 0.25))
+    return torch.sigmoid((1 - distance * (1 + 0.25 * uneven)) / uniform(generator, 0.05, 0.25))
 
 
 def _turned(image: Image, generator: torch.Generator) -> tuple[Plane, Plane]:
     """Pixel coordinates along and across a random direction, from a random point of the product."""
     side = image.shape[-1]
     row, column = _place(image, generator)
-    angle = _uniform(generator, 0.0, math.pi)
+    angle = uniform(generator, 0.0, math.pi)
     y, x = torch.meshgrid(torch.arange(side) - row, torch.arange(side) - column, indexing="ij")
     return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
 
@@ -157,17 +158,3 @@ def _place(image: Image, generator: torch.Generator) -> tuple[int, int]:
 def _blurred(planes: Float[Tensor, "C S S"], sigma: float) -> Float[Tensor, "C S S"]:
     size = 2 * math.ceil(3 * sigma) + 1
     return gaussian_blur2d(planes[None], (size, size), (sigma, sigma), border_type="replicate")[0]
-
-
-def _uniform(generator: torch.Generator, low: float, high: float) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))
-
-
-def _ratio(generator: torch.Generator, low: float, high: float) -> float:
-    """Uniform in the logarithm."""
-    return low * (high / low) ** _uniform(generator, 0.0, 1.0)
-
-
-def _integer(generator: torch.Generator, low: int, high: int) -> int:
-    """From low to high, both included."""
-    return int(torch.randint(low, high + 1, (), generator=generator))

@@ -22,14 +22,11 @@ from sivt_lightning.inference.formats import FORMAT
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import build_detector
 from sivt_lightning.model.loss import reconstruction_loss
-from sivt_lightning.model.partition import draw_partition
-from sivt_lightning.model.reconstructor import dropout_gain
 from sivt_lightning.model.settings import ModelSettings, names_of
 from sivt_lightning.model.weights import load_weights
-from sivt_lightning.seeding import generator_for
 from sivt_lightning.training.continuation import epoch_steps, seen_before, steps_done
+from sivt_lightning.training.draws import gains_of, partitions_of, pieces_of
 from sivt_lightning.training.optimizer import Schedule, build_optimizer, rates_of, restore_rates
-from sivt_lightning.training.pasting import pasted
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
 
 # What a model must have in common with the one whose weights it starts from.
@@ -131,23 +128,19 @@ class SIVT(LightningModule):
 
     def draw_partitions(self, index: Tensor) -> Tensor:
         """Anew for each image and epoch, the same however the images are spread over batches and processes."""
-        model, key = self.detector.reconstructor, (self.settings.seed, self.current_epoch)
-        drawn = [draw_partition(model.length, model.groups, generator_for(*key, i)) for i in index.tolist()]
-        return torch.stack(drawn).to(self.device)
+        return partitions_of(self.detector.reconstructor, index, self._key)
 
     def draw_gains(self, index: Tensor) -> Tensor | None:
         """Which latent values are dropped; as independent of batches and processes as the partitions."""
-        shape, key = self.detector.reconstructor.encoder_position.shape, (self.settings.seed, self.current_epoch)
-        # The last number sets these numbers apart from the others that are drawn for an image.
-        generators = (generator_for(*key, i, 3) for i in index.tolist())
-        return dropout_gain(shape, self.settings.latent_dropout, generators, self.device)
+        return gains_of(self.detector.reconstructor, self.settings.latent_dropout, index, self._key)
 
     def draw_pieces(self, features: Tensor, index: Tensor) -> Tensor | None:
         """F with pieces in wrong places, where the model is to restore it; drawn as the others are."""
-        if not self.settings.pasted:
-            return None
-        key = (self.settings.seed, self.current_epoch)
-        return pasted(features, self.settings.pasted, (generator_for(*key, i, 4) for i in index.tolist()))
+        return pieces_of(features, self.settings.pasted, index, self._key)
+
+    @property
+    def _key(self) -> tuple[int, int]:
+        return self.settings.seed, self.current_epoch
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]
