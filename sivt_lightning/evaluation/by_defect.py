@@ -7,7 +7,7 @@ import numpy as np
 
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.metrics.figures import Ranking
-from sivt_lightning.evaluation.metrics.intervals import concatenate, points
+from sivt_lightning.evaluation.metrics.intervals import of_images
 from sivt_lightning.report.tables import KindFigures
 
 
@@ -31,6 +31,5 @@ def figures_by_defect(samples: Sequence[Sample], scores: Mapping[int, float]) ->
 
 
 def _figures(good: Sequence[float], defects: Sequence[float]) -> KindFigures:
-    negatives, positives = points(np.array(good), positive=False), points(np.array(defects), positive=True)
-    auroc = Ranking(concatenate(negatives, positives)).auroc().value
+    auroc = Ranking(of_images(np.array(good), np.array(defects))).auroc().value
     return {"images": len(defects), "image_auroc": None if math.isnan(auroc) else auroc}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sivt_lightning.data.samples import Sample
-from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, points
+from sivt_lightning.evaluation.metrics.intervals import Intervals, of_images
 from sivt_lightning.evaluation.tally import mean_of
 from sivt_lightning.report.tables import PRODUCTS, SHARES, Results
 
@@ -67,8 +67,7 @@ def calibrated_scores(samples: Sequence[Sample], judged: Mapping[int, Judged]) -
     """Of all images, which compare between products."""
     scores = np.array([what.calibrated for what in judged.values()], dtype=np.float64)
     defective = np.array([samples[i].anomalous for i in judged], dtype=bool)
-    good, bad = scores[~defective], scores[defective]
-    return concatenate(points(good, positive=False), points(bad, np.ones(len(bad)), positive=True))
+    return of_images(scores[~defective], scores[defective])
 
 
 def said_of_products(results: Results) -> str:

@@ -40,11 +40,11 @@ def _read(file: Path, product: str | None) -> Listed:
     good: list[Sample] = []
     defects: Defects = {}
     understood = [(row, anomalous_of(table, row)) for row in table.rows]
-    photos = [(row, table.place(row, row.path)) for row, anomalous in understood if anomalous is not None]
-    once(table, photos)
-    for row, photo in photos:
+    photos = [(row, table.place(row, row.path), bad) for row, bad in understood if bad is not None]
+    once(table, [(row, photo) for row, photo, _ in photos])
+    for row, photo, bad in photos:
         name = product or unguarded(row.category) or None
-        if anomalous_of(table, row):
+        if bad:
             defects.setdefault(name, []).append(photo)
         elif name is None:
             raise table.fault(row, "its product is not said. Name it there, or with --category.")

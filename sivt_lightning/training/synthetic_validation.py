@@ -15,7 +15,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.synthetic import with_defect
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError
 from sivt_lightning.evaluation.metrics.figures import Ranking
-from sivt_lightning.evaluation.metrics.intervals import concatenate, points
+from sivt_lightning.evaluation.metrics.intervals import of_images
 from sivt_lightning.evaluation.metrics.ranking import PixelRanking
 from sivt_lightning.features.fill import single_threads
 from sivt_lightning.processes import gather
@@ -142,8 +142,7 @@ class SyntheticValidation(Callback):
                 scores[data.val_set.samples[i].category][defective].append(score)
         values = []
         for category in sorted(scores):
-            good, bad = (np.array(part) for part in scores[category])
-            account = concatenate(points(good, positive=False), points(bad, np.ones(len(bad)), positive=True))
+            account = of_images(*(np.array(part) for part in scores[category]))
             values.append(Ranking(account).auroc().value)
         return float(np.mean(values))
 

@@ -8,6 +8,7 @@ In the first two a photo is good if its mask is empty, in the third if it has no
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,15 +51,32 @@ class Kolektor(Layout):
     def _parts(self, category: Category) -> tuple[list[Path], list[Path], dict[Path, Path]]:
         """(good ones for training, good ones for the test, masks of defects by photo)."""
         strips = [folder for folder in sub_folders(category.folder) if STRIP.fullmatch(folder.name)]
-        defects = _shown({photo: mask for strip in strips for photo, mask in _pairs(strip, "_label").items()})
-        train, kept = (
-            [photo for strip in part for photo in _pairs(strip, "_label") if photo not in defects]
-            for part in parted(strips)
-        )
+        masks = [_pairs(strip, "_label") for strip in strips]
+        defects = _shown({photo: mask for pairs in masks for photo, mask in pairs.items()})
+        train, kept = ([photo for pairs in part for photo in pairs if photo not in defects] for part in parted(masks))
         return train, kept, defects
 
 
-class Kolektor2(Layout):
+class _Split(Layout):
+    """Folders for training and test, with good photos and defects in both."""
+
+    def place(self, category: Category) -> Path:
+        """The folder of those for training."""
+        return child(category.folder, "train")
+
+    def train(self, category: Category) -> Selection:
+        """The good ones of those for training."""
+        return only_good(category, self._samples(category, "train"))
+
+    def test(self, category: Category) -> Selection:
+        """All of those for the test."""
+        return Selection(self._samples(category, "test"), [])
+
+    @abstractmethod
+    def _samples(self, category: Category, split: Split) -> list[Sample]: ...
+
+
+class Kolektor2(_Split):
     """KolektorSDD2: https://www.vicos.si/resources/kolektorsdd2"""
 
     name = "kolektor-2"
@@ -69,25 +87,13 @@ class Kolektor2(Layout):
         parts = (inside[name] for name in ("train", "test") if name in inside)
         return any(photo.stem.endswith("_GT") for part in parts for photo in images_in(part))
 
-    def place(self, category: Category) -> Path:
-        """The folder of those for training."""
-        return child(category.folder, "train")
-
-    def train(self, category: Category) -> Selection:
-        """The good ones of those for training."""
-        return only_good(category, self._samples(category, "train"))
-
-    def test(self, category: Category) -> Selection:
-        """All of those for the test."""
-        return Selection(self._samples(category, "test"), [])
-
     def _samples(self, category: Category, split: Split) -> list[Sample]:
         part = child(category.folder, split)
         pairs = _pairs(part, "_GT") if part.is_dir() else {}
         return _sorted(category, list(pairs), _shown(pairs), split)
 
 
-class DAGM(Layout):
+class DAGM(_Split):
     """DAGM 2007: https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection"""
 
     name = "dagm"
@@ -97,18 +103,6 @@ class DAGM(Layout):
         """Masks of the defects lie in a folder beside the photos."""
         parts = [inside[name] for name in ("train", "test") if name in inside]
         return any(child(part, "label").is_dir() and images_in(part) for part in parts)
-
-    def place(self, category: Category) -> Path:
-        """The folder of those for training."""
-        return child(category.folder, "train")
-
-    def train(self, category: Category) -> Selection:
-        """The good ones of those for training."""
-        return only_good(category, self._samples(category, "train"))
-
-    def test(self, category: Category) -> Selection:
-        """All of those for the test."""
-        return Selection(self._samples(category, "test"), [])
 
     def _samples(self, category: Category, split: Split) -> list[Sample]:
         part = child(category.folder, split)

@@ -54,6 +54,11 @@ def points(
     return Intervals(ends, ends, nothing, number, np.bincount(which, weights=weight, minlength=len(distinct)))
 
 
+def of_images(good: Float[np.ndarray, " n"], bad: Float[np.ndarray, " m"]) -> Intervals:
+    """Scores of normal and anomalous images, of which each counts alike."""
+    return concatenate(points(good, positive=False), points(bad, np.ones(len(bad)), positive=True))
+
+
 def concatenate(*parts: Intervals) -> Intervals:
     """One account of the scores of all."""
     return Intervals(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
