@@ -39,6 +39,7 @@ model:
   decoder_depth: 1
   heads: 4
   smoothing_sigma: 2.0
+  memory_bank: 64
   latent_dropout: 0.2
   learning_rate: 1.0e-3
 data: {root: ROOT, batch_size: 4, num_workers: 0}

@@ -26,7 +26,7 @@ from sivt_lightning.data.names import listed
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.features.store import FeatureDataset
+from sivt_lightning.features.store import FeatureBatch, FeatureDataset
 from sivt_lightning.seeding import generator_for
 
 CALIBRATION_IMAGES = 256
@@ -224,11 +224,14 @@ class SIVTDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment a training batch on the model's device, each image by (seed, epoch, image) alone."""
-        if not (self.augmentation and self.trainer is not None and self.trainer.training):
+        trainer = self.trainer
+        return self._augmented(batch, trainer.current_epoch) if trainer is not None and trainer.training else batch
+
+    def _augmented(self, batch: Any, epoch: int) -> Any:
+        if not self.augmentation:
             return batch
-        key = (self.seed, self.trainer.current_epoch)
         # The last number sets these numbers apart from those of the image's partition.
-        generators = [generator_for(*key, index, 1) for index in batch.index.tolist()]
+        generators = [generator_for(self.seed, epoch, index, 1) for index in batch.index.tolist()]
         return batch._replace(images=self.augmentation(batch.images, generators))
 
     def preprocessing(self) -> dict[str, Any]:
@@ -267,17 +270,23 @@ class SIVTDataModule(LightningDataModule):
         chosen = np.linspace(0, length - 1, min(CALIBRATION_IMAGES, length)).round().astype(int)
         return (batch.images for batch in self.batches([samples[i] for i in chosen]))
 
+    def training_batches(self, positions: Sequence[int]) -> Iterator[Batch | FeatureBatch]:
+        """Training images at these positions in their order, as the first epoch sees them, all on this process.
+
+        Raises SIVTError at an unreadable image.
+        """
+        return (self._augmented(batch, 0) for batch in self._once(self.kept.or_images(self.train_set), positions))
+
     def batches(self, samples: Sequence[Sample]) -> Iterator[Batch]:
         """Photos as a model is given them, in their order, all on this process.
 
         Raises SIVTError at an unreadable image.
         """
-        if not samples:
-            return
-        images = self.images_of(samples)
-        settings = self._loader_settings(images, len(samples), self.eval_batch_size)
-        settings["persistent_workers"] = False
-        for batch in DataLoader(images, **settings):
+        return self._once(self.images_of(samples), range(len(samples)))
+
+    def _once(self, data: ImageDataset | FeatureDataset, positions: Sequence[int]) -> Iterator[Any]:
+        settings = self._loader_settings(data, len(positions), self.eval_batch_size) | {"persistent_workers": False}
+        for batch in DataLoader(data, sampler=positions, **settings):
             raise_errors(batch)
             yield batch
 

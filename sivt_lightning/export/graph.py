@@ -20,6 +20,7 @@ from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detector
 
 MOST_IMAGES = 256  # in a batch
+REMEMBERED = "detector.memory_bank."
 OPSET = 23  # the first with attention as one operation, which runtimes compute as a whole
 
 
@@ -77,7 +78,7 @@ def save_onnx(detector: Detector, path: Path) -> None:
 
 
 def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
-    """The linear layers of an fp32 file in int8; convolutions and attention stay as they are."""
+    """The linear layers of an fp32 file in int8; convolutions, attention and memory bank stay as they are."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -94,6 +95,7 @@ def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], pa
             str(path),
             Reader(),
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=_searches(source),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -109,23 +111,34 @@ def save_openvino(source: Path, path: Path) -> None:
 
 
 def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
-    """The linear layers of an fp32 ONNX file in int8; convolutions and attention stay as they are."""
+    """The linear layers of an fp32 ONNX file in int8; convolutions, attention and memory bank stay as they are."""
     stay_silent()
     import nncf
     import openvino
 
+    searches = _searches(source)
     with quiet():
         model = openvino.convert_model(source)
         images = list(_single_images(batches))
         kept = {node.get_type_name() for node in model.get_ops()} - {"MatMul", "Constant", "Parameter", "Result"}
+        names = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "MatMul"]
+        kept_names = [name for name in names if name.partition("/")[0] in searches]
         small = nncf.quantize(
             model,
             nncf.Dataset(images),
             subset_size=len(images),
             model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(types=sorted(kept)),
+            ignored_scope=nncf.IgnoredScope(types=sorted(kept), names=kept_names),
         )
     openvino.save_model(small, path, compress_to_fp16=False)
+
+
+def _searches(source: Path) -> list[str]:
+    """Operations of an ONNX file in which the memory bank is searched: in int8 neighbours cannot be told apart."""
+    import onnx
+
+    nodes = onnx.load(source).graph.node
+    return [node.name for node in nodes if any(name.startswith(REMEMBERED) for name in node.input)]
 
 
 def _single_images(batches: Sequence[Float[Tensor, "_ 3 S S"]]) -> Iterator[np.ndarray]:

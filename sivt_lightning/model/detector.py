@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sivt_lightning.model.backbone import Backbone
 from sivt_lightning.model.detection import Detection
+from sivt_lightning.model.memory_bank import MemoryBank
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.scoring import Scoring
@@ -17,18 +18,20 @@ from sivt_lightning.seeding import generator_for
 
 
 class Detector(nn.Module):
-    """Frozen backbone, reconstructor and score, with the one partition that every evaluated image is seen through."""
+    """Frozen backbone, reconstructor, memory bank and score, with the one partition that every evaluated image is seen
+    through."""
 
     def __init__(
         self,
         backbone: Backbone,
         standardize: Standardize,
         reconstructor: Reconstructor,
+        memory_bank: MemoryBank | None,
         scoring: Scoring,
     ) -> None:
         super().__init__()
         self.backbone, self.standardize, self.reconstructor = backbone, standardize, reconstructor
-        self.scoring = scoring
+        self.memory_bank, self.scoring = memory_bank, scoring
         # Kept as numbers, not as a seed: a seed is no promise across torch versions.
         fixed = draw_partition(reconstructor.length, reconstructor.groups, generator_for(0))
         self.partition: Tensor
@@ -55,8 +58,9 @@ class Detector(nn.Module):
 
     def score(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
         """Eq. 3, the image score and the descriptor, in float32 whatever the precision of the network."""
+        remembered = self.memory_bank(features) if self.memory_bank else None
         with torch.autocast(features.device.type, enabled=False):  # it would smooth in half precision
-            return self.scoring(features, reconstruction)
+            return self.scoring(features, reconstruction, remembered)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 S S"]]) -> None:
@@ -72,4 +76,5 @@ def build_detector(settings: ModelSettings, restored: bool = False) -> Detector:
     backbone = Backbone(settings, restored)
     standardize = Standardize(backbone.channels, settings.standardize)
     reconstructor = Reconstructor(backbone.channels, settings)
-    return Detector(backbone, standardize, reconstructor, Scoring.of(settings, backbone.parts))
+    bank = MemoryBank(settings.memory_bank, backbone.channels) if settings.memory_bank else None
+    return Detector(backbone, standardize, reconstructor, bank, Scoring.of(settings, backbone.parts))

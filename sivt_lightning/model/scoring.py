@@ -14,6 +14,9 @@ from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.distance import cosine_distance, squared_distance
 from sivt_lightning.model.settings import ImageScore, ModelSettings, Residual, blur_radius
 
+# Of a vector's length. The memory bank may hold the very vectors of an even background, and a distance of none would,
+# in a geometric mean, draw all around it down, defects too. No distance in real photos is so small.
+ALIKE = 0.1
 DESCRIBED = 16  # positions a side that the descriptor looks at, at least where there are as many
 
 
@@ -45,34 +48,44 @@ class Scoring:
             settings.image_score,
         )
 
-    def __call__(self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Detection:
-        """Map, image score and descriptor of what was reconstructed."""
-        maps = self.anomaly_map(features, reconstruction)
+    def __call__(
+        self,
+        features: Float[Tensor, "B C H W"],
+        reconstruction: Float[Tensor, "B C H W"],
+        remembered: Float[Tensor, "B C H W"] | None = None,
+    ) -> Detection:
+        """Map, image score and descriptor of what was reconstructed, and remembered where there is a memory bank."""
+        maps = self.anomaly_map(features, reconstruction, remembered)
         return Detection(image_score(maps, self.image_score), maps, image_descriptor(features))
 
     def anomaly_map(
-        self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]
+        self,
+        features: Float[Tensor, "B C H W"],
+        reconstruction: Float[Tensor, "B C H W"],
+        remembered: Float[Tensor, "B C H W"] | None = None,
     ) -> Float[Tensor, "B S S"]:
-        """Eq. 3, upsampled to the image and smoothed.
+        """Eq. 3, upsampled to the image and smoothed; with a memory bank the geometric mean of the reconstruction's and
+        that of the vectors remembered, which asks for no common scale.
 
         Where both average neighbours they take the power mean. A small power (ours is 0, the geometric mean) lets a
         glaring position spread less over its faint neighbours, and so draws closer outlines.
         """
-        residual = self._residual(features, reconstruction)
+        logarithm = self._logarithm(features, reconstruction)
+        if remembered is not None:
+            logarithm = (logarithm + self._logarithm(features, remembered, ALIKE)) / 2
         if self.map_power == 0:
-            return self._averaged(residual.log()).exp()
-        if self.map_power == 1:
-            return self._averaged(residual)
-        return self._averaged(residual.pow(self.map_power)).pow(1 / self.map_power)
+            return self._averaged(logarithm).exp()
+        return self._averaged((self.map_power * logarithm).exp()).pow(1 / self.map_power)
 
-    def _residual(
-        self, features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]
+    def _logarithm(
+        self, features: Float[Tensor, "B C H W"], rebuilt: Float[Tensor, "B C H W"], alike: float = 0.0
     ) -> Float[Tensor, "B H W"]:
+        """Of Eq. 3 at each position."""
         if self.residual == "whole":
-            return _product(features, reconstruction)
-        pairs = zip(features.split(self.parts, 1), reconstruction.split(self.parts, 1), strict=True)
-        logarithms = [number * _product(*pair).log() for number, pair in enumerate(pairs, start=1)]
-        return (torch.stack(logarithms).sum(0) / sum(range(1, len(logarithms) + 1))).exp()
+            return _product(features, rebuilt, alike).log()
+        pairs = zip(features.split(self.parts, 1), rebuilt.split(self.parts, 1), strict=True)
+        logarithms = [number * _product(*pair, alike).log() for number, pair in enumerate(pairs, start=1)]
+        return torch.stack(logarithms).sum(0) / sum(range(1, len(logarithms) + 1))
 
     def _averaged(self, values: Float[Tensor, "B H W"]) -> Float[Tensor, "B S S"]:
         size = self.image_size
@@ -80,12 +93,17 @@ class Scoring:
         return smooth(upsampled, self.smoothing_sigma)[:, 0]
 
 
-def _product(features: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W"]:
+def _product(
+    features: Float[Tensor, "B C H W"], rebuilt: Float[Tensor, "B C H W"], alike: float
+) -> Float[Tensor, "B H W"]:
     """Squared distance times cosine distance at each position. Above 0, for a mean of logarithms: a distance that
-    rounds to nothing is as small as rounding lets it be."""
-    squared, cosine = squared_distance(features, reconstruction), cosine_distance(features, reconstruction)
+    rounds to nothing is as small as rounding lets it be, and `alike`, a share of the vector's length, is the least
+    distance that is told from none."""
+    squared, cosine = squared_distance(features, rebuilt), cosine_distance(features, rebuilt)
+    if alike:
+        squared = torch.maximum(squared, alike**2 * features.square().sum(dim=1))
     rounding = torch.finfo(cosine.dtype).eps
-    return (squared * cosine.clamp(min=rounding)).clamp(min=torch.finfo(torch.float32).tiny)
+    return (squared * cosine.clamp(min=max(rounding, alike**2 / 2))).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def image_score(maps: Float[Tensor, "B S S"], kind: ImageScore) -> Float[Tensor, " B"]:

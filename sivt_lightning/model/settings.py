@@ -71,6 +71,9 @@ class ModelSettings:
         map_power: upsampling and smoothing the map take the power mean of neighbours with this power: 1 is the paper's
             plain mean, 0 the geometric one.
         image_score: "highest" is the mean of the map's highest 1 %, "deviation" the paper's standard deviation.
+        memory_bank: feature vectors of good photos that the model remembers, of all products together: Eq. 3 is also
+            taken of each position and the nearest of them, and the map is the geometric mean of both; 0 for none, as
+            in the paper.
         cosine_weight: lambda, weight of the cosine distance in the loss.
         latent_dropout: share of the latents' values that the decoder does not see in a training step, so that it
             learns less to rebuild defects; then train longer.
@@ -106,6 +109,7 @@ class ModelSettings:
     residual: Residual = setting("outputs", "map", since=3, before="whole")
     map_power: float = setting(0.0, "map")
     image_score: ImageScore = setting("highest", "map", since=3, before="deviation")
+    memory_bank: int = setting(2048, "map", since=4, before=0)
     cosine_weight: float = setting(5.0, "loss")
     latent_dropout: float = setting(0.0, "training")
     pasted: float = setting(0.0, "training", since=3, before=0.0)
@@ -176,6 +180,8 @@ class ModelSettings:
             )
         if not 0 <= self.map_power < math.inf:
             raise SIVTError(f"map_power is {self.map_power}: give 0 or a positive number, such as 1 (the paper's).")
+        if self.memory_bank < 0:
+            raise SIVTError(f"memory_bank is {self.memory_bank}: give a number of feature vectors, or 0 for none.")
 
     def _check_training(self) -> None:
         for name in ("cosine_weight", "weight_decay"):
@@ -200,7 +206,7 @@ def names_of(*roles: Role) -> tuple[str, ...]:
     """The settings that decide one of these.
 
     >>> names_of("map", "seed")
-    ('smoothing_sigma', 'residual', 'map_power', 'image_score', 'seed')
+    ('smoothing_sigma', 'residual', 'map_power', 'image_score', 'memory_bank', 'seed')
     """
     return tuple(each.name for each in fields(ModelSettings) if each.metadata["role"] in roles)
 

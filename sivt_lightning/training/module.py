@@ -28,9 +28,11 @@ from sivt_lightning.training.continuation import epoch_steps, seen_before, steps
 from sivt_lightning.training.draws import gains_of, partitions_of, pieces_of
 from sivt_lightning.training.optimizer import Schedule, build_optimizer, rates_of, restore_rates
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
+from sivt_lightning.training.remembering import remember
 
 # What a model must have in common with the one whose weights it starts from.
 SAME = names_of("features", "shape")
+BANK = "detector.memory_bank."
 
 
 class Validation(NamedTuple):
@@ -57,8 +59,9 @@ class SIVT(LightningModule):
         self.thresholds_step: int | None = None  # at which they were found, on the weights of then
 
     def on_fit_start(self) -> None:
-        """Weights and channel statistics for a new training, and the features that the data module keeps."""
-        if not self.detector.calibrated:  # a continued training has them from its checkpoint by now
+        """Weights, statistics and memory bank for a new training, and the features that the data module keeps."""
+        new = not self.detector.calibrated  # a continued training has them from its checkpoint by now
+        if new:
             self._begin()
         # Several processes exchange gradients while others are computed; a replay would hand over all at the end.
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
@@ -68,6 +71,8 @@ class SIVT(LightningModule):
         network, data = self.detector.backbone, data_of(self.trainer)
         key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
         data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
+        if new and self.detector.memory_bank:
+            remember(self.detector.memory_bank, data, self._frozen_features_of, self.settings.seed)
 
     def on_train_start(self) -> None:
         """A checkpoint is restored by now, with rates and counts of batches as they were before it."""
@@ -93,6 +98,9 @@ class SIVT(LightningModule):
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             return self.detector.features(images.to(self.device))
 
+    def _frozen_features_of(self, batch: Batch | FeatureBatch) -> Tensor:
+        return batch.features.float() if isinstance(batch, FeatureBatch) else self.frozen_features(batch.images)
+
     def _start_from(self, path: str) -> None:
         """Raises SIVTError where that model is another than this one."""
         checkpoint = read_checkpoint(path)
@@ -103,7 +111,9 @@ class SIVT(LightningModule):
                     f"model.{name} is {value}, but the model of init_from {path} has {theirs[name]}: weights fit "
                     "into a model of the same shape only. Leave out the config and --model options that say otherwise."
                 )
-        self.load_state_dict(checkpoint["state_dict"])
+        # What it remembers is of its training's images, and chosen anew.
+        weights = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(BANK)}
+        self.load_state_dict(self.state_dict() | weights)
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         features = self.features(batch)
