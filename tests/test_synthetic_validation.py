@@ -15,7 +15,6 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.images import read_image, to_tensor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
@@ -53,15 +52,17 @@ def test_each_twin_is_made_by_one_thread(tiny_data: Path, monkeypatch: pytest.Mo
 
     module = SimpleNamespace(settings=SimpleNamespace(seed=0), device=torch.device("cpu"), frozen_features=features)
     callback = SyntheticValidation(per_image=2)
-    callback.normal = {1: 0.0, 0: 0.0}
+    callback.positions = [1, 0]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         twins = callback._make(module, data)
     finally:
         torch.set_num_threads(before)
-    assert [twin.position for twin in twins] == [0, 0, 1, 1]
-    assert used == [1] * 4
+    assert [(twin.position, twin.defective) for twin in twins] == [
+        (i, bad) for i in (0, 0, 1, 1) for bad in (False, True)
+    ]
+    assert used == [1] * 8
 
 
 def test_it_chooses_best_ckpt_where_asked_and_ends_the_training(
@@ -115,24 +116,19 @@ def test_the_score_is_the_mean_of_each_categorys_auroc(tmp_path: Path) -> None:
     trainer = Trainer(accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, callbacks=[callback], **quiet)
     trainer.fit(Probe(), data)
     samples = data.val_set.samples
-    normal = [float(to_tensor(read_image(sample.path).image, 32).mean()) for sample in samples]
     assert callback.twins is not None
-    twins = [(twin.position, float(twin.kept.float().mean() / 255)) for twin in callback.twins]
-    assert [i for i, _ in twins] == [i for i in range(10) for _ in range(2)]
-    expected = []
+    assert [twin.position for twin in callback.twins] == [i for i in range(10) for _ in range(4)]
+    assert not any(twin.mask.any() for twin in callback.twins if not twin.defective)
+    expected, precision = [], []
     for category in ("across", "down"):
-        good = [normal[i] for i, sample in enumerate(samples) if sample.category == category]
-        bad = [score for i, score in twins if samples[i].category == category]
-        expected.append(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
-    assert float(trainer.callback_metrics[FIGURE]) == pytest.approx(np.mean(expected), abs=1e-6)
-    precision = []
-    for category in ("across", "down"):
-        good = [to_tensor(read_image(s.path).image, 32)[0] for s in samples if s.category == category]
-        bad = [twin for twin in callback.twins if samples[twin.position].category == category]
-        scores = [*(image.flatten() for image in good), *(twin.kept[0].flatten() / 255 for twin in bad)]
-        truth = [*(torch.zeros(32 * 32) for _ in good), *(twin.mask.flatten() for twin in bad)]
-        precision.append(average_precision_score(torch.cat(truth), torch.cat(scores)))
-    assert float(trainer.callback_metrics[PIXEL_FIGURE]) == pytest.approx(np.mean(precision), abs=1e-4)
+        own = [twin for twin in callback.twins if samples[twin.position].category == category]
+        truth = [twin.defective for twin in own]
+        scores = [float(twin.kept.float().mean() / 255) for twin in own]
+        expected.append(roc_auc_score(truth, scores))
+        pixels = torch.cat([twin.kept[0].flatten() / 255 for twin in own])
+        precision.append(average_precision_score(torch.cat([twin.mask.flatten() for twin in own]), pixels))
+    for figure, values in ((FIGURE, expected), (PIXEL_FIGURE, precision)):
+        assert float(trainer.callback_metrics[figure]) == pytest.approx(np.mean(values), abs=1e-4), figure
 
 
 def test_models_of_two_sizes_are_judged_by_the_same_defects(tmp_path: Path) -> None:

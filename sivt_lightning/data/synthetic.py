@@ -1,18 +1,21 @@
-"""Defects made in good images, to see without any label how a model would answer to some.
+"""Defects made in good photos, and harmless changes, to see without any label how a model would answer to some.
 
-Small, faint and soft-edged like most real ones, and rather on the product than beside it: glaring ones are told by any
-model that reconstructs at all, and say nothing about which is the better.
+Defects are made as real ones look: what belongs elsewhere, or nowhere, joined without a seam, stains and cracks, rather
+on the product than beside it. Good photos differ, too, in light, in place and by grain, and a model that minds that
+raises false alarms.
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from kornia.filters import gaussian_blur2d
 from PIL import Image as Photo
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, grid_sample, interpolate
+from torch.nn.functional import adaptive_max_pool2d, affine_grid, grid_sample, interpolate
 
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.data.masks import mask_to_tensor
@@ -28,119 +31,185 @@ Image = Float[Tensor, "3 S S"]
 Plane = Float[Tensor, "S S"]
 
 
-def with_defect(
-    photo: Photo.Image, size: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "3 {size} {size}"], Bool[Tensor, "{size} {size}"]]:
-    """What `to_tensor` makes of the photo had it a defect, and where that shows; elsewhere it is the same.
+class Twins(NamedTuple):
+    """A good photo changed as another good one might be, and the same with a defect."""
 
-    The defect is made in the photo, with up to 512 pixels a side, and resized with it: whatever `size` models have,
-    they are given the same defects.
+    good: Float[Tensor, "3 size size"]
+    defective: Float[Tensor, "3 size size"]
+    mask: Bool[Tensor, "size size"]  # where the defect shows; elsewhere both are the same
+
+
+def twins(photo: Photo.Image, other: Photo.Image, size: int, generator: torch.Generator) -> Twins:
+    """Of a good photo; some defects are made of another's material.
+
+    Both changes are made in the photo, with up to 512 pixels a side, and resized with it: whatever `size` models have,
+    they are given the same.
     """
     side = min(max(*photo.size, LEAST_SIDE), LONGEST_SIDE)
-    original = to_tensor(photo, side)
-    changed, shows = add_defect(original, generator)
-    change = interpolate((changed - original)[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    with torch.autocast("cpu", enabled=False):  # the same whatever the precision of the model
+        good = harmless(to_tensor(photo, side), generator)
+        defective, shows = add_defect(good, to_tensor(other, side), generator)
+    small = interpolate(torch.stack([good, defective]), size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
     # By the largest value, not the nearest: a small defect would be lost from its mask.
     kept = adaptive_max_pool2d(shows[None].float(), min(side, size))[0] > 0
-    return (to_tensor(photo, size) + change).clamp(0, 1), mask_to_tensor(kept.numpy(), size)
+    return Twins(small[0], small[1], mask_to_tensor(kept.numpy(), size))
 
 
-def add_defect(image: Image, generator: torch.Generator) -> tuple[Image, Bool[Tensor, "S S"]]:
+def harmless(image: Image, generator: torch.Generator) -> Image:
+    """Turned by up to 1.5 degrees, 1.5 % nearer or farther, shifted by up to 0.8 % of the side; gamma, light by up to
+    8 % and as much more or less to one side; grain."""
+    angle, scale = math.radians(uniform(generator, -1.5, 1.5)), uniform(generator, 0.985, 1.015)
+    shift = [uniform(generator, -0.016, 0.016) for _ in "xy"]  # of half a side
+    moved = _moved(image, angle, scale, *shift) ** (2 ** uniform(generator, -0.2, 0.2))
+    slope = torch.linspace(-0.5, 0.5, image.shape[-1])
+    down, right = (slope * uniform(generator, -0.08, 0.08) for _ in "yx")
+    lit = moved * (1 + uniform(generator, -0.08, 0.08) + down[:, None] + right)
+    return (lit + uniform(generator, 0.0, 0.01) * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+
+
+def add_defect(image: Image, other: Image, generator: torch.Generator) -> tuple[Image, Bool[Tensor, "S S"]]:
     """The image (values in [0, 1]) with one defect of a random kind and place, and where it shows.
 
     A defect that shows hardly anywhere is drawn again, up to 20 times: a plain image may have no place for some kinds.
     """
     names = list(KINDS)
-    with torch.autocast(image.device.type, enabled=False):  # the defect is the same whatever the model's precision
-        for _ in range(TRIES):
-            kind = KINDS[names[integer(generator, 0, len(names) - 1)]]
-            changed = kind(image, generator).clamp(0, 1)
-            shows = (changed - image).abs().mean(0) > VISIBLE
-            if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
-                break
+    for _ in range(TRIES):
+        kind = KINDS[names[integer(generator, 0, len(names) - 1)]]
+        changed = kind(image, other, generator).clamp(0, 1)
+        shows = (changed - image).abs().mean(0) > VISIBLE
+        if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
+            break
     return changed, shows
 
 
-def stain(image: Image, generator: torch.Generator) -> Image:
-    """A spot of 3 to 10 % of the side that is a little darker or lighter."""
-    return _toned(image, _spot(image, generator, 0.03, 0.1), generator, 0.05, 0.25)
+def stray_piece(image: Image, other: Image, generator: torch.Generator) -> Image:
+    """A piece of the photo, turned, at another place."""
+    return _joined(image, _strewn(image, generator), _blob(image, generator, 0.02, 0.2))
 
 
-def speck(image: Image, generator: torch.Generator) -> Image:
-    """A small spot that is much darker or lighter."""
-    return _toned(image, _spot(image, generator, 0.006, 0.02), generator, 0.15, 0.6)
+def missing(image: Image, other: Image, generator: torch.Generator) -> Image:
+    """A place that is as its surroundings would have it, without what was there."""
+    return _joined(image, torch.zeros_like(image), _blob(image, generator, 0.02, 0.2))
 
 
-def scratch(image: Image, generator: torch.Generator) -> Image:
-    """A thin, bent line."""
+def doubled(image: Image, other: Image, generator: torch.Generator) -> Image:
+    """What stands beside it once more."""
     side = image.shape[-1]
-    along, across = _turned(image, generator)
-    length, width = side * ratio(generator, 0.05, 0.25), max(0.7, side * ratio(generator, 0.003, 0.01))
-    away = (across - uniform(generator, -1.0, 1.0) / length * along.square()).abs()
-    line = torch.sigmoid((width - away) / (0.4 * width)) * torch.sigmoid((length / 2 - along.abs()) / 2)
-    return _toned(image, line, generator, 0.1, 0.4)
+    steps = [
+        integer(generator, side // 12, side // 4) * (1 if uniform(generator, 0.0, 1.0) < 0.5 else -1) for _ in "yx"
+    ]
+    return _joined(image, image.roll(tuple(steps), (1, 2)), _blob(image, generator, 0.05, 0.25))
 
 
-def wear(image: Image, generator: torch.Generator) -> Image:
-    """A place whose texture is rubbed off."""
-    spot = _spot(image, generator, 0.02, 0.08)
-    return torch.lerp(image, _blurred(image, max(1.0, image.shape[-1] * uniform(generator, 0.008, 0.02))), spot)
+def texture(image: Image, other: Image, generator: torch.Generator) -> Image:
+    """The texture of another photo shines through, in nearly the tone of this one."""
+    spot = _blob(image, generator, 0.02, 0.15)
+    strange = _strewn(other, generator)
+    tone = image[:, spot].mean(1) - strange[:, spot].mean(1) + uniform(generator, -0.15, 0.15)
+    soft = _blurred(spot[None].float(), image.shape[-1] / 320) * uniform(generator, 0.25, 0.85)
+    return torch.lerp(image, strange + tone[:, None, None], soft)
 
 
-def bend(image: Image, generator: torch.Generator) -> Image:
-    """A place pushed to one side, its surroundings drawn along."""
+def stain(image: Image, other: Image, generator: torch.Generator) -> Image:
+    """A spot that is darker or, less often, lighter; tinted, unless the image is grey."""
+    spot = _blob(image, generator, 0.02, 0.15)
+    soft = _blurred(spot[None].float(), image.shape[-1] * uniform(generator, 0.002, 0.01))
+    colourful = (image.amax(0) - image.amin(0)).mean() > 0.01
+    tint = 1 + 0.4 * torch.randn(3, 1, 1, generator=generator) * colourful
+    return image + soft * _tone(generator, 0.06, 0.45) * tint
+
+
+def crack(image: Image, other: Image, generator: torch.Generator) -> Image:
+    """A thin, uneven line."""
     side = image.shape[-1]
-    push = _blurred(_spot(image, generator, 0.03, 0.08)[None], side / 100)[0] * 2 * ratio(generator, 0.01, 0.03)
-    angle = uniform(generator, 0.0, 2 * math.pi)
-    y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
-    source = torch.stack([x + math.cos(angle) * push, y + math.sin(angle) * push], dim=-1)
-    return grid_sample(image[None], source[None], align_corners=True, padding_mode="border")[0]
+    row, column = _place(image, generator)
+    along, across = _turned(side, row, column, uniform(generator, 0.0, math.pi))
+    away = across + _noise(side, 20, generator) * side * 0.015
+    line = torch.exp(-((away / (side / 256 * uniform(generator, 0.6, 1.8))) ** 2))
+    length = side * ratio(generator, 0.06, 0.35) / 2
+    return image + line * torch.sigmoid((length - along.abs()) / (side / 128)) * _tone(generator, 0.1, 0.5)
 
 
-def stray_piece(image: Image, generator: torch.Generator) -> Image:
-    """A piece of the image shows through at another place."""
-    side = image.shape[-1]
-    spot = _spot(image, generator, 0.015, 0.06)
-    rows, columns = (integer(generator, side // 10, 9 * side // 10) for _ in "yx")
-    return torch.lerp(image, image.roll((rows, columns), (1, 2)), spot * uniform(generator, 0.5, 1.0))
-
-
-KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "stain": stain,
-    "speck": speck,
-    "scratch": scratch,
-    "wear": wear,
-    "bend": bend,
+KINDS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
     "stray piece": stray_piece,
+    "missing": missing,
+    "doubled": doubled,
+    "texture": texture,
+    "stain": stain,
+    "crack": crack,
 }
 
 
-def _toned(image: Image, region: Plane, generator: torch.Generator, least: float, most: float) -> Image:
-    """Darker or, less often, lighter by `least` to `most`; tinted, unless the image is grey."""
-    tone = ratio(generator, least, most) * (1 if uniform(generator, 0.0, 1.0) < 0.4 else -1)
-    colourful = (image.amax(0) - image.amin(0)).mean() > 0.01
-    tint = 1 + 0.3 * torch.randn(3, 1, 1, generator=generator) * colourful
-    return image + region * tone * tint
+def _tone(generator: torch.Generator, least: float, most: float) -> float:
+    return ratio(generator, least, most) * (1 if uniform(generator, 0.0, 1.0) < 0.4 else -1)
 
 
-def _spot(image: Image, generator: torch.Generator, least: float, most: float) -> Plane:
-    """An uneven ellipse with a soft edge, its longer half axis `least` to `most` of the side: 1 inside, 0 outside."""
-    side = image.shape[-1]
-    along, across = _turned(image, generator)
-    radius = max(1.0, side * ratio(generator, least, most))
-    distance = ((along / radius) ** 2 + (across / (radius * ratio(generator, 0.4, 1.0))) ** 2).sqrt()
-    knots = torch.randn(1, 1, max(2, side // 8), max(2, side // 8), generator=generator).clamp(-2, 2)
-    uneven = interpolate(knots, size=(side, side), mode="bicubic", align_corners=False)[0, 0]
-    return torch.sigmoid((1 - distance * (1 + 0.25 * uneven)) / uniform(generator, 0.05, 0.25))
-
-
-def _turned(image: Image, generator: torch.Generator) -> tuple[Plane, Plane]:
-    """Pixel coordinates along and across a random direction, from a random point of the product."""
+def _blob(image: Image, generator: torch.Generator, least: float, most: float) -> Bool[Tensor, "S S"]:
+    """An uneven ellipse on the product, `least` to `most` of the side long."""
     side = image.shape[-1]
     row, column = _place(image, generator)
-    angle = uniform(generator, 0.0, math.pi)
+    along, across = _turned(side, row, column, uniform(generator, 0.0, math.pi))
+    radius = max(1.0, side * ratio(generator, least, most) / 2)
+    thinner = 1 + 3 * uniform(generator, 0.0, 1.0) ** 2
+    distance = ((along / radius) ** 2 + (across * thinner / radius) ** 2).sqrt()
+    inside = distance * (1 + 0.3 * _noise(side, 12, generator).clamp(-2, 2)) < 1
+    inside[[0, -1]] = False
+    inside[:, [0, -1]] = False
+    inside[row, column] = True
+    return inside
+
+
+def _joined(image: Image, source: Image, region: Bool[Tensor, "S S"]) -> Image:
+    """The source's gradients in the region, from the image's values around it: no seam (Pérez et al., 2003)."""
+    from scipy.sparse import csc_matrix  # takes long to load, and is for trainings only
+    from scipy.sparse.linalg import spsolve
+
+    rows, columns = np.nonzero(region.numpy())
+    count = len(rows)
+    number = np.full(region.shape, -1)
+    number[rows, columns] = np.arange(count)
+    values, pieces = image.double().numpy(), source.double().numpy()
+    here = np.arange(count)
+    entries = [(here, here, np.full(count, 4.0))]
+    right = np.zeros((3, count))
+    for down, beside in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        near = number[rows + down, columns + beside]
+        inner = near >= 0
+        entries.append((here[inner], near[inner], np.full(inner.sum(), -1.0)))
+        right += pieces[:, rows, columns] - pieces[:, rows + down, columns + beside]
+        right[:, ~inner] += values[:, rows + down, columns + beside][:, ~inner]
+    line, column, weight = (np.concatenate(part) for part in zip(*entries, strict=True))
+    solved = spsolve(csc_matrix((weight, (line, column)), (count, count)), right.T)
+    result = image.clone()
+    result[:, region] = torch.from_numpy(solved.reshape(count, 3).T.clip(0, 1)).to(image)
+    return result
+
+
+def _strewn(image: Image, generator: torch.Generator) -> Image:
+    """The image turned by any angle, somewhat nearer or farther, and moved by up to 30 % of its side."""
+    angle, scale = uniform(generator, 0.0, 2 * math.pi), uniform(generator, 0.7, 1.3)
+    return _moved(image, angle, 1 / scale, *(uniform(generator, -0.6, 0.6) for _ in "xy"))
+
+
+def _moved(image: Image, angle: float, scale: float, right: float, down: float) -> Image:
+    """Mirrored beyond its border; the shift in halves of a side."""
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    matrix = torch.tensor([[[cosine, -sine, right], [sine, cosine, down]]])
+    grid = affine_grid(matrix, [1, *image.shape], align_corners=False)
+    return grid_sample(image[None], grid, padding_mode="reflection", align_corners=False)[0]
+
+
+def _turned(side: int, row: int, column: int, angle: float) -> tuple[Plane, Plane]:
+    """Pixel coordinates along and across a direction, from a point."""
     y, x = torch.meshgrid(torch.arange(side) - row, torch.arange(side) - column, indexing="ij")
     return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+
+
+def _noise(side: int, scale: int, generator: torch.Generator) -> Plane:
+    """Smooth, of deviation 1 at knots that lie `scale` of 256 pixels apart."""
+    count = max(2, 256 // scale)
+    knots = torch.randn(1, 1, count, count, generator=generator)
+    return interpolate(knots, size=(side, side), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _place(image: Image, generator: torch.Generator) -> tuple[int, int]:

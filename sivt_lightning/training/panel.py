@@ -8,8 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sivt_lightning.data.datamodule import data_of
-from sivt_lightning.data.images import to_tensor
-from sivt_lightning.data.synthetic import with_defect
+from sivt_lightning.data.synthetic import twins
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.report.sheets import panel
 from sivt_lightning.seeding import generator_for
@@ -40,8 +39,8 @@ class Panel(Callback):
         held_out = data.val_set.samples
         chosen = np.unique(np.linspace(0, len(held_out) - 1, min(self.images, len(held_out))).round().astype(int))
         photos, size = [data.val_set.photo(i) for i in chosen.tolist()], data.image_size
-        good = [to_tensor(photo, size) for photo in photos]
-        bad, masks = zip(*(with_defect(photo, size, generator_for(i)) for i, photo in enumerate(photos)), strict=True)
+        pairs = (twins(photo, photos[i - 1], size, generator_for(i)) for i, photo in enumerate(photos))
+        good, bad, masks = zip(*pairs, strict=True)
         images = torch.stack([*good, *bad])
         module: Any = pl_module
         with torch.no_grad(), trainer.precision_plugin.forward_context():

@@ -1,6 +1,5 @@
-"""Validation scores without labels: how well held-out images are told from the same with a synthetic defect."""
+"""Validation scores without labels: how well good images are told from the same with a synthetic defect."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,40 +11,42 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
-from sivt_lightning.data.synthetic import with_defect
+from sivt_lightning.data.synthetic import twins
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError
 from sivt_lightning.evaluation.metrics.figures import Ranking
 from sivt_lightning.evaluation.metrics.intervals import of_images
 from sivt_lightning.evaluation.metrics.ranking import PixelRanking
 from sivt_lightning.features.fill import single_threads
 from sivt_lightning.processes import gather
-from sivt_lightning.seeding import generator_for
+from sivt_lightning.seeding import generator_for, integer
 
 FIGURE = "val/synthetic_auroc"
 PIXEL_FIGURE = "val/synthetic_pixel_ap"
 
 
 class Twin(NamedTuple):
-    """A held-out image with a synthetic defect."""
+    """A held-out image, changed as another good one might be, or the same with a defect."""
 
     position: int  # of the image in val_set
+    defective: bool
     kept: Tensor  # uint8 image, or its features
-    mask: Bool[Tensor, "S S"]  # True where it was changed
+    mask: Bool[Tensor, "S S"]  # True where the defect shows
 
 
 class SyntheticValidation(Callback):
-    """Logs image AUROC and pixel AP of the held-out images against their defective twins, means over the categories.
+    """Logs image AUROC and pixel AP of held-out images that were changed harmlessly, against the same with a synthetic
+    defect, means over the categories.
 
     The twins are drawn from (seed, image, number), the same ones in every epoch, process and restart. They are made at
     the first validation and kept, as features where the data module keeps features.
 
     Args:
-        per_image: twins of each held-out image; 0 for none, and no score.
+        per_image: pairs of twins of each held-out image; 0 for none, and no score.
     """
 
     def __init__(self, per_image: int = 1) -> None:
         if per_image < 0:
-            raise SIVTError(f"synthetic.per_image is {per_image}: give 0 or more defective twins of each image.")
+            raise SIVTError(f"synthetic.per_image is {per_image}: give 0 or more pairs of twins for each image.")
         self.per_image = per_image
         self.twins: list[Twin] | None = None
 
@@ -56,18 +57,15 @@ class SyntheticValidation(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation. Every process has a metric of every category, whether it meets one or not."""
         data = data_of(trainer)
-        self.normal: dict[int, float] = {}
+        self.positions: list[int] = []
         self.finite = True  # whether all maps are; told at the end, when every process can stop with the others
         self.pixels = {category: PixelRanking() for category in sorted({s.category for s in data.val_set.samples})}
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Keep scores and maps of the images as they are."""
-        if self._is_on(trainer):
-            indices = batch.index.tolist()
-            self.normal |= dict(zip(indices, outputs.score.float().tolist(), strict=True))
-            self._add(data_of(trainer), indices, outputs.map, torch.zeros(outputs.map.shape, dtype=torch.bool))
+        """Which images are this process's."""
+        self.positions += batch.index.tolist()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the twins, and compare."""
@@ -77,12 +75,11 @@ class SyntheticValidation(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             if self.twins is None:
                 self.twins = self._make(pl_module, data)
-            twins = self._scores(pl_module, data)
-        parts = gather((list(self.normal.items()), twins))
+            scores = self._scores(pl_module, data)
+        every = [score for part in gather(scores) for score in part]
         if not all(gather(self.finite)):
             raise Agreed(f"An anomaly map of a held-out image is {NOT_FINITE}")
-        every = [[pair for part in parts for pair in part[defective]] for defective in (0, 1)]
-        pl_module.log(FIGURE, self._auroc(data, *every), sync_dist=True)
+        pl_module.log(FIGURE, self._auroc(data, every), sync_dist=True)
         pl_module.log(PIXEL_FIGURE, self._pixel_ap(), sync_dist=True)
 
     def _is_on(self, trainer: Trainer) -> bool:
@@ -92,31 +89,35 @@ class SyntheticValidation(Callback):
         """Of the images that this process has just validated."""
 
         def make(i: int) -> list[Twin]:
-            photo, made = data.val_set.photo(i), []
+            made = []
             for number in range(self.per_image):
                 # The last number sets these numbers apart from those of partitions and augmentations.
                 generator = generator_for(module.settings.seed, i, number, 2)
-                defective, mask = with_defect(photo, data.image_size, generator)
-                twin = (defective * 255).round().byte()
-                if data.cache != "off":  # in float32, as the features of the images that they are compared with
-                    twin = module.frozen_features(_pixels([twin], module.device))[0].float().cpu()
-                made.append(Twin(i, twin, mask))
+                other = data.train_set.photo(integer(generator, 0, len(data.train_set) - 1))
+                good, bad, mask = twins(data.val_set.photo(i), other, data.image_size, generator)
+                made += [Twin(i, False, keep(good), torch.zeros_like(mask)), Twin(i, True, keep(bad), mask)]
             return made
 
-        with single_threads(torch.get_num_threads()) as pool:
-            return [twin for twins in pool.map(make, sorted(self.normal)) for twin in twins]
+        def keep(image: Tensor) -> Tensor:
+            pixels = (image * 255).round().byte()
+            if data.cache == "off":
+                return pixels
+            return module.frozen_features(_pixels([pixels], module.device))[0].float().cpu()
 
-    def _scores(self, module: Any, data: SIVTDataModule) -> list[tuple[int, float]]:
+        with single_threads(torch.get_num_threads()) as pool:
+            return [twin for made in pool.map(make, sorted(self.positions)) for twin in made]
+
+    def _scores(self, module: Any, data: SIVTDataModule) -> list[tuple[int, bool, float]]:
         assert self.twins is not None  # made before
         scores = []
         for start in range(0, len(self.twins), data.eval_batch_size):
-            indices, kept, masks = zip(*self.twins[start : start + data.eval_batch_size], strict=True)
+            indices, defective, kept, masks = zip(*self.twins[start : start + data.eval_batch_size], strict=True)
             if data.cache == "off":
                 features = module.detector.features(_pixels(kept, module.device))
             else:
                 features = torch.stack(list(kept)).to(module.device)
             detection, _ = module.detector.detect(features)
-            scores += list(zip(indices, detection.score.tolist(), strict=True))
+            scores += list(zip(indices, defective, detection.score.tolist(), strict=True))
             self._add(data, indices, detection.map, torch.stack(list(masks)))
         return scores
 
@@ -135,16 +136,12 @@ class SyntheticValidation(Callback):
             metric.reset()
         return float(np.mean(values))
 
-    def _auroc(self, data: SIVTDataModule, normal: list[tuple[int, float]], twins: list[tuple[int, float]]) -> float:
-        scores: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-        for defective, pairs in enumerate((normal, twins)):
-            for i, score in pairs:
-                scores[data.val_set.samples[i].category][defective].append(score)
-        values = []
-        for category in sorted(scores):
-            account = of_images(*(np.array(part) for part in scores[category]))
-            values.append(Ranking(account).auroc().value)
-        return float(np.mean(values))
+    def _auroc(self, data: SIVTDataModule, every: Sequence[tuple[int, bool, float]]) -> float:
+        scores: dict[str, tuple[list[float], list[float]]] = {category: ([], []) for category in self.pixels}
+        for i, defective, score in every:
+            scores[data.val_set.samples[i].category][defective].append(score)
+        accounts = (of_images(*map(np.array, parts)) for parts in scores.values())
+        return float(np.mean([Ranking(account).auroc().value for account in accounts]))
 
 
 def _pixels(images: Sequence[Tensor], device: torch.device) -> Tensor:
