@@ -109,7 +109,7 @@ class ModelSettings:
     residual: Residual = setting("outputs", "map", since=3, before="whole")
     map_power: float = setting(0.0, "map")
     image_score: ImageScore = setting("highest", "map", since=3, before="deviation")
-    memory_bank: int = setting(2048, "map", since=4, before=0)
+    memory_bank: int = setting(4096, "map", since=4, before=0)
     cosine_weight: float = setting(5.0, "loss")
     latent_dropout: float = setting(0.0, "training")
     pasted: float = setting(0.0, "training", since=3, before=0.0)
