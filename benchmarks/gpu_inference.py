@@ -92,7 +92,7 @@ def main() -> None:
     module = SIVT(weights="random", **(SMALL if settings.small == "true" else {})).eval()
     detector = module.detector.to(device)
     counts = multiply_adds(detector)
-    operations = counts["backbone"] + counts["reconstructor_fast"]
+    operations = counts["backbone"] + counts["reconstructor_fast"] + counts["memory_bank"]
     side = 8192 if device.type == "cuda" else 1024
     one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     rate = side**3 / seconds_of(lambda: one @ other, device, settings.seconds)

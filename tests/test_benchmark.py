@@ -48,6 +48,8 @@ def test_the_paper_s_model() -> None:
     assert counts["reconstructor"] == counts["linear"] + counts["attention"]
     assert 0.94 < counts["reconstructor_fast"] / counts["reconstructor"] < 0.97
     assert 1.1e9 < counts["backbone"] < 1.3e9
+    assert counts["memory_bank"] == 32 * 32 * (272 * 64 + 64 * 4096)  # to 64 directions, then to each vector
+    assert multiply_adds(SIVT(memory_bank=0).detector)["memory_bank"] == 0
 
 
 def test_the_model_of_edge_yaml() -> None:
@@ -58,6 +60,7 @@ def test_the_model_of_edge_yaml() -> None:
     counts = multiply_adds(detector)
     assert counts["backbone"] == 317_739_008
     assert counts["reconstructor_fast"] == 369_623_040
+    assert counts["memory_bank"] == 79_691_776
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ def count_parameters(module: nn.Module) -> dict[str, int]:
 
 
 def multiply_adds(detector: Detector) -> dict[str, int]:
-    """Of one image: those of Algorithm 1 as the paper draws it, and those that are computed ("reconstructor_fast")."""
+    """Of one image: those of Algorithm 1 as the paper draws it, and those that are computed ("reconstructor_fast");
+    and of the search in the memory bank."""
     backbone = detector.backbone
     device = backbone.mean.device
     images = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=device)
@@ -30,6 +31,7 @@ def multiply_adds(detector: Detector) -> dict[str, int]:
         **drawn,
         "reconstructor": sum(drawn.values()),
         "reconstructor_fast": operations(lambda: detector.reconstruct(features)),
+        "memory_bank": operations(lambda: detector.memory_bank(features)) if detector.memory_bank else 0,
     }
 
 

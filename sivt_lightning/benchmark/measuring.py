@@ -51,7 +51,7 @@ def measure(
             "multiply_adds": multiply_adds(detector),
         }
         yield report
-        operations = report["multiply_adds"]["backbone"] + report["multiply_adds"]["reconstructor_fast"]
+        operations = sum(report["multiply_adds"][part] for part in ("backbone", "reconstructor_fast", "memory_bank"))
         rated = operations / report["machine"]["multiply_adds_per_s"]
         yield measure_inference(
             in_precision(detector, machine), detector.backbone.image_size, machine, batch_sizes, rated

@@ -31,6 +31,7 @@ def _model(report: Mapping[str, Any]) -> Table:
     table.add_row("reconstructor, attention products", giga(operations["attention"]))
     table.add_row("reconstructor, together", giga(operations["reconstructor"]))
     table.add_row("of these computed", giga(operations["reconstructor_fast"]))
+    table.add_row("memory bank", giga(operations["memory_bank"]))
     table.add_row("the paper's model, by its authors", PAPER_MULTIPLY_ADDS)
     table.add_row("a large matrix product, per second", giga(machine["multiply_adds_per_s"]))
     return table

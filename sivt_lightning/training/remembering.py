@@ -13,7 +13,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.features.store import FeatureBatch
 from sivt_lightning.model.memory_bank import MemoryBank
-from sivt_lightning.processes import divide
+from sivt_lightning.processes import divide, place
 from sivt_lightning.seeding import generator_for
 
 OF_A_CATEGORY, OF_ALL = 2**15, 2**19  # vectors to choose from, about
@@ -31,6 +31,8 @@ def remember(
     Held-out images stay out of it: their scores are those of images that the model does not know.
     Raises SIVTError at an unreadable image, and where the bank is smaller than the number of categories.
     """
+    if place()[0] == 0:
+        print(f"Memory bank: choosing {len(bank.vectors)} feature vectors of {len(data.train_set)} images", flush=True)
     names = [sample.category for sample in data.train_set.samples]
     images = Counter(names)
     wanted = min(OF_A_CATEGORY, OF_ALL // len(images))
