@@ -124,7 +124,7 @@ def bank_of(checkpoint: Path) -> torch.Tensor:
     return vectors
 
 
-@pytest.mark.parametrize("told", [(), ("--data.cache", "memory"), ("--data.rotation", "5", "--data.shift", "0.1")])
+@pytest.mark.parametrize("told", [("--data.cache", "memory"), ("--data.rotation", "5", "--data.shift", "0.1")])
 def test_it_is_filled_from_the_training_images_and_not_from_held_out_ones(
     tiny_config: Path, tmp_path: Path, told: tuple[str, ...]
 ) -> None:
