@@ -21,23 +21,17 @@ from trained import load
 
 from sivt_lightning.data.dataset import ImageDataset, collate
 from sivt_lightning.evaluation.tally import Tally, mean_of, plain
+from sivt_lightning.model.memory_bank import coreset
 from sivt_lightning.model.scoring import image_score, smooth
 
 SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 PROJECTED = 64  # dimensions in which the coreset looks for distances (Johnson-Lindenstrauss, as PatchCore does)
 
 
-def coreset(patches: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Positions of `size` patches: each the farthest from its nearest one taken before (k-centre, greedy)."""
-    small = patches @ torch.randn(patches.shape[1], PROJECTED, generator=generator) / PROJECTED**0.5
-    squares = small.square().sum(1)
-    taken = [int(torch.randint(len(patches), (), generator=generator))]
-    nearest = torch.full((len(patches),), float("inf"))
-    while len(taken) < min(size, len(patches)):
-        last = taken[-1]
-        nearest = torch.minimum(nearest, squares + squares[last] - 2 * (small @ small[last]))
-        taken.append(int(nearest.argmax()))
-    return torch.tensor(taken)
+def spread(patches: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Positions of `size` patches that are far from one another."""
+    projection = torch.randn(patches.shape[1], PROJECTED, generator=generator) / PROJECTED**0.5
+    return coreset(patches @ projection, size)
 
 
 def distances(patches: Tensor, bank: Tensor) -> Tensor:
@@ -74,7 +68,7 @@ def main() -> None:
     for category, maps in by_category.items():
         patches = torch.cat(maps).float()
         chosen = torch.randperm(len(patches), generator=generator)[: given.bank]
-        banks[category] = patches[chosen if given.random else coreset(patches, given.bank, generator)]
+        banks[category] = patches[chosen if given.random else spread(patches, given.bank, generator)]
         print(f"{category}: {len(banks[category])} of {len(patches)} patches", flush=True)
     if given.shared:
         banks = dict.fromkeys(banks, torch.cat(list(banks.values())))

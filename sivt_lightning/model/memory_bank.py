@@ -85,6 +85,6 @@ def coreset(points: Float[Tensor, "N D"], size: int) -> Int64[Tensor, " M"]:
     nearest = torch.full_like(squares, torch.inf)
     for _ in range(min(size, len(points)) - 1):
         last = taken[-1]
-        nearest = torch.minimum(nearest, squares + squares[last] - 2 * points @ points[last])
+        nearest = torch.minimum(nearest, squares + squares[last] - 2 * (points @ points[last]))
         taken.append(nearest.argmax())
     return torch.stack(taken)
