@@ -1,6 +1,7 @@
 """What a model consists of, and how many operations it takes."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ def count_parameters(module: nn.Module) -> dict[str, int]:
 def multiply_adds(detector: Detector) -> dict[str, int]:
     """Of one image: those of Algorithm 1 as the paper draws it, and those that are computed ("reconstructor_fast");
     and of the search in the memory bank."""
-    backbone = detector.backbone
+    backbone, bank = detector.backbone, detector.memory_bank
     device = backbone.mean.device
     images = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=device)
     features = torch.zeros(1, backbone.channels, backbone.grid, backbone.grid, device=device)
@@ -31,7 +32,7 @@ def multiply_adds(detector: Detector) -> dict[str, int]:
         **drawn,
         "reconstructor": sum(drawn.values()),
         "reconstructor_fast": operations(lambda: detector.reconstruct(features)),
-        "memory_bank": operations(lambda: detector.memory_bank(features)) if detector.memory_bank else 0,
+        "memory_bank": operations(partial(bank, features)) if bank else 0,
     }
 
 
