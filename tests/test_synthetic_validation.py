@@ -79,12 +79,21 @@ def test_it_chooses_best_ckpt_where_asked_and_ends_the_training(
     assert values_logged == pytest.approx([0.5, 0.9, 0.7, 0.8], abs=1e-6)
 
 
+def test_pixels_may_choose_too(tiny_config: Path) -> None:
+    arguments = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "3"]
+    assert main([*arguments, "--monitor", "val/synthetic_pixel_ap", "--name", "a"]) == 0
+    values = [float(row["val/synthetic_pixel_ap"]) for row in logged("a")]
+    best = torch.load("runs/a/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert values[best["epoch"]] == max(values)
+
+
 def test_without_twins_there_is_no_score(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fit", "--config", str(tiny_config), "--synthetic.per_image", "0", "--trainer.max_epochs", "1"]
     assert main(arguments) == 0
     assert "val/synthetic_auroc" not in logged("tiny")[0]
-    assert main([*arguments, "--monitor", "val/synthetic_auroc"]) == 1
-    assert "give 1 or more" in capsys.readouterr().err
+    for monitor in ("val/synthetic_auroc", "val/synthetic_pixel_ap"):
+        assert main([*arguments, "--monitor", monitor]) == 1
+        assert "give 1 or more" in capsys.readouterr().err
     with pytest.raises(SIVTError, match="per_image"):
         SyntheticValidation(-1)
 

@@ -33,8 +33,7 @@ from sivt_lightning.training.run_folder import (
     take_up,
 )
 from sivt_lightning.training.saving import Monitor
-from sivt_lightning.training.synthetic_validation import FIGURE as SYNTHETIC
-from sivt_lightning.training.synthetic_validation import SyntheticValidation
+from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
 
 
 def _settings_of_run(config: Path) -> str:
@@ -122,7 +121,7 @@ class FitCLI(SIVTCLI):
         config = self.config.fit
         refuse_without_model(config.trainer)
         check_share(config.false_alarms)
-        if config.monitor == SYNTHETIC and not config.synthetic.per_image:
+        if config.monitor in (FIGURE, PIXEL_FIGURE) and not config.synthetic.per_image:
             raise SIVTError(f"monitor is {config.monitor}, which synthetic.per_image 0 turns off: give 1 or more.")
         if path is not None and self.goes_on is not None:
             run = run_directory(path)

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sivt_lightning.errors import SIVTError
 
 # What may choose a checkpoint, none of which knows a test image, and which way is better.
-Monitor = Literal["val/loss", "val/synthetic_auroc"]
-MODES = {"val/loss": "min", "val/synthetic_auroc": "max"}
+Monitor = Literal["val/loss", "val/synthetic_auroc", "val/synthetic_pixel_ap"]
+MODES = {"val/loss": "min", "val/synthetic_auroc": "max", "val/synthetic_pixel_ap": "max"}
 
 
 def checkpoint_callbacks(directory: Path, monitor: Monitor = "val/loss") -> list[ModelCheckpoint]:
