@@ -189,8 +189,8 @@ def test_an_epoch_decodes_nothing_and_asks_no_backbone(calls: dict[str, int], ti
 
     images = 20
     once = fit("memory", 1)
-    # 18 to measure channels on, 2 to put synthetic defects into, all to calibrate verdicts with at the end
-    assert once["decoded"] == images + 18 + 2 + images
+    # 18 to measure channels on, 2 to put defects into and 2 to make these of, all to calibrate verdicts with at the end
+    assert once["decoded"] == images + 18 + 2 + 2 + images
     assert once == fit("memory", 4)
     assert fit("disk", 1) == once
     again = fit("disk", 3)
