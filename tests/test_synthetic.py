@@ -41,7 +41,7 @@ def test_models_of_all_sizes_are_given_the_same_twins(shape: tuple[int, int]) ->
             for parts, part in ((changes, bad - good), (goods, good)):
                 parts.append(interpolate(part[None], size=(64, 64), mode="bilinear", antialias=True).flatten())
             masks.append(adaptive_max_pool2d(mask[None].float(), 64))
-        assert cosine_similarity(*changes, dim=0) > 0.8, seed  # not 1: the second was resized twice
+        assert cosine_similarity(*changes, dim=0) > 0.9, seed  # not 1: the second was resized twice
         assert (goods[0] - goods[1]).abs().mean() < 0.02, seed
         assert (masks[0] <= masks[1]).all(), seed
         assert (masks[1] <= max_pool2d(masks[0], 3, 1, 1)).all(), seed  # by a pixel more at most
@@ -69,7 +69,7 @@ def test_a_harmless_change_changes_a_little_everywhere() -> None:
 
 @pytest.mark.parametrize(("side", "size"), [(40, 32), (100, 64), (256, 64), (1040, 32)])
 def test_a_shrunk_defect_is_still_in_its_mask(side: int, size: int) -> None:
-    assert all(twins(photo(side, side), photo(9, 9), size, generator_for(seed)).mask.any() for seed in range(10))
+    assert all(twins(photo(side, side), photo(9, 9), size, generator_for(seed)).mask.any() for seed in range(40))
 
 
 def test_a_defect_is_made_in_no_more_pixels_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:

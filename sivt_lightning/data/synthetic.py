@@ -125,7 +125,8 @@ def crack(image: Image, other: Image, generator: torch.Generator) -> Image:
     row, column = _place(image, generator)
     along, across = _turned(side, row, column, uniform(generator, 0.0, math.pi))
     away = across + _noise(side, 20, generator) * side * 0.015
-    line = torch.exp(-((away / (side / 256 * uniform(generator, 0.6, 1.8))) ** 2))
+    width = max(0.7, side / 256 * uniform(generator, 0.6, 1.8))  # a thinner line would fall between pixels
+    line = torch.exp(-((away / width) ** 2))
     length = side * ratio(generator, 0.06, 0.35) / 2
     return image + line * torch.sigmoid((length - along.abs()) / (side / 128)) * _tone(generator, 0.1, 0.5)
 
