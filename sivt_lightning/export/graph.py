@@ -20,7 +20,7 @@ from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detector
 
 MOST_IMAGES = 256  # in a batch
-REMEMBERED = "detector.memory_bank."
+REMEMBERED = "detector.memory_bank."  # how names of its tensors in a file begin
 OPSET = 23  # the first with attention as one operation, which runtimes compute as a whole
 
 
