@@ -22,12 +22,14 @@ ALLOWED = {
     "__init__": "errors inference ?",  # loads what it is asked for
     "__main__": "cli",
     "benchmark": "data errors features inference model seeding system training",
+    "check": "data errors files inference model report seeding",
     "cli": "errors files",
     "cli.__init__": "?",  # the file of a command
     "cli.benchmark": "benchmark data inference report training",
     "cli.calibrate": "data inference",
     "cli.compare": "evaluation report",
     "cli.data": "data",
+    "cli.data_check": "check data inference report",
     "cli.demo_data": "data",
     "cli.experiment": "experiment",
     "cli.export": "export inference",

@@ -119,6 +119,8 @@ def options_of(parser: ArgumentParser) -> list[str]:
 def explanation(complaint: str, known: Iterable[str]) -> str:
     """The complaint in one line, with what was perhaps meant.
 
+    >>> explanation("Parser key \"what\": Expected a typing.Literal['check', 'list']. Got value: look", [])
+    "what is look, but must be one of 'check', 'list'."
     >>> explanation("unrecognized arguments: --data.rot photos", ["--data.root", "--model.width"])
     'There is no option --data.rot: did you mean --data.root?'
     >>> union = "Does not validate against any of the Union subtypes Subtypes: [<class 'float'>, <class 'NoneType'>]"
@@ -133,6 +135,9 @@ def explanation(complaint: str, known: Iterable[str]) -> str:
         if value[2] == "float" and value[3].lower() == "nan":  # YAML writes it .nan, and takes this for a word
             return f"{value[1]} is nan, which is no number: give a positive number."
         return f"{value[1]} is {value[3]}, but must be of type {value[2]}."
+    word = re.fullmatch(r"Parser key \"([\w.]+)\": Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", complaint)
+    if word is not None:
+        return f"{word[1]} is {word[3]}, but must be one of {word[2]}."
     if sentence := _of_union(complaint):
         return sentence
     lacking = re.fullmatch(r"[Aa]rgument (?:.*/)?(--[\w.-]+): expected one argument", complaint)

@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sivt_lightning.cli.arguments import parse, verb_parser
+from sivt_lightning.cli.data_check import add_check_options, check_photos
 from sivt_lightning.errors import SIVTError
 
 
 def run(args: Sequence[str]) -> int:
-    """`sivt data list FOLDER`; returns the exit code."""
+    """`sivt data list FOLDER` and `sivt data check FOLDER`; returns the exit code."""
     parser = verb_parser("data")
-    parser.add_argument("what", type=Literal[tuple(TASKS)], help="list: writes a list of all photos, to edit.")
-    parser.add_argument("folder", type=str, help="Folder of the products, or of one.")
+    text = "check: looks at all photos before a training; list: writes a list of them, to edit."
+    parser.add_argument("what", type=Literal[tuple(TASKS)], help=text)
+    parser.add_argument("folder", type=str, help="Folder of the products, or of one; for check also a list of photos.")
     parser.add_argument("--layout", type=str | None, help="How it is laid out, as data.layout of fit has it.")
-    parser.add_argument("--output", type=str | None, help="File to write. Default: the folder's name with .csv.")
+    text = "What to write. Default: of list the folder's name with .csv, of check the folder checks/NAME."
+    parser.add_argument("--output", type=str | None, help=text)
     parser.add_argument("--overwrite", action="store_true", help="Replace what is there.")
+    if args[:1] != ["list"]:
+        add_check_options(parser)
     settings = parse(parser, args)
     return TASKS[settings.what](settings)
 
@@ -23,10 +28,12 @@ def run(args: Sequence[str]) -> int:
 def write_list(settings: Any) -> int:
     """`sivt data list`."""
     from sivt_lightning.data.layouts import all_samples, check_layout
-    from sivt_lightning.data.lists import list_text
+    from sivt_lightning.data.lists import is_list, list_text
     from sivt_lightning.files import write_whole
 
     root = Path(settings.folder).expanduser().resolve()
+    if is_list(root):
+        raise SIVTError(f"{root} is a list already. Give a folder of photos.")
     file = Path(settings.output or f"{root.name or 'photos'}.csv")
     if file.suffix.lower() != ".csv":
         raise SIVTError(f"output {file}: a list is a CSV file. Give it a name that ends in .csv.")
@@ -44,4 +51,4 @@ def write_list(settings: Any) -> int:
     return 0
 
 
-TASKS: dict[str, Callable[[Any], int]] = {"list": write_list}
+TASKS: dict[str, Callable[[Any], int]] = {"check": check_photos, "list": write_list}

@@ -138,16 +138,18 @@ HELP: dict[str, Help] = {
         ("sivt serve --model best-int8.xml --port 8000",),
     ),
     "data": Help(
-        "Makes a list of photos out of folders, to edit: which are for training, which for the test, what they show.",
-        "`fit`,\n`test` and `predict` take the list in the place of the folder.",
-        "sivt data list FOLDER [options]",
+        "Looks at photos before a training, or makes a list of them.",
+        "check says what a careful colleague\nwould: copies, wrong masks, other light, defects among good parts, with "
+        "pictures. list writes a table\nto edit, of what each photo is for and shows, which fit, test and predict take "
+        "in the place of the folder.",
+        "sivt data check|list FOLDER [options]",
         (
-            ("list", "what is made; there is nothing else yet"),
             ("folder", "folder of the products, laid out in any way that fit knows"),
             ("--layout", "how it is laid out, where that cannot be seen"),
-            ("--output", "the list, a CSV file; default: the folder's name with .csv"),
+            ("--output", "what is written: of check a folder, default checks/NAME; of list a CSV file"),
+            ("--weights", "of check: file of a network's weights; default: those of EfficientNet-Lite 0"),
         ),
-        ("sivt data list photos --output photos.csv",),
+        ("sivt data check photos", "sivt data list photos --output photos.csv"),
     ),
     "demo-data": Help(
         "Writes a small artificial data set to try the commands on: six products, five kinds of defect.",

@@ -47,9 +47,13 @@ def deep_values_of(paths: Sequence[Path]) -> list[Seen | None]:
 
 def decide_depth(samples: Sequence[Sample]) -> tuple[Depth, list[str]]:
     """That of all training images, held out or not, and what to say of it. All processes call it together."""
-    deep = divide(deep_values_of, [sample.path for sample in samples])
+    return depth_of(samples, divide(deep_values_of, [sample.path for sample in samples]))
+
+
+def depth_of(samples: Sequence[Sample], deep: Sequence[Seen | None]) -> tuple[Depth, list[str]]:
+    """By what `deep_values_of` says of the images."""
     seen = [values for values in deep if values is not None]
-    depth, remarks = decide(seen), []
+    depth, remarks = decide(seen), list[str]()
     if seen:
         remarks.append(
             f"{len(seen)} of {len(samples)} photos have more than 8 bits: depth {depth}, so white is "

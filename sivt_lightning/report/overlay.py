@@ -133,7 +133,7 @@ def _palette() -> bytes:
     return inferno(np.linspace(0, 1, 256)).round().astype(np.uint8).tobytes()
 
 
-def outlined(photo: Image.Image, mask: Bool[np.ndarray, "s s"]) -> Image.Image:
+def outlined(photo: Image.Image, mask: Bool[np.ndarray, "h w"]) -> Image.Image:
     """The photo with a bright line around what is masked, between two dark ones."""
     if not mask.any():
         return photo

@@ -97,7 +97,7 @@ def report_page(
     }
     data["key"] = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]  # a browser keeps marks under it
     return Template(template).substitute(
-        policy=POLICY.format(script=_digest(script), style=_digest(style)),
+        policy=POLICY.format(script=digest(script), style=digest(style)),
         title=escape(title),
         subtitle=escape(f"{_said_of_verdicts(images, share)} {subtitle}".strip()),
         style=style,
@@ -143,5 +143,6 @@ def _said_of_verdicts(images: Sequence[Shown], share: float | None) -> str:
     return said
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """By which a policy knows the page's own script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

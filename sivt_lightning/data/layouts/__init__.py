@@ -87,12 +87,12 @@ def test_samples(  # a test only by its name
 
 
 def all_samples(root: Path, layout: str | None) -> Selection:
-    """All photos of all categories in a folder, whatever they are for.
+    """All photos of all categories, whatever they are for.
 
     Raises SIVTError as the others, but for a category that has too few for a training or none for a test.
     """
     if is_list(root):
-        raise SIVTError(f"{root} is a list already. Give a folder of photos.")
+        return _listed(root, None, layout).every()
     chosen, left_out = find_categories(root, None, layout)
     samples: list[Sample] = []
     for category in chosen:

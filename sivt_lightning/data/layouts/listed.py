@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -98,6 +99,11 @@ class PhotoList:
         every = "split" not in self.table.columns
         samples = [photo.sample for photo in self.photos if every or photo.sample.split == "predict"]
         return Selection(samples, self.left_out)
+
+    def every(self) -> Selection:
+        """All photos; of one without a label nothing is known, whatever it is for."""
+        known = [photo.sample if photo.is_known else replace(photo.sample, split="predict") for photo in self.photos]
+        return Selection(sorted(known, key=lambda sample: sample.category), self.left_out)
 
 
 def photos_of(table: Table, rows: Sequence[Row]) -> list[Photo]:

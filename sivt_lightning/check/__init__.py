@@ -1,0 +1,1 @@
+"""A look at photos before a training: what a careful colleague would say of them."""
