@@ -1,15 +1,15 @@
 """The whole look at a folder of photos: what there is, and what is to be said of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from sivt_lightning.check.copies import same_files, same_pictures
+from sivt_lightning.check.doubtful_masks import doubtful_masks
 from sivt_lightning.check.finding import KINDS, Finding
 from sivt_lightning.check.looks import Look, look_at
 from sivt_lightning.check.lots import few_photos, is_learned, light_of_lots, sizes_of_lots
-from sivt_lightning.check.doubtful_masks import doubtful_masks
 from sivt_lightning.check.network import Network
 from sivt_lightning.check.unlike import LIMIT, Unlike, finding_of, unlike_photos
 from sivt_lightning.data.depth import Depth, Seen
@@ -38,12 +38,19 @@ class Checked(NamedTuple):
     remarks: list[str]  # of what was left out of the folders
 
 
-def check(root: Path, layout: str | None, false_alarms: float, network: Network | None = None) -> Checked:
+def check(
+    root: Path,
+    layout: str | None,
+    false_alarms: float,
+    network: Network | None = None,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> Checked:
     """Looks at all photos below `root`, or of a list.
 
     Args:
         false_alarms: share of good parts that may be called anomalous, for which there have to be photos enough.
         network: finds what looks like none of its product; None: that is not looked for, and said.
+        tell: takes sentences on what is being done.
 
     Raises SIVTError where nothing can be made of the folders.
     """
@@ -51,6 +58,7 @@ def check(root: Path, layout: str | None, false_alarms: float, network: Network 
     deep = dict(zip(samples, deep_values_of([sample.path for sample in samples]), strict=True))
     learned = [sample for sample in samples if is_learned(sample)] or samples
     depth, said = depth_of(learned, [deep[sample] for sample in learned])
+    tell(f"Looking at {len(samples)} photos")
     looked = dict(zip(samples, look_at([sample.path for sample in samples], depth), strict=True))
     findings = [
         Finding("unreadable", sample.category, str(fault), [sample.path])
@@ -69,8 +77,9 @@ def check(root: Path, layout: str | None, false_alarms: float, network: Network 
             findings += same_pictures(category, seen, looks)
             findings += light_of_lots(category, seen, looks)
             findings += sizes_of_lots(category, seen, looks)
-        if network:
-            unlike += unlike_photos(network, [sample for sample in seen if is_learned(sample)], depth)
+        if network and (good := [sample for sample in seen if is_learned(sample)]):
+            tell(f"Comparing {len(good)} photos of {category}")
+            unlike += unlike_photos(network, good, depth)
         rows.append(_row(category, of, looks, deep))
     findings += [finding_of(photo) for photo in unlike if photo.beyond > LIMIT]
     findings.sort(key=lambda finding: KINDS.index(finding.kind))

@@ -1,5 +1,6 @@
 """`sivt data check`: a look at photos before a training."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def check_photos(settings: Any) -> int:
     if (folder / PAGE).exists() and not settings.overwrite:
         raise SIVTError(f"{folder} has results. Add --overwrite to replace them, or name another folder with --output.")
     layout, share = check_layout(settings.layout), check_share(settings.false_alarms)
-    checked = check(root, layout, share, network_of(settings.backbone, settings.weights))
+    network = network_of(settings.backbone, settings.weights)
+    checked = check(root, layout, share, network, partial(print, flush=True))
     writable_folder(folder)
     write_whole(folder / FINDINGS, findings_table(checked.findings))
     write_whole(folder / UNLIKE, unlike_table(checked.unlike))
