@@ -87,7 +87,7 @@ class Forked:
         os.close(write)
         self.stdout = os.fdopen(read)
 
-    def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def wait(self, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """As subprocess.run does, until nobody writes any more, the processes that it started among them."""
         parts, end = [], time.monotonic() + timeout
         with self.stdout, self._errors:

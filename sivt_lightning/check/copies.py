@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sivt_lightning.check.finding import Finding
+from sivt_lightning.check.finding import Finding, Kind
 from sivt_lightning.check.looks import Look
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import listing
@@ -44,6 +44,7 @@ def same_pictures(category: str, samples: Sequence[Sample], looks: Mapping[Path,
 def _same_file(of: Sequence[Sample]) -> Finding:
     names = listing(str(sample.path) for sample in of)
     products = sorted({sample.category for sample in of})
+    kind: Kind = "same file"
     if len(products) > 1:
         why = f"so it counts as {listing(products)}"
     elif len({sample.anomalous for sample in of}) > 1:
@@ -51,13 +52,10 @@ def _same_file(of: Sequence[Sample]) -> Finding:
     elif _mixed(of):
         why = "so the test would measure what was learned by heart"
     else:
-        why = "so it counts several times"
+        kind, why = "same picture", "so it counts several times"
     category = products[0] if len(products) == 1 else ""
     return Finding(
-        "same file",
-        category,
-        f"{names} are the same file, {why}: keep one of them.",
-        [sample.path for sample in of],
+        kind, category, f"{names} are the same file, {why}: keep one of them.", [sample.path for sample in of]
     )
 
 

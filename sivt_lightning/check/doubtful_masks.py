@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from sivt_lightning.check.finding import Finding
+from sivt_lightning.check.finding import Finding, Kind
 from sivt_lightning.check.looks import Look
 from sivt_lightning.data.masks import LARGE, read_mask
 from sivt_lightning.data.samples import Sample
@@ -26,16 +26,20 @@ def _doubt(sample: Sample, look: Look) -> Finding | None:
     except SIVTError as error:
         return Finding("unreadable", sample.category, str(error), [sample.path])
     height, width = mask.pixels.shape
+    wrong = ""
     if abs(width * look.height / (height * look.width) - 1) > STRETCHED:
-        doubt = (
+        wrong = (
             f"The mask is of another shape than the photo, {width} x {height} beside {look.width} x {look.height}: it "
             "is another photo's, or cut off."
         )
     elif mask.pixels.mean() > LARGE and _border(mask.pixels).mean() > LARGE:
-        doubt = "Its mask seems inverted: it covers most of the photo and of its border. White has to be the defect."
-    else:
-        doubt = mask.doubt
-    return Finding("mask", sample.category, f"{sample.path}: {doubt}", [sample.path]) if doubt else None
+        wrong = "Its mask seems inverted: it covers most of the photo and of its border. White has to be the defect."
+    elif not mask.pixels.any():
+        wrong = mask.doubt
+    if not wrong and not mask.doubt:
+        return None
+    kind: Kind = "wrong mask" if wrong else "doubtful mask"
+    return Finding(kind, sample.category, f"{sample.path}: {wrong or mask.doubt}", [sample.path])
 
 
 def _border(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, " pixels"]:

@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Kind = Literal[
     "unreadable",
     "same file",
-    "mask",
+    "wrong mask",
     "no training",
     "same picture",
     "unlike its product",
+    "doubtful mask",
     "light",
     "size",
     "few photos",
 ]
-FAULTS: tuple[Kind, ...] = ("unreadable", "same file", "mask", "no training")  # which make results wrong
-REMARKS: tuple[Kind, ...] = ("same picture", "unlike its product", "light", "size", "few photos")  # for a person to see
-KINDS = (*FAULTS, *REMARKS)
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FAULTS = KINDS[:4]  # which make results wrong; the others are for a person to see
 
 
 class Finding(NamedTuple):

@@ -26,11 +26,14 @@ USUAL = 0.999  # share of the positions of a product
 Heat = Float[np.ndarray, "H W"]
 TITLES: dict[Kind, tuple[str, str]] = {
     "unreadable": ("Cannot be read", "A training or a test ends at such a file."),
-    "same file": ("The same file twice", "Byte for byte."),
-    "mask": ("Masks that say something wrong", "Figures of pixels are measured by them. What they mark is outlined."),
+    "same file": (
+        "The same file where it must not be",
+        "In training and test, as good and as a defect, or of two products.",
+    ),
+    "wrong mask": ("Wrong masks", "Figures of pixels are measured by them. What they mark is outlined."),
     "no training": ("Nothing to train on", ""),
     "same picture": (
-        "Nearly the same picture twice",
+        "The same picture twice",
         "Compared without their light. Of a part that was photographed twice only one says something new.",
     ),
     "unlike its product": (
@@ -38,6 +41,7 @@ TITLES: dict[Kind, tuple[str, str]] = {
         "Perhaps a defect among the good ones, another product, or a rare pose of which there should be more photos. "
         "Yellow is what no other photo of the product shows. All good photos in this order are in unlike.csv.",
     ),
+    "doubtful mask": ("Masks to look at", "What they mark is outlined."),
     "light": ("Folders of another light", ""),
     "size": ("Photos of another kind", ""),
     "few photos": ("Few photos", ""),
@@ -93,7 +97,7 @@ def _pictures(
         photo = read_image(path, depth).image
         photo.thumbnail((SIDE, SIDE))
         sample = samples[path]
-        if finding.kind == "mask" and sample.mask_path is not None:
+        if "mask" in finding.kind and sample.mask_path is not None:
             try:
                 photo = outlined(photo, read_mask(sample.mask_path).pixels)
             except SIVTError:  # which the finding says

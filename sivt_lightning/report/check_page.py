@@ -58,7 +58,7 @@ def _section(section: Section) -> str:
     more = f'<p class="faint">And {section.more} more, in the table findings.csv.</p>' if section.more else ""
     return (
         f'<details class="panel" open><summary>{_text(section.title)}</summary>'
-        f'<p class="faint">{_text(section.explanation)}</p>{entries}{more}</details>'
+        f'<p class="faint">{_text(section.explanation)}</p><div class="findings">{entries}</div>{more}</details>'
     )
 
 
