@@ -24,9 +24,10 @@ def write_list(settings: Any) -> int:
     """`sivt data list`."""
     from sivt_lightning.data.layouts import all_samples, check_layout
     from sivt_lightning.data.lists import list_text
+    from sivt_lightning.data.remote import path_of
     from sivt_lightning.files import write_whole
 
-    root = Path(settings.folder).expanduser().resolve()
+    root = path_of(settings.folder).resolve()
     file = Path(settings.output or f"{root.name or 'photos'}.csv")
     if file.suffix.lower() != ".csv":
         raise SIVTError(f"output {file}: a list is a CSV file. Give it a name that ends in .csv.")

@@ -1,6 +1,5 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from sivt_lightning.data.layouts import LayoutName, test_samples, train_samples
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
+from sivt_lightning.data.remote import common_folder, path_of
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
 from sivt_lightning.errors import SIVTError
@@ -102,7 +102,7 @@ class SIVTDataModule(LightningDataModule):
             if value is not None and value < low:
                 raise SIVTError(f"data.{name} is {value}, but must be {low} or more.")
         # Absolute, so that a checkpoint finds its data again from any directory.
-        root = None if root is None else str(Path(root).expanduser().resolve())
+        root = None if root is None else str(path_of(root).resolve())
         categories = listed(categories) if isinstance(categories, str) else categories
         self.root, self.categories, self.layout, self.predict_path = root, categories, layout, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
@@ -140,7 +140,7 @@ class SIVTDataModule(LightningDataModule):
             paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []
             if not (paths and all(paths)):  # an empty one, of a shell's unset variable, is not the working directory
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
-            self.asked = predict_samples([Path(path).expanduser() for path in paths])
+            self.asked = predict_samples([path_of(path) for path in paths])
             self.remarks = self.asked.left_out
             self.predict_set = self.images_of(self.asked.samples)
 
@@ -294,14 +294,14 @@ class SIVTDataModule(LightningDataModule):
         """That all of them lie in or below: of the categories; or the closest that holds a list and its photos."""
         if not is_list(self.source):
             return self.source
-        return Path(os.path.commonpath([self.source.parent, *(sample.path.parent for sample in samples)]))
+        return common_folder(self.source.parent, *(sample.path.parent for sample in samples))
 
     @property
     def source(self) -> Path:
         """Folder of the categories, or list. Raises SIVTError where none is set."""
         if self.root is None:
             raise SIVTError("No data to work on. Set data.root to the folder that holds the categories.")
-        return Path(self.root)
+        return path_of(self.root)
 
     def _place(self) -> tuple[int, int]:
         """(rank of this process, number of processes)."""

@@ -4,10 +4,12 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.errors import MOST_SHOWN, SIVTError, listing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # compared in lower case
@@ -17,6 +19,9 @@ RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
 RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
 MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
 
+Listed = list[tuple[Path, bool]]  # what lies in a folder, by name, each with whether it is a folder
+_looked_at: ContextVar[dict[Path, Listed] | None] = ContextVar("looked_at", default=None)
+
 
 class Contents(NamedTuple):
     """The files of a folder and its sub-folders."""
@@ -24,6 +29,17 @@ class Contents(NamedTuple):
     photos: list[Path]  # in the order of their paths
     results: int  # pictures that earlier predictions have left, which are no photos
     others: list[Path]  # neither photos nor notes
+
+
+@contextlib.contextmanager
+def one_look() -> Iterator[None]:
+    """Within it a folder is listed once, however often it is asked for: it may hold a hundred thousand photos."""
+    outer = _looked_at.get()
+    token = _looked_at.set({} if outer is None else outer)
+    try:
+        yield
+    finally:
+        _looked_at.reset(token)
 
 
 def contents(folder: Path) -> Contents:
@@ -66,11 +82,24 @@ def entries(folder: Path) -> list[Path]:
     return [entry for entry, _ in _listed(folder)]
 
 
-def _listed(folder: Path) -> list[tuple[Path, bool]]:
-    """With whether it is a folder, which needs no look at each of thousands of files."""
+def _listed(folder: Path) -> Listed:
+    """As it is now, or was earlier within `one_look`."""
+    known = _looked_at.get()
+    if known is None:
+        return _scanned(folder)
+    if folder not in known:
+        known[folder] = _scanned(folder)
+    return known[folder]
+
+
+def _scanned(folder: Path) -> Listed:
+    """Needs no look at each of thousands of files."""
     try:
-        with os.scandir(folder) as scan:
-            inside = [(folder / entry.name, _is_folder(entry)) for entry in scan if not _is_hidden(entry.name)]
+        if isinstance(folder, RemotePath):
+            inside: Listed = [entry for entry in folder.listed() if not _is_hidden(entry[0].name)]
+        else:
+            with os.scandir(folder) as scan:
+                inside = [(folder / entry.name, _is_folder(entry)) for entry in scan if not _is_hidden(entry.name)]
     except OSError as error:
         raise SIVTError(f"The folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
     return sorted(inside, key=lambda entry: entry[0].name)

@@ -1,5 +1,6 @@
 """A training's images as features that are computed once."""
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.data.dataset import ImageDataset
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.fill import Wanted, keep
-from sivt_lightning.features.store import FeatureDataset
+from sivt_lightning.features.store import FeatureDataset, content_digest
 
 
 class KeptFeatures:
@@ -51,10 +53,16 @@ class KeptFeatures:
         # Held-out scores become thresholds, so their features are as exact as those in prediction.
         dtypes = (torch.float16, torch.float32)
         wanted = [
-            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype)
+            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype, content_key)
             for (images, features), dtype in zip(self.features.items(), dtypes, strict=True)
         ]
         keep(wanted, folder, shape, compute, threads, processes)
+
+
+def content_key(path: Path) -> str:
+    """By which a photo's features are found again: its bytes or, so that nothing is fetched, what its store says."""
+    said = path.version() if isinstance(path, RemotePath) else None
+    return content_digest(path) if said is None else hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()
 
 
 def _image(images: ImageDataset, position: int) -> Float[Tensor, "3 size size"]:

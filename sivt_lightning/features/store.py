@@ -135,12 +135,20 @@ class DiskStore:
         folder: of the features; another network, preprocessing or precision needs another folder.
         shape: of one feature map.
         dtype: in which they are kept.
+        digest: names an image's content, by default from its bytes.
     """
 
-    def __init__(self, paths: Sequence[Path], folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        folder: Path,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        digest: Callable[[Path], str] | None = None,
+    ) -> None:
         self.shape, self.dtype = torch.Size(shape), dtype
         kind = str(dtype).removeprefix("torch.")
-        digests = divide(lambda share: in_threads(content_digest, share), paths)
+        digests = divide(lambda share: in_threads(digest or content_digest, share), paths)
         self.files = [folder / f"{digest}.{kind}.safetensors" for digest in digests]
         self.item_size = item_bytes(shape, dtype) + HEADER
 
