@@ -218,15 +218,24 @@ def test_an_archive_that_was_replaced_is_opened_anew(folder: Path, tmp_path: Pat
 # --- the commands
 
 
-def run(root: str, place: Path, *options: str) -> tuple[dict[str, Any], Any, list[dict[str, str]]]:
+# They take most of the time.
+FEW_PICTURES = {
+    "fit": ["--synthetic.per_image", "0", "--panel.every_n_epochs", "0"],
+    "test": ["--eval.curves", "false", "--eval.gallery", "false", "--eval.report", "false"],
+    "predict": ["--writer.overlays", "false", "--writer.masks", "false"],
+}
+
+
+def run(root: str, place: Path) -> tuple[dict[str, Any], Any, list[dict[str, str]]]:
     """(weights, metrics, predictions) of a training, a test and a prediction."""
     place.mkdir()
     with contextlib.chdir(place):
         Path("tiny.yaml").write_text(CONFIG.replace("ROOT", root))
-        assert main(["fit", "--config", "tiny.yaml", "--synthetic.per_image", "0", *options]) == 0
+        assert main(["fit", "--config", "tiny.yaml", *FEW_PICTURES["fit"]]) == 0
         best = "runs/tiny/version_0/checkpoints/best.ckpt"
-        assert main(["test", "--ckpt_path", best]) == 0
-        assert main(["predict", "--ckpt_path", best, "--data.predict_path", f"{root}"]) == 0
+        assert main(["test", "--ckpt_path", best, *FEW_PICTURES["test"]]) == 0
+        asked = f"{root}/across/test"
+        assert main(["predict", "--ckpt_path", best, "--data.predict_path", asked, *FEW_PICTURES["predict"]]) == 0
         weights = torch.load(best, weights_only=True)
         assert weights["datamodule_hyper_parameters"]["root"] == root
         metrics = json.loads(Path("runs/tiny/version_0/test/metrics.json").read_text())
@@ -261,8 +270,7 @@ def test_after_the_first_epoch_no_photo_is_fetched(
     monkeypatch.setattr(SIVT, "on_train_epoch_start", lambda self: (at_epoch.append(len(fetched)), begin(self))[1])
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(CONFIG.replace("ROOT", bucket))
-    options = ["--trainer.max_epochs", "3", "--data.cache", "disk", "--synthetic.per_image", "0"]
-    options += ["--panel.every_n_epochs", "0"]
-    assert main(["fit", "--config", "tiny.yaml", *options]) == 0
+    options = ["--trainer.max_epochs", "3", "--data.cache", "disk"]
+    assert main(["fit", "--config", "tiny.yaml", *options, *FEW_PICTURES["fit"]]) == 0
     assert len(at_epoch) == 3
     assert at_epoch[1] == at_epoch[2], "the third epoch may fetch nothing that the second has not"
