@@ -29,7 +29,7 @@ ALLOWED = {
     "cli.compare": "evaluation report",
     "cli.data": "data",
     "cli.demo_data": "data",
-    "cli.experiment": "experiment",
+    "cli.experiment": "data experiment",
     "cli.export": "export inference",
     "cli.fit": "inference lightning system training",
     "cli.lightning_hooks": "lightning",

@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import fsspec
 import pytest
 import torch
+import trees
 from conftest import TINY, rows_of, write_tiny_data
 from torch.utils.data import DataLoader
 
@@ -20,11 +23,13 @@ from sivt_lightning.data.asked import predict_samples
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import ImageDataset, collate
 from sivt_lightning.data.images import read_image
-from sivt_lightning.data.kept import content_key
+from sivt_lightning.data.kept import content_keys
 from sivt_lightning.data.layouts import test_samples as samples_of_test
 from sivt_lightning.data.layouts import train_samples
-from sivt_lightning.data.remote import FIRST, RemotePath, _store, common_folder, path_of
+from sivt_lightning.data.remote import FIRST, RemotePath, _store
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.data.survey import read_headers
+from sivt_lightning.data.urls import common_folder, path_of
 from sivt_lightning.errors import SIVTError
 
 CONFIG = TINY.replace("resnet18", "pixels").replace("[2, 4]", "[4]").replace("max_epochs: 2", "max_epochs: 1")
@@ -118,16 +123,19 @@ def test_a_url_is_a_path_shown_as_the_url(archive: Path, tmp_path: Path) -> None
         ("s3://me:secret@bucket/photos", "take them out"),
         ("https://me:secret@host/photos", "take them out"),
         ("zip://photos::s3://me:secret@bucket/photos.zip", "take them out"),
-        ("https://host/photos?signature=secret", "begins with https://, but photos are read from folders, from ARCHIVE.zip, s3://"),
+        (
+            "https://host/photos?signature=secret",
+            "https://, but photos are read from folders, from ARCHIVE.zip, s3://",
+        ),
         ("zip://photos.zip", "names no archive. Write it as zip://FOLDER::ARCHIVE.zip"),
         ("zip://a::zip://b::c.zip", "an archive in an archive"),
         ("s3://", "names no bucket"),
-        ("s3://bucket", r"s3fs, which is not installed: pip install 'sivt_lightning\[s3\]'"),
-        ("gcs://bucket", r"gcsfs, which is not installed: pip install 'sivt_lightning\[gcs\]'"),
+        ("s3://bucket", r"read through s3fs: pip install 'sivt-lightning\[s3\]' brings it"),
+        ("gcs://bucket", r"read through gcsfs: pip install 'sivt-lightning\[gcs\]'"),
     ],
 )
 def test_a_url_that_cannot_be_taken_is_a_sentence(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sivt_lightning.data.remote.find_spec", lambda name: None)
+    monkeypatch.setattr("sivt_lightning.data.urls.find_spec", lambda name: None)
     for take in (path_of, lambda text: SIVTDataModule(root=text)):
         with pytest.raises(SIVTError, match=said) as raised:
             take(text)
@@ -197,15 +205,19 @@ def test_other_processes_read_too(url: str, archive: Path) -> None:
     assert torch.equal(torch.stack([item.image for item in sent]), alone)
 
 
-def test_a_feature_is_known_by_what_the_store_says_and_not_fetched(bucket: str, archive: Path, folder: Path) -> None:
+def test_a_feature_is_known_by_what_the_store_says_and_not_fetched(
+    bucket: str, archive: Path, fetched: list[Any]
+) -> None:
     store = fsspec.filesystem("memory")
     photo = path_of(bucket) / "across/train/good/000.png"
-    before = content_key(photo)
-    assert content_key(path_of(str(photo))) == before
+    (before,) = content_keys([photo])
+    fetched.clear()
+    assert content_keys([path_of(str(photo))]) == [before]
+    assert fetched == []
     store.pipe_file("/bucket/parts/across/train/good/000.png", photo.read_bytes() + b"x")
-    assert content_key(photo) != before
+    assert content_keys([photo]) != [before]
     inside = path_of(str(archive)) / "photos/across/train/good"
-    assert content_key(inside / "000.png") != content_key(inside / "001.png")
+    assert len(set(content_keys([inside / "000.png", inside / "001.png"]))) == 2
 
 
 def test_an_archive_that_was_replaced_is_opened_anew(folder: Path, tmp_path: Path) -> None:
@@ -218,6 +230,7 @@ def test_an_archive_that_was_replaced_is_opened_anew(folder: Path, tmp_path: Pat
 # --- the commands
 
 
+BEST = "runs/tiny/version_0/checkpoints/best.ckpt"
 # They take most of the time.
 FEW_PICTURES = {
     "fit": ["--synthetic.per_image", "0", "--panel.every_n_epochs", "0"],
@@ -232,11 +245,10 @@ def run(root: str, place: Path) -> tuple[dict[str, Any], Any, list[dict[str, str
     with contextlib.chdir(place):
         Path("tiny.yaml").write_text(CONFIG.replace("ROOT", root))
         assert main(["fit", "--config", "tiny.yaml", *FEW_PICTURES["fit"]]) == 0
-        best = "runs/tiny/version_0/checkpoints/best.ckpt"
-        assert main(["test", "--ckpt_path", best, *FEW_PICTURES["test"]]) == 0
+        assert main(["test", "--ckpt_path", BEST, *FEW_PICTURES["test"]]) == 0
         asked = f"{root}/across/test"
-        assert main(["predict", "--ckpt_path", best, "--data.predict_path", asked, *FEW_PICTURES["predict"]]) == 0
-        weights = torch.load(best, weights_only=True)
+        assert main(["predict", "--ckpt_path", BEST, "--data.predict_path", asked, *FEW_PICTURES["predict"]]) == 0
+        weights = torch.load(BEST, weights_only=True)
         assert weights["datamodule_hyper_parameters"]["root"] == root
         metrics = json.loads(Path("runs/tiny/version_0/test/metrics.json").read_text())
         (table,) = Path("predictions").glob("*/predictions.csv")
@@ -244,8 +256,13 @@ def run(root: str, place: Path) -> tuple[dict[str, Any], Any, list[dict[str, str
 
 
 @pytest.fixture(scope="module")
-def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run(str(folder), tmp_path_factory.mktemp("runs") / "local")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs") / "local"
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path, place: Path) -> Any:
+    return run(str(folder), place)
 
 
 def test_the_figures_are_those_of_the_folder(
@@ -269,8 +286,127 @@ def test_after_the_first_epoch_no_photo_is_fetched(
     begin = SIVT.on_train_epoch_start if hasattr(SIVT, "on_train_epoch_start") else lambda self: None
     monkeypatch.setattr(SIVT, "on_train_epoch_start", lambda self: (at_epoch.append(len(fetched)), begin(self))[1])
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(CONFIG.replace("ROOT", bucket))
+    names = [f"{bucket}/{product}/train/good/{i:03}.png,{product}" for product in ("across", "down") for i in range(4)]
+    Path("list.csv").write_text("\n".join(["path,category,split", *(f"{name},train" for name in names)]))
+    Path("tiny.yaml").write_text(CONFIG.replace("ROOT", "list.csv"))
     options = ["--trainer.max_epochs", "3", "--data.cache", "disk"]
     assert main(["fit", "--config", "tiny.yaml", *options, *FEW_PICTURES["fit"]]) == 0
     assert len(at_epoch) == 3
     assert at_epoch[1] == at_epoch[2], "the third epoch may fetch nothing that the second has not"
+
+
+# --- what goes wrong
+
+
+class Gone(Exception):
+    """Of a store's own package."""
+
+
+@pytest.fixture
+def troubled(bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
+    """By the end of a name: what the store raises when it is asked for that."""
+    faults: dict[str, Exception] = {}
+    store = type(fsspec.filesystem("memory"))
+
+    def failing(name: str) -> None:
+        work = getattr(store, name)
+
+        def asked(self: Any, path: str, *rest: Any, **settings: Any) -> Any:
+            for end, fault in faults.items():
+                if str(path).endswith(end):
+                    raise fault
+            return work(self, path, *rest, **settings)
+
+        monkeypatch.setattr(store, name, asked)
+
+    for name in ("ls", "info", "cat_file"):
+        failing(name)
+    return faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (PermissionError("Access Denied"), "permission is denied. Give these credentials, or this user, the right"),
+        (ConnectionResetError(104, "Connection reset"), "the store gives no answer"),
+        (Gone("Could not connect\nto it"), r"the store gives no answer \(Could not connect\). Check the connection"),
+        (type("NoCredentialsError", (Exception,), {})(), "there are no credentials for it. Give them in the environ"),
+    ],
+)
+def test_a_store_that_refuses_is_a_sentence_with_the_url(
+    fault: Exception, said: str, bucket: str, troubled: dict[str, Exception]
+) -> None:
+    troubled["parts"] = fault
+    for work in (lambda: train_samples(path_of(bucket), None), lambda: predict_samples([path_of(bucket)])):
+        with pytest.raises(SIVTError, match=f"{bucket} cannot be read: {said}"):
+            work()
+    troubled["001.png"] = fault
+    item = ImageDataset([Sample(path_of(bucket) / "down/test/square/001.png", "down")], 32)[0]
+    assert re.match(f"{bucket}/down/test/square/001.png cannot be read: {said}", item.error)
+    with pytest.raises(SIVTError, match=said):
+        content_keys([path_of(bucket) / "001.png"])
+
+
+def test_what_is_not_there_is_a_sentence(url: str, archive: Path, tmp_path: Path) -> None:
+    lost = path_of(f"{path_of(url)}/lost")
+    for work in (lambda: train_samples(lost, None), lambda: predict_samples([lost])):
+        with pytest.raises(SIVTError, match=f"{lost} does not exist. Set data"):
+            work()
+    with pytest.raises(SIVTError, match=f"{lost}.png cannot be read: it does not exist. Check the path."):
+        read_image(lost.with_name("lost.png"))
+    with pytest.raises(SIVTError, match="photos are only read there"):
+        (lost / "a.txt").write_text("")
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(archive.read_bytes()[:1000])
+    with pytest.raises(SIVTError, match=f"{broken} cannot be read: it is no ZIP archive, or is damaged. Replace"):
+        train_samples(path_of(str(broken)), None)
+
+
+def test_a_prediction_marks_what_it_could_not_read_and_goes_on(
+    bucket: str,
+    troubled: dict[str, Exception],
+    local: Any,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    troubled["square/001.png"] = ConnectionResetError(104, "Connection reset")
+    asked = ["--data.predict_path", f"{bucket}/down/test", "--data.num_workers", "0"]
+    assert main(["predict", "--ckpt_path", str(place / BEST), *asked, *FEW_PICTURES["predict"]]) == 3
+    errors = {row["path"]: row["error"] for row in rows_of(Path("predictions/test/predictions.csv"))}
+    assert [path for path, error in errors.items() if not error] == ["good/000.png", "square/000.png"]
+    assert errors["square/001.png"].startswith(f"{bucket}/down/test/square/001.png cannot be read: the store gives no")
+
+
+# --- how often a disk or a store is asked
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_folder_is_listed_once_and_each_photo_is_not_asked_for(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.photos(tmp_path / "photos/bolt", *(f"{number}.png" for number in range(count)))
+    asked: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        work = getattr(os, name)
+
+        def call(*given: Any, **settings: Any) -> Any:
+            asked[name] += 1
+            return work(*given, **settings)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("scandir", "stat"):
+        counted(name)
+    assert len(train_samples(tmp_path / "photos", None).samples) == count
+    assert asked["scandir"] == 2, "photos and bolt"
+    assert asked["stat"] <= 11, "whatever the number of photos"
+
+
+def test_a_folder_that_changes_is_seen_as_it_is(tmp_path: Path) -> None:
+    trees.photos(tmp_path / "bolt", "1.png", "2.png")
+    assert len(train_samples(tmp_path, None).samples) == 2
+    trees.photos(tmp_path / "bolt", "3.png")
+    assert len(train_samples(tmp_path, None).samples) == 3

@@ -16,7 +16,7 @@ from sivt_lightning.benchmark.counts import operations
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import write_demo_data
-from sivt_lightning.data.remote import path_of
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import DiskStore, FeatureDataset, FeatureStore, MemoryStore, collate_features
 from sivt_lightning.model.detector import Detector

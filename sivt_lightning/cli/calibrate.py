@@ -83,7 +83,7 @@ def run(args: Sequence[str]) -> int:
 def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
     """Good ones, and those of defects."""
     from sivt_lightning.data.lists import is_list
-    from sivt_lightning.data.remote import path_of
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.inference.good_photos import GoodPhotos
     from sivt_lightning.inference.photo_lists import Defects, defects_of, read_list
 

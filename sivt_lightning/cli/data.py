@@ -24,7 +24,7 @@ def write_list(settings: Any) -> int:
     """`sivt data list`."""
     from sivt_lightning.data.layouts import all_samples, check_layout
     from sivt_lightning.data.lists import list_text
-    from sivt_lightning.data.remote import path_of
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.files import write_whole
 
     root = path_of(settings.folder).resolve()

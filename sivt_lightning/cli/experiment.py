@@ -23,7 +23,7 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default="runs/experiments", help=text)
     settings = parse(parser, args)
     files = [named(file, "experiment", CONFIGS / "experiments", SIVTError) for file in settings.files]
-    from sivt_lightning.data.remote import path_of
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.experiment.laboratory import Laboratory, weights_of
     from sivt_lightning.experiment.plan import read_experiment
 

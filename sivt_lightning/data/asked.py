@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note, one_look
 from sivt_lightning.data.layouts.listed import PhotoList
 from sivt_lightning.data.lists import is_list
-from sivt_lightning.data.remote import common_folder
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import common_folder
 from sivt_lightning.errors import SIVTError, listing
 
 

@@ -22,9 +22,10 @@ from sivt_lightning.data.layouts import LayoutName, test_samples, train_samples
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
-from sivt_lightning.data.remote import common_folder, path_of
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
+from sivt_lightning.data.urls import common_folder, path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import FeatureBatch, FeatureDataset
 from sivt_lightning.seeding import generator_for
@@ -37,7 +38,7 @@ class SIVTDataModule(LightningDataModule):
 
     Args:
         root: folder of the categories, one category's folder, or a list of photos as CSV or JSON lines; needed to fit,
-            validate and test.
+            validate and test. Here as in `predict_path` it may lie in a ZIP archive or behind s3:// or gs://.
         categories: names of the categories to use, such as [bolt,nut], or one name; null for all.
         layout: how the folders are laid out; null finds it by itself, for each category.
         image_size: images are resized to this many pixels in height and width.
@@ -132,6 +133,7 @@ class SIVTDataModule(LightningDataModule):
                 self.hparams["depth"] = self.depth  # for the checkpoint, as the other settings
                 self.remarks += remarks
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
+            self.folder_of([*train, *validation])  # is asked for later, and refuses photos that have none
             self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
             samples, self.remarks = test_samples(self.source, self.categories, self.layout)
@@ -294,7 +296,10 @@ class SIVTDataModule(LightningDataModule):
         """That all of them lie in or below: of the categories; or the closest that holds a list and its photos."""
         if not is_list(self.source):
             return self.source
-        return common_folder(self.source.parent, *(sample.path.parent for sample in samples))
+        folders = [sample.path.parent for sample in samples]
+        # A list of photos behind URLs may lie here.
+        near = isinstance(self.source, RemotePath) == isinstance(folders[0], RemotePath)
+        return common_folder(*[self.source.parent] * near, *folders)
 
     @property
     def source(self) -> Path:

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sivt_lightning.data.folders import exists
 from sivt_lightning.data.names import meaning
-from sivt_lightning.data.remote import RemotePath, in_archive, is_url, path_of
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import in_archive, is_url, path_of
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.files import csv_text, unguarded
 
@@ -65,7 +67,7 @@ class Table(NamedTuple):
                 path = (self.base / written).resolve()
             else:
                 path = in_archive(Path(os.path.normpath(self.base / written)))
-            if path.exists():
+            if exists(path):
                 return path
         raise self.fault(row, f"{self.base / text} is not there. Correct its path, or take the line out.")
 

@@ -13,12 +13,11 @@ import re
 import stat
 import sys
 import zipfile
+from collections.abc import Mapping
 from functools import lru_cache
-from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from sivt_lightning.errors import SIVTError, first_line
 
@@ -27,11 +26,7 @@ if sys.platform == "win32":
 else:
     from pathlib import PosixPath as LocalPath
 
-# Schemes, and of those that need one: the package, and the extra of ours that brings it.
-SCHEMES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "memory": None, "zip": None}
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # two letters or more: one is a drive
-PASSWORD = re.compile(r"[^/@:]*:[^/@]*@")
-WAYS = "photos are read from folders, from ARCHIVE.zip, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER and zip://FOLDER::URL"
 FIRST = 65_536  # bytes that are read at first: most headers
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 # What stores say of a file's content without giving it: S3 and GCS, archives.
@@ -53,8 +48,8 @@ class RemotePath(LocalPath):
     Inside it is /SITE/folders/file, where SITE is the scheme and, of an archive, where that lies. So names, parents and
     order are pathlib's, the same as those of local folders.
 
-    >>> photo = path_of("memory://photos/bolt") / "1.png"
-    >>> str(photo), photo.name, photo.relative_to(path_of("memory://photos")).as_posix()
+    >>> photo = RemotePath("/memory:/photos/bolt/1.png")
+    >>> str(photo), photo.name, photo.relative_to(RemotePath("/memory:/photos")).as_posix()
     ('memory://photos/bolt/1.png', '1.png', 'bolt/1.png')
     """
 
@@ -97,7 +92,7 @@ class RemotePath(LocalPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Kind and size. Raises FileNotFoundError where there is nothing, and Unreachable."""
-        known = self.info()
+        known = self._info()
         kind = stat.S_IFDIR if known["type"] == "directory" else stat.S_IFREG
         return os.stat_result((kind, 0, 0, 0, 0, 0, known.get("size") or 0, 0, 0, 0))
 
@@ -113,13 +108,13 @@ class RemotePath(LocalPath):
     def is_symlink(self) -> bool:
         return False
 
-    def listed(self) -> list[tuple["RemotePath", bool]]:
-        """What lies in the folder, each with whether it is one. Raises FileNotFoundError and Unreachable."""
+    def listed(self) -> dict["RemotePath", dict[str, Any]]:
+        """What lies in the folder, with what the store tells of it. Raises FileNotFoundError and Unreachable."""
         with self._told():
             found = self._store().ls(self._inside(), detail=True, refresh=True)
-        names = ((entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found)
-        own = self._inside()  # of which some stores list the folder itself
-        return [(self / name.rpartition("/")[2], folder) for name, folder in names if name.strip("/") != own]
+        named = ((entry["name"].rstrip("/"), entry) for entry in found)
+        own = self._inside()  # some stores list the folder itself, too
+        return {self / name.rpartition("/")[2]: entry for name, entry in named if name.strip("/") != own}
 
     def open(self, mode: str = "r", *_: Any, encoding: str | None = None, **__: Any) -> Any:
         """For reading only. Raises FileNotFoundError and Unreachable, also while it is read."""
@@ -133,21 +128,14 @@ class RemotePath(LocalPath):
         with self._told():
             return self._store().cat_file(self._inside(), start=0 if end else None, end=end)
 
-    def version(self) -> str | None:
-        """What changes with a file's content, without reading it; None where the store tells nothing."""
-        known = self.info()
-        said = [str(known[name]) for name in VERSIONS if known.get(name)]
-        said = said or [str(known[name]) for name in TIMES if known.get(name)]
-        return repr((str(self), known.get("size"), said)) if said else None
-
-    def info(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         """What the store tells of it. Raises FileNotFoundError and Unreachable."""
         with self._told():
             return self._store().info(self._inside())
 
     def _kind(self) -> str:
         try:
-            return str(self.info()["type"])
+            return str(self._info()["type"])
         except FileNotFoundError:
             return ""
 
@@ -219,90 +207,11 @@ class _Content(io.RawIOBase):
             self.content, self.is_whole = self.path.content(), True
 
 
-def is_url(text: str) -> bool:
-    r"""Whether it is meant for no local path.
-
-    >>> [is_url(text) for text in ("s3://bucket/a", r"C:\photos", "C://photos", "lot:1/a", "photos")]
-    [True, False, False, False, False]
-    """
-    return URL.match(text) is not None
-
-
-def path_of(text: str) -> Path:
-    """What a person has named: a local path, or one that lies behind a URL or in a ZIP archive.
-
-    Raises SIVTError for a URL of another scheme, with a password, or whose package is not installed.
-    """
-    found = URL.match(text)
-    if found is None:
-        return in_archive(Path(text).expanduser())
-    scheme, rest = found[1].lower(), text[found.end() :]
-    scheme = {"gcs": "gs"}.get(scheme, scheme)
-    inside, _, archive = rest.partition("::") if scheme == "zip" else (rest, "", "")
-    _refuse_password(scheme, archive if scheme == "zip" else inside)
-    if scheme not in SCHEMES:
-        raise SIVTError(f"A path begins with {scheme}://, but {WAYS}. Bring them to one of these.")
-    if scheme == "zip" and not archive:
-        raise SIVTError(f"{text} names no archive. Write it as zip://FOLDER::ARCHIVE.zip.")
-    if scheme in ("s3", "gs") and not inside.strip("/"):
-        raise SIVTError(f"{text} names no bucket. Write it as {scheme}://BUCKET/FOLDER.")
-    _refuse_missing_package(text, scheme)
-    return _remote(scheme, inside, _archive_of(text, archive) if archive else "")
-
-
-def in_archive(path: Path) -> Path:
-    """The path; where it leads into a ZIP archive, into that."""
-    if ".zip" in str(path).lower():
-        for place in (path, *path.parents):
-            if place.suffix.lower() == ".zip" and place.is_file():
-                return _remote("zip", path.relative_to(place).as_posix(), str(place.resolve()))
-    return path
-
-
-def common_folder(*folders: Path) -> Path:
-    """The closest folder that all of them are or lie below.
-
-    Raises SIVTError where some are local and others are not.
-    """
-    remote = [folder for folder in folders if isinstance(folder, RemotePath)]
-    if not remote:
-        return Path(os.path.commonpath(folders))
-    if local := next((folder for folder in folders if folder not in remote), None):
-        raise SIVTError(f"{remote[0]} and {local} lie in no common folder. Bring the photos to one place.")
-    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(folder.parts for folder in remote), strict=False))
-    return RemotePath(*(parts[0] for parts in shared))
-
-
-def _archive_of(text: str, archive: str) -> str:
-    archive = archive.removeprefix("file://")
-    found = URL.match(archive)
-    if found is None:
-        return str(Path(archive).expanduser().resolve())
-    if found[1].lower() == "zip":
-        raise SIVTError(f"{text} is an archive in an archive. Unpack the outer one.")
-    return str(path_of(archive))
-
-
-def _remote(scheme: str, inside: str, archive: str = "") -> RemotePath:
-    site = f"{scheme}:{quote(archive, safe='', errors='surrogateescape')}"
-    return RemotePath("/", site, inside.lstrip("/")).resolve()
-
-
-def _refuse_password(scheme: str, rest: str) -> None:
-    rest = rest[found.end() :] if (found := URL.match(rest)) else rest
-    if scheme != "memory" and PASSWORD.match(rest):
-        raise SIVTError(
-            f"A path {scheme}://... holds a user name and a password, which would be shown and kept with the model: "
-            "take them out, and give them in the environment or the configuration file of the store's own package."
-        )
-
-
-def _refuse_missing_package(text: str, scheme: str) -> None:
-    needed = SCHEMES[scheme]
-    if needed is not None and find_spec(needed[0]) is None:
-        raise SIVTError(
-            f"{text} is read through {needed[0]}, which is not installed: pip install 'sivt_lightning[{needed[1]}]'"
-        )
+def version_of(path: RemotePath, known: Mapping[str, Any]) -> str | None:
+    """What changes with a file's content, by what its folder tells of it; None where that is too little."""
+    said = [str(known[name]) for name in VERSIONS if known.get(name)]
+    said = said or [str(known[name]) for name in TIMES if known.get(name)]
+    return repr((str(path), known.get("size"), said)) if said else None
 
 
 @lru_cache(8)

@@ -21,7 +21,7 @@ from sivt_lightning.features.store import (
     FeatureStore,
     MemoryStore,
     check_memory,
-    content_digest,
+    content_digests,
     item_bytes,
     make_room,
 )
@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
     read: Read  # the image at a position
     features: FeatureDataset  # is given the store
     dtype: torch.dtype
-    digest: Callable[[Path], str] = content_digest  # names the content of an image
+    digests: Callable[[Sequence[Path]], Sequence[str]] = content_digests  # names images by their content
 
 
 def keep(
@@ -61,11 +61,11 @@ def keep(
         everywhere(lambda: check_memory(size, processes))
     else:
         folder = gather(folder)[0]  # processors that round differently may have measured other statistics
-    for paths, _, features, dtype, digest in wanted:
+    for paths, _, features, dtype, digests in wanted:
         if folder is None:
             features.store = MemoryStore(len(paths), shape, dtype)
         else:
-            features.store = DiskStore(paths, folder, shape, dtype, digest)
+            features.store = DiskStore(paths, folder, shape, dtype, digests)
     missing = [features.store.missing(range(len(paths))) for paths, _, features, *_ in wanted]
     if place()[0] == 0:
         _announce(wanted, sum(map(len, missing)), "in memory" if folder is None else f"in {folder}")

@@ -10,8 +10,8 @@ from torch import Tensor
 from sivt_lightning.data.datamodule import CALIBRATION_IMAGES, SIVTDataModule
 from sivt_lightning.data.layouts import train_samples
 from sivt_lightning.data.lists import is_list
-from sivt_lightning.data.remote import path_of
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate

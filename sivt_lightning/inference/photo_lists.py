@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sivt_lightning.data.asked import named_on_the_way, predict_samples
+from sivt_lightning.data.folders import one_look
 from sivt_lightning.data.lists import anomalous_of, is_list, once, read_table
-from sivt_lightning.data.remote import path_of
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import unguarded
 
@@ -36,6 +37,7 @@ def read_list(file: Path, product: str | None = None) -> Listed:
     return listed
 
 
+@one_look()
 def _read(file: Path, product: str | None) -> Listed:
     table = read_table(file, EXAMPLE, ("path", "label"))
     good: list[Sample] = []

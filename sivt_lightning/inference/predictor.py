@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
 from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
-from sivt_lightning.data.remote import is_url, path_of
+from sivt_lightning.data.urls import is_url, path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.models import open_model

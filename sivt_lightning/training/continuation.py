@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
-from sivt_lightning.data.remote import path_of
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import Finished, SIVTError
 from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.model.settings import names_of
