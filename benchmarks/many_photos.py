@@ -4,8 +4,9 @@
 
 Each number is trained on for one epoch by `sivt fit` in a process of its own, with the image itself as features and the
 smallest reconstructor, on links to a few photos of 16 x 16 pixels in one folder, read by this process alone. Prints
-seconds and memory, and the last column of numbers as a multiple of the first: nothing should be above that of the
-photos. What is generated is deleted.
+seconds of processor time, which other work on the machine changes little, and memory above that of an empty process;
+and the last column as a multiple of the first, which should not be above that of the photos. What is generated is
+deleted.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def measure(count: int, answers: Any) -> None:
     moments: dict[str, float] = {}
 
     def at(name: str) -> None:
-        moments.setdefault(name, time.perf_counter())
+        moments.setdefault(name, time.process_time())
         moments.setdefault(f"{name}, MB", peak())
 
     step, end = SIVT.training_step, SIVT.on_validation_start
@@ -78,11 +79,11 @@ def measure(count: int, answers: Any) -> None:
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
         write_photos(Path("photos/part"), count)
         Path("many.yaml").write_text(SETTINGS)
-        before, start = peak(), time.perf_counter()
+        before, start = peak(), time.process_time()
         train_samples(Path("photos"), None)
-        listed = time.perf_counter()
+        listed = time.process_time()
         assert main(["fit", "--config", "many.yaml", "--data.root", "photos"]) == 0
-        done = time.perf_counter()
+        done = time.process_time()
         answers.put(
             {
                 "photos": count,
