@@ -161,7 +161,9 @@ def test_layouts_masks_and_pixels_are_those_of_the_folder(url: str, folder: Path
     assert (asked.base, len(asked.samples)) == (path_of(url), 12)
 
 
-def test_a_list_may_lie_anywhere_and_name_photos_anywhere(url: str, folder: Path, tmp_path: Path) -> None:
+def test_a_list_may_lie_anywhere_and_name_photos_anywhere(
+    url: str, folder: Path, archive: Path, tmp_path: Path
+) -> None:
     rows = [f"{url if '::' not in url else 'memory://bucket/parts'}/across/train/good/{i:03}.png" for i in range(3)]
     file = tmp_path / "list.csv"
     file.write_text("path,label\n" + "".join(f"{row},good\n" for row in rows))
@@ -171,6 +173,10 @@ def test_a_list_may_lie_anywhere_and_name_photos_anywhere(url: str, folder: Path
     assert [sample.category for sample in data.train_set.samples] == ["list"] * 2
     file.write_text(f"path,label\n{rows[0]},good\n{folder}/across/train/good/001.png,good\n")
     assert len(train_samples(file, None).samples) == 2
+    file.write_text(f"path\n{archive}\n")
+    with pytest.raises(SIVTError, match=f"line 2: {archive} is no image"):
+        train_samples(file, None)
+    file.write_text(f"path,label\n{rows[0]},good\n{folder}/across/train/good/001.png,good\n")
     with pytest.raises(SIVTError, match="lie in no common folder"):
         predict_samples([file])
     fsspec.filesystem("memory").pipe_file(

@@ -157,6 +157,8 @@ def _is_dir(path: Path) -> bool:
 
 
 def _beside(path: RemotePath) -> Listed:
+    if len(path.parts) <= 3:  # a bucket, whose neighbours are nobody's affair, or the top of an archive
+        return {path: path.is_dir()} if path.exists() else {}
     try:
         return _listed(path.parent)
     except Unreachable:
