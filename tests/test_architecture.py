@@ -31,7 +31,7 @@ ALLOWED = {
     "cli.data": "data",
     "cli.data_check": "check data inference report",
     "cli.demo_data": "data",
-    "cli.experiment": "experiment",
+    "cli.experiment": "data experiment",
     "cli.export": "export inference",
     "cli.fit": "inference lightning system training",
     "cli.lightning_hooks": "lightning",

@@ -16,6 +16,7 @@ from sivt_lightning.benchmark.counts import operations
 from sivt_lightning.benchmark.machine import Machine
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.demo import write_demo_data
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import DiskStore, FeatureDataset, FeatureStore, MemoryStore, collate_features
 from sivt_lightning.model.detector import Detector
@@ -64,7 +65,7 @@ def measure_training(
 def image_loader(data: dict[str, Any], folder: Path) -> tuple[DataLoader[Any], str]:
     """Training images of data.root, or where there are none generated ones; and which these are."""
     root = data["root"]
-    if root is None or not Path(root).expanduser().exists():
+    if root is None or not path_of(root).exists():
         write_demo_data(folder / "demo", 0, "normal", good=1, defective=1)  # no test is made
         data = data | {"root": str(folder / "demo"), "categories": None, "layout": None}
         root = "those of sivt demo-data" + (f", for want of {root}" if root else "")

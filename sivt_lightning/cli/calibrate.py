@@ -83,6 +83,7 @@ def run(args: Sequence[str]) -> int:
 def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
     """Good ones, and those of defects."""
     from sivt_lightning.data.lists import is_list
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.inference.good_photos import GoodPhotos
     from sivt_lightning.inference.photo_lists import Defects, defects_of, read_list
 
@@ -90,7 +91,7 @@ def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
     if settings.good is None:
         photos = GoodPhotos.of_training(about)
     elif is_list(settings.good):
-        listed = read_list(Path(settings.good), settings.category)
+        listed = read_list(path_of(settings.good), settings.category)
         photos, defects = GoodPhotos.listed(about, listed.good, settings.good), listed.defects
     else:
         photos = GoodPhotos.elsewhere(about, settings.good, settings.category)

@@ -29,9 +29,10 @@ def write_list(settings: Any) -> int:
     """`sivt data list`."""
     from sivt_lightning.data.layouts import all_samples, check_layout
     from sivt_lightning.data.lists import is_list, list_text
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.files import write_whole
 
-    root = Path(settings.folder).expanduser().resolve()
+    root = path_of(settings.folder).resolve()
     if is_list(root):
         raise SIVTError(f"{root} is a list already. Give a folder of photos.")
     file = Path(settings.output or f"{root.name or 'photos'}.csv")

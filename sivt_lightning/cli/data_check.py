@@ -30,10 +30,11 @@ def check_photos(settings: Any) -> int:
     from sivt_lightning.check.network import network_of
     from sivt_lightning.check.pages import findings_table, page_of, unlike_table
     from sivt_lightning.data.layouts import check_layout
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.files import writable_folder, write_whole
     from sivt_lightning.inference.calibration import check_share
 
-    root = Path(settings.folder).expanduser().resolve()
+    root = path_of(settings.folder).resolve()
     folder = Path("checks", root.stem) if settings.output is None else Path(settings.output)
     if (folder / PAGE).exists() and not settings.overwrite:
         raise SIVTError(f"{folder} has results. Add --overwrite to replace them, or name another folder with --output.")

@@ -23,6 +23,7 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--output", type=str, default="runs/experiments", help=text)
     settings = parse(parser, args)
     files = [named(file, "experiment", CONFIGS / "experiments", SIVTError) for file in settings.files]
+    from sivt_lightning.data.urls import path_of
     from sivt_lightning.experiment.laboratory import Laboratory, weights_of
     from sivt_lightning.experiment.plan import read_experiment
 
@@ -31,7 +32,7 @@ def run(args: Sequence[str]) -> int:
     for row in wanted:
         if not any(row in each.rows for each in experiments):
             raise SIVTError(f"rows: there is no row {row!r}, only {', '.join(r for e in experiments for r in e.rows)}.")
-    root = Path(settings.root).expanduser().resolve()
+    root = path_of(settings.root).resolve()
     output, weights = writable_folder(Path(settings.output)).resolve(), weights_of(settings.weights)
     laboratory = Laboratory(output, root, weights, partial(print, flush=True))
     return int(not laboratory.carry_out_all(experiments, wanted, settings.seeds))

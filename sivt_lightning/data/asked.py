@@ -1,14 +1,14 @@
 """What a prediction is asked of: a folder, an image, or several of these."""
 
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note
+from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note, one_look
 from sivt_lightning.data.layouts.listed import PhotoList
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import common_folder
 from sivt_lightning.errors import SIVTError, listing
 
 
@@ -21,6 +21,7 @@ class Asked(NamedTuple):
     left_out: list[str]  # a sentence for each kind of file that is no photo
 
 
+@one_look()
 def predict_samples(paths: Sequence[Path]) -> Asked:
     """An image, or all images of a folder and its sub-folders; of several of these each image once; or of a list.
 
@@ -38,7 +39,7 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     first = paths[0]
     if len(paths) == 1 and not (first.is_dir() or is_image(first)):
         raise SIVTError(f"{first} is no image. Accepted are folders and files in {ACCEPTED}.")
-    base = first if len(paths) == 1 else Path(os.path.commonpath(paths))
+    base = first if len(paths) == 1 else common_folder(*paths)
     base = base if base.is_dir() else base.parent
     photos, others, results = _files(paths)
     if not photos:
@@ -61,7 +62,7 @@ def _of_list(file: Path) -> Asked:
     samples, left_out = PhotoList(file.absolute(), None).unlabelled()
     if not samples:
         raise SIVTError(f"{file} has no photos to predict. Give some the split predict, or leave that column out.")
-    base = Path(os.path.commonpath([sample.path.parent for sample in samples]))
+    base = common_folder(*(sample.path.parent for sample in samples))
     samples = sorted(samples, key=lambda sample: sample.path.as_posix())
     return Asked(samples, base, file.stem, left_out)
 

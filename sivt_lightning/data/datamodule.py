@@ -1,6 +1,5 @@
 """The data module: folders in, batches out, the same ones whatever the number of workers."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +22,10 @@ from sivt_lightning.data.layouts import LayoutName, test_samples, train_samples
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
+from sivt_lightning.data.urls import common_folder, path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import FeatureBatch, FeatureDataset
 from sivt_lightning.seeding import generator_for
@@ -37,7 +38,7 @@ class SIVTDataModule(LightningDataModule):
 
     Args:
         root: folder of the categories, one category's folder, or a list of photos as CSV or JSON lines; needed to fit,
-            validate and test.
+            validate and test. Here as in `predict_path` it may lie in a ZIP archive or behind s3:// or gs://.
         categories: names of the categories to use, such as [bolt,nut], or one name; null for all.
         layout: how the folders are laid out; null finds it by itself, for each category.
         image_size: images are resized to this many pixels in height and width.
@@ -102,7 +103,7 @@ class SIVTDataModule(LightningDataModule):
             if value is not None and value < low:
                 raise SIVTError(f"data.{name} is {value}, but must be {low} or more.")
         # Absolute, so that a checkpoint finds its data again from any directory.
-        root = None if root is None else str(Path(root).expanduser().resolve())
+        root = None if root is None else str(path_of(root).resolve())
         categories = listed(categories) if isinstance(categories, str) else categories
         self.root, self.categories, self.layout, self.predict_path = root, categories, layout, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
@@ -132,6 +133,7 @@ class SIVTDataModule(LightningDataModule):
                 self.hparams["depth"] = self.depth  # for the checkpoint, as the other settings
                 self.remarks += remarks
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
+            self.folder_of([*train, *validation])  # is asked for later, and refuses photos that have none
             self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
             samples, self.remarks = test_samples(self.source, self.categories, self.layout)
@@ -140,7 +142,7 @@ class SIVTDataModule(LightningDataModule):
             paths = [self.predict_path] if isinstance(self.predict_path, str) else self.predict_path or []
             if not (paths and all(paths)):  # an empty one, of a shell's unset variable, is not the working directory
                 raise SIVTError("No images to predict. Set data.predict_path to a folder of images or to one image.")
-            self.asked = predict_samples([Path(path).expanduser() for path in paths])
+            self.asked = predict_samples([path_of(path) for path in paths])
             self.remarks = self.asked.left_out
             self.predict_set = self.images_of(self.asked.samples)
 
@@ -294,14 +296,17 @@ class SIVTDataModule(LightningDataModule):
         """That all of them lie in or below: of the categories; or the closest that holds a list and its photos."""
         if not is_list(self.source):
             return self.source
-        return Path(os.path.commonpath([self.source.parent, *(sample.path.parent for sample in samples)]))
+        folders = [sample.path.parent for sample in samples]
+        # A list of photos behind URLs may lie here.
+        near = isinstance(self.source, RemotePath) == isinstance(folders[0], RemotePath)
+        return common_folder(*[self.source.parent] * near, *folders)
 
     @property
     def source(self) -> Path:
         """Folder of the categories, or list. Raises SIVTError where none is set."""
         if self.root is None:
             raise SIVTError("No data to work on. Set data.root to the folder that holds the categories.")
-        return Path(self.root)
+        return path_of(self.root)
 
     def _place(self) -> tuple[int, int]:
         """(rank of this process, number of processes)."""

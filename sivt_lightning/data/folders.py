@@ -4,10 +4,12 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from sivt_lightning.data.remote import RemotePath, Unreachable
 from sivt_lightning.errors import MOST_SHOWN, SIVTError, listing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # compared in lower case
@@ -17,6 +19,9 @@ RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
 RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
 MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
 
+Listed = dict[Path, bool]  # what lies in a folder, in the order of names: whether it is a folder itself
+_looked_at: ContextVar[dict[Path, Listed] | None] = ContextVar("looked_at", default=None)
+
 
 class Contents(NamedTuple):
     """The files of a folder and its sub-folders."""
@@ -24,6 +29,17 @@ class Contents(NamedTuple):
     photos: list[Path]  # in the order of their paths
     results: int  # pictures that earlier predictions have left, which are no photos
     others: list[Path]  # neither photos nor notes
+
+
+@contextlib.contextmanager
+def one_look() -> Iterator[None]:
+    """Within it a folder is listed once, however often it is asked for: it may hold a hundred thousand photos."""
+    outer = _looked_at.get()
+    token = _looked_at.set({} if outer is None else outer)
+    try:
+        yield
+    finally:
+        _looked_at.reset(token)
 
 
 def contents(folder: Path) -> Contents:
@@ -39,7 +55,7 @@ def contents(folder: Path) -> Contents:
 def sub_folders(folder: Path) -> list[Path]:
     """The folders in a folder, by name, without those that a prediction has written into it."""
     written = RESULT_FOLDERS if (folder / RESULTS).is_file() else ()
-    return [entry for entry, is_folder in _listed(folder) if is_folder and entry.name not in written]
+    return [entry for entry, is_folder in _listed(folder).items() if is_folder and entry.name not in written]
 
 
 def child(folder: Path, name: str) -> Path:
@@ -58,22 +74,38 @@ def below(folder: Path, *names: str) -> Path:
 
 def images_in(folder: Path) -> list[Path]:
     """The images that lie in a folder itself, by name."""
-    return [entry for entry, is_folder in _listed(folder) if not is_folder and entry.suffix.lower() in IMAGE_SUFFIXES]
+    inside = _listed(folder).items()
+    return [entry for entry, is_folder in inside if not is_folder and entry.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def entries(folder: Path) -> list[Path]:
     """What lies in a folder, by name, without hidden entries and those that macOS leaves in archives."""
-    return [entry for entry, _ in _listed(folder)]
+    return list(_listed(folder))
 
 
-def _listed(folder: Path) -> list[tuple[Path, bool]]:
-    """With whether it is a folder, which needs no look at each of thousands of files."""
+def _listed(folder: Path) -> Listed:
+    """As it is now, or was earlier within `one_look`."""
+    known = _looked_at.get()
+    if known is None:
+        return _scanned(folder)
+    if folder not in known:
+        known[folder] = _scanned(folder)
+    return known[folder]
+
+
+def _scanned(folder: Path) -> Listed:
+    """Needs no look at each of thousands of files."""
     try:
-        with os.scandir(folder) as scan:
-            inside = [(folder / entry.name, _is_folder(entry)) for entry in scan if not _is_hidden(entry.name)]
+        if isinstance(folder, RemotePath):
+            inside: Listed = {entry: known["type"] == "directory" for entry, known in folder.listed().items()}
+        else:
+            with os.scandir(folder) as scan:
+                inside = {folder / entry.name: _is_folder(entry) for entry in scan}
     except OSError as error:
         raise SIVTError(f"The folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
-    return sorted(inside, key=lambda entry: entry[0].name)
+    return {
+        entry: inside[entry] for entry in sorted(inside, key=lambda entry: entry.name) if not _is_hidden(entry.name)
+    }
 
 
 def _is_hidden(name: str) -> bool:
@@ -99,7 +131,7 @@ def walk(folder: Path) -> Iterator[Path]:
         if here.resolve() in seen:
             continue
         seen.add(here.resolve())
-        for entry, is_folder in _listed(here):
+        for entry, is_folder in _listed(here).items():
             if not is_folder:
                 yield entry
             elif entry.is_symlink():
@@ -110,12 +142,34 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def is_image(path: Path) -> bool:
     """By its suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not _is_dir(path)
+
+
+def exists(path: Path) -> bool:
+    """Of a remote path by its folder: to ask for thousands one by one takes a connection each."""
+    if not isinstance(path, RemotePath):
+        return path.exists()
+    return path in _beside(path)
+
+
+def _is_dir(path: Path) -> bool:
+    return _beside(path).get(path, False) if isinstance(path, RemotePath) else path.is_dir()
+
+
+def _beside(path: RemotePath) -> Listed:
+    if len(path.parts) <= 3:  # a bucket, whose neighbours are nobody's affair, or the top of an archive
+        return {path: path.is_dir()} if path.exists() else {}
+    try:
+        return _listed(path.parent)
+    except Unreachable:
+        raise
+    except SIVTError:  # there is no such folder
+        return {}
 
 
 def is_note(path: Path) -> bool:
     """Whether a file need not be spoken of."""
-    return path.suffix.lower() in NOTE_SUFFIXES and not path.is_dir()
+    return path.suffix.lower() in NOTE_SUFFIXES and not _is_dir(path)
 
 
 def there(folder: Path) -> str:

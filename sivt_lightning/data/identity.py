@@ -11,7 +11,7 @@ from sivt_lightning.data.samples import Sample
 
 def digest(samples: Sequence[Sample]) -> str:
     """Equal for equal sets of photos with equal categories, labels and masks; names and places do not count."""
-    known = sorted((s.category, s.defect, _content(s.path), _content(s.mask_path)) for s in samples)
+    known = sorted((s.category, s.defect, _bytes_of(s.path), _content(s.mask_path)) for s in samples)
     return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
 
@@ -26,6 +26,10 @@ def _content(path: Path | None) -> str:
     if path is None:
         return ""
     if path.is_dir():  # of masks
-        return "".join(map(_content, images_in(path)))
+        return "".join(map(_bytes_of, images_in(path)))
+    return _bytes_of(path)
+
+
+def _bytes_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """A training's images as features that are computed once."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.data.dataset import ImageDataset
+from sivt_lightning.data.remote import RemotePath, version_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.fill import Wanted, keep
-from sivt_lightning.features.store import FeatureDataset
+from sivt_lightning.features.store import FeatureDataset, content_digest, in_threads
 
 
 class KeptFeatures:
@@ -51,10 +53,23 @@ class KeptFeatures:
         # Held-out scores become thresholds, so their features are as exact as those in prediction.
         dtypes = (torch.float16, torch.float32)
         wanted = [
-            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype)
+            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype, content_keys)
             for (images, features), dtype in zip(self.features.items(), dtypes, strict=True)
         ]
         keep(wanted, folder, shape, compute, threads, processes)
+
+
+def content_keys(paths: Sequence[Path]) -> list[str]:
+    """By which photos' features are found again: their bytes or, so that nothing is fetched, what their store says."""
+    folders = {path.parent: None for path in paths if isinstance(path, RemotePath)}
+    listed = {path: known for folder in folders for path, known in folder.listed().items()}
+    said = {path: version for path, known in listed.items() if (version := version_of(path, known))}
+
+    def key(path: Path) -> str:
+        version = said.get(path) if isinstance(path, RemotePath) else None
+        return content_digest(path) if version is None else hashlib.sha256(version.encode()).hexdigest()
+
+    return in_threads(key, paths)
 
 
 def _image(images: ImageDataset, position: int) -> Float[Tensor, "3 size size"]:

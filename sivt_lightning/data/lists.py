@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sivt_lightning.data.folders import exists
 from sivt_lightning.data.names import meaning
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import in_archive, is_url, path_of
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.files import csv_text, unguarded
 
@@ -58,15 +61,21 @@ class Table(NamedTuple):
         """Where the file or folder is that a cell names. Raises SIVTError where there is none."""
         # As it stands, as our own tables have it, so that no spreadsheet runs it, or as people align columns.
         for written in (text, unguarded(text), text.strip()):
-            path = Path(os.path.normpath(self.base / written))
-            if path.exists():
+            if is_url(written):
+                path = path_of(written)
+            elif isinstance(self.base, RemotePath):
+                path = (self.base / written).resolve()
+            else:
+                path = in_archive(Path(os.path.normpath(self.base / written)))
+            if exists(path):
                 return path
         raise self.fault(row, f"{self.base / text} is not there. Correct its path, or take the line out.")
 
 
 def is_list(path: str | Path) -> bool:
     """Whether it names a list rather than a folder."""
-    return Path(path).suffix.lower() in SUFFIXES and not Path(path).is_dir()
+    place = path_of(path) if isinstance(path, str) else path
+    return place.suffix.lower() in SUFFIXES and not place.is_dir()
 
 
 def read_table(file: Path, example: str, needed: Sequence[str] = ("path",)) -> Table:
@@ -182,7 +191,9 @@ def list_text(samples: Sequence[Sample], base: Path) -> str:
     """Photos as a list that lies in `base`: paths begin there where a photo lies below it, else they are absolute."""
 
     def seen(path: Path | None) -> str:
-        return "" if path is None else str(path.relative_to(base) if path.is_relative_to(base) else path.absolute())
+        if path is None or isinstance(path, RemotePath):
+            return str(path or "")
+        return str(path.relative_to(base) if path.is_relative_to(base) else path.absolute())
 
     def row(sample: Sample) -> list[str]:
         label = "" if sample.split == "predict" else "defect" if sample.anomalous else "good"
@@ -196,6 +207,6 @@ def once(table: Table, photos: Iterable[tuple[Row, Path]]) -> None:
     """Raises SIVTError where two rows are of one photo, which would count twice, or as good and as a defect."""
     seen: dict[str, int] = {}
     for row, photo in photos:
-        line = seen.setdefault(os.path.realpath(photo), row.line)
+        line = seen.setdefault(str(photo) if isinstance(photo, RemotePath) else os.path.realpath(photo), row.line)
         if line != row.line:
             raise table.fault(row, f"{photo} stands in an earlier line, too ({line}). Take one out.")

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sivt_lightning.data.depth import DoesNotFit, Kind
 from sivt_lightning.data.pillow_inside import File, has_more_pages, silence_pillow, tags
+from sivt_lightning.data.remote import RemotePath, Unreachable
 from sivt_lightning.errors import SIVTError
 
 # Pillow's other decoders are left out: some run external programs (EPS), and a camera delivers none of them.
@@ -52,7 +53,7 @@ class _NoFile(OSError):
 def decode(path: Path, convert: Callable[[Opened], Decoded]) -> Decoded:
     """Open, decode fully, turn upright and convert; every fault of the file becomes a SIVTError."""
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if not isinstance(path, RemotePath) and path.exists() and not (path.is_file() or path.is_dir()):
             raise _NoFile  # to open a pipe would wait for whoever writes into it
         # A file, not its name: given a name, Pillow maps the file into memory and scrambles turned plain TIFFs.
         with path.open("rb") as file, opened_file(file) as opened:
@@ -140,8 +141,8 @@ def turn_upright(image: Image.Image) -> None:
 
 def explain(error: Exception, path: Path) -> tuple[str, str]:
     """(reason, remedy) for the user."""
-    if isinstance(error, DoesNotFit):
-        return str(error), error.remedy
+    if isinstance(error, (DoesNotFit, Unreachable)):
+        return error.reason if isinstance(error, Unreachable) else str(error), error.remedy
     if isinstance(error, UnsupportedPixels):
         return str(error), "Convert it to an 8-bit or 16-bit image."
     if isinstance(error, _NoFile):

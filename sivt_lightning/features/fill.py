@@ -21,6 +21,7 @@ from sivt_lightning.features.store import (
     FeatureStore,
     MemoryStore,
     check_memory,
+    content_digests,
     item_bytes,
     make_room,
 )
@@ -37,6 +38,7 @@ class Wanted(NamedTuple):
     read: Read  # the image at a position
     features: FeatureDataset  # is given the store
     dtype: torch.dtype
+    digests: Callable[[Sequence[Path]], Sequence[str]] = content_digests  # names images by their content
 
 
 def keep(
@@ -55,16 +57,16 @@ def keep(
     Raises SIVTError at an unreadable image, and where memory or disk have no room.
     """
     if folder is None:
-        size = sum(len(paths) * item_bytes(shape, dtype) for paths, _, _, dtype in wanted)
+        size = sum(len(part.paths) * item_bytes(shape, part.dtype) for part in wanted)
         everywhere(lambda: check_memory(size, processes))
     else:
         folder = gather(folder)[0]  # processors that round differently may have measured other statistics
-    for paths, _, features, dtype in wanted:
+    for paths, _, features, dtype, digests in wanted:
         if folder is None:
             features.store = MemoryStore(len(paths), shape, dtype)
         else:
-            features.store = DiskStore(paths, folder, shape, dtype)
-    missing = [features.store.missing(range(len(paths))) for paths, _, features, _ in wanted]
+            features.store = DiskStore(paths, folder, shape, dtype, digests)
+    missing = [features.store.missing(range(len(paths))) for paths, _, features, *_ in wanted]
     if place()[0] == 0:
         _announce(wanted, sum(map(len, missing)), "in memory" if folder is None else f"in {folder}")
     if folder is not None:

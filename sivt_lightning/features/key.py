@@ -17,6 +17,7 @@ SOURCES = (
     "data/images.py",
     "data/opening.py",
     "data/pillow_inside.py",
+    "data/remote.py",
     "features/fill.py",
     "model/backbone.py",
     "model/detector.py",

@@ -135,13 +135,21 @@ class DiskStore:
         folder: of the features; another network, preprocessing or precision needs another folder.
         shape: of one feature map.
         dtype: in which they are kept.
+        digests: names images by their content, by default from their bytes.
     """
 
-    def __init__(self, paths: Sequence[Path], folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        folder: Path,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        digests: Callable[[Sequence[Path]], Sequence[str]] | None = None,
+    ) -> None:
         self.shape, self.dtype = torch.Size(shape), dtype
         kind = str(dtype).removeprefix("torch.")
-        digests = divide(lambda share: in_threads(content_digest, share), paths)
-        self.files = [folder / f"{digest}.{kind}.safetensors" for digest in digests]
+        names = divide(digests or content_digests, paths)
+        self.files = [folder / f"{name}.{kind}.safetensors" for name in names]
         self.item_size = item_bytes(shape, dtype) + HEADER
 
     def missing(self, positions: Sequence[int]) -> list[int]:
@@ -194,6 +202,11 @@ def content_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise SIVTError(f"{path} cannot be read: {error.strerror}. Replace or remove it.") from error
+
+
+def content_digests(paths: Sequence[Path]) -> list[str]:
+    """Of files."""
+    return in_threads(content_digest, paths)
 
 
 def checksum(features: Tensor) -> int:

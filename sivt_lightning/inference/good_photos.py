@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from sivt_lightning.data.datamodule import CALIBRATION_IMAGES, SIVTDataModule
 from sivt_lightning.data.layouts import train_samples
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
@@ -74,10 +74,10 @@ class GoodPhotos:
         source = about.calibration.source if about.calibration else ""
         if not source:
             return cls.of_training(about, None, remedy)
-        if not Path(source).exists():
+        if not path_of(source).exists():
             raise SIVTError(f"The model was calibrated with good photos in {source}, which is not there. {remedy}")
         listed = is_list(source)
-        photos = cls.listed(about, read_list(Path(source)).good, source) if listed else cls.elsewhere(about, source)
+        photos = cls.listed(about, read_list(path_of(source)).good, source) if listed else cls.elsewhere(about, source)
         if foreign := [name for name in photos.products if name not in about.categories]:
             raise SIVTError(
                 f"The model was calibrated with good photos in {source}, which lie there as {listing(foreign)}: what "
@@ -100,7 +100,8 @@ class GoodPhotos:
     @classmethod
     def listed(cls, about: About, samples: Sequence[Sample], file: str) -> "GoodPhotos":
         """Those of a list, which are new to the model."""
-        return cls(_data(about, str(Path(file).resolve().parent)), samples, [], str(Path(file).resolve()))
+        place = path_of(file).resolve()
+        return cls(_data(about, str(place.parent)), samples, [], str(place))
 
     @property
     def products(self) -> list[str]:
@@ -140,7 +141,7 @@ def _data(about: About, root: str | None, remedy: str = REMEDY) -> SIVTDataModul
     settings |= {"depth": about.depth}
     if root is not None:
         settings |= {"root": root, "categories": None, "layout": None}
-    place = Path(str(settings.get("root") or "")).expanduser()
+    place = path_of(str(settings.get("root") or ""))
     if not settings.get("root") or not (place.is_dir() or is_list(place)):
         raise SIVTError(f"Good photos are needed, but {settings.get('root')} is no folder. {remedy}")
     data = SIVTDataModule(**settings)

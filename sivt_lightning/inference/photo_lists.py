@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sivt_lightning.data.asked import named_on_the_way, predict_samples
+from sivt_lightning.data.folders import one_look
 from sivt_lightning.data.lists import anomalous_of, is_list, once, read_table
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import unguarded
 
@@ -35,6 +37,7 @@ def read_list(file: Path, product: str | None = None) -> Listed:
     return listed
 
 
+@one_look()
 def _read(file: Path, product: str | None) -> Listed:
     table = read_table(file, EXAMPLE, ("path", "label"))
     good: list[Sample] = []
@@ -59,13 +62,13 @@ def defects_of(folder: str, product: str | None, products: Collection[str]) -> D
     Raises SIVTError where there are none.
     """
     if is_list(folder):
-        listed = _read(Path(folder), product).defects
+        listed = _read(path_of(folder), product).defects
         if not listed:
             raise SIVTError(f"{folder}: none of its photos has the label defect.")
         return listed
-    if not Path(folder).expanduser().exists():
+    if not path_of(folder).exists():
         raise SIVTError(f"{folder} does not exist. Name a folder of photos of defects, or a list, with --defects.")
-    asked, defects = predict_samples([Path(folder).expanduser()]), Defects()
+    asked, defects = predict_samples([path_of(folder)]), Defects()
     for sample in asked.samples:
         own = named_on_the_way(asked.base.resolve().name, sample.path.relative_to(asked.base), products)
         defects.setdefault(product or own, []).append(sample.path)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
 from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
+from sivt_lightning.data.urls import is_url, path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.models import open_model
@@ -137,7 +138,7 @@ class Predictor:
 
 def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Photo:
     if isinstance(image, (str, os.PathLike)):
-        return read_image(Path(image), depth)
+        return read_image(path_of(image) if isinstance(image, str) and is_url(image) else Path(image), depth)
     if isinstance(image, io.BytesIO):
         image = image.getvalue()
     if isinstance(image, (bytes, bytearray, memoryview)):

@@ -94,7 +94,7 @@ class RowWriter:
 
 
 def shown_of(row: Row, original: str) -> Shown:
-    """A row as the page shows it, beside a link to the photo itself."""
+    """A row as the page shows it, beside a link to the photo itself, "" for none."""
     regions = [[*region["box"], region["area"], region["peak"]] for region in json.loads(row["regions"] or "[]")]
     return Shown(
         path=row["path"],

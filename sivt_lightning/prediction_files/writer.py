@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.data.datamodule import data_of
+from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import DISK_FULL, csv_text, spare, writable_folder, write_whole
@@ -253,10 +254,14 @@ class PredictionWriter(Callback):
         self._part(trainer.global_rank).unlink(missing_ok=True)
 
     def _write_report(self, rows: Mapping[int, Row]) -> None:
-        shown = [shown_of(row, os.path.relpath(self.samples[i].path, self.folder)) for i, row in sorted(rows.items())]
+        shown = [shown_of(row, self._original(self.samples[i].path)) for i, row in sorted(rows.items())]
         title, doubt = f"Predictions: {self.base_name}", self._doubt(list(rows.values()))
         page = report_page(title, doubt, shown, share=self.judge.false_alarms, base=self.base)
         write_whole(self.folder / REPORT, page)
+
+    def _original(self, photo: Path) -> str:
+        """As seen from the page; a browser has no way to one in a bucket or an archive."""
+        return "" if isinstance(photo, RemotePath) else os.path.relpath(photo, self.folder)
 
     def _doubt(self, rows: Sequence[Row]) -> str:
         return self.judge.doubt({row["product"] or None for row in rows if row["score"]})

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
+from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import Finished, SIVTError
 from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.model.settings import names_of
@@ -43,7 +44,7 @@ def refuse_changes(config: Any, checkpoint: Mapping[str, Any], run: Path, record
         if part == "data" and given.get("depth") is None:  # the same images decide the same
             given["depth"] = then.get("depth")
         if part == "data" and given["root"]:  # a checkpoint holds it as it is from everywhere
-            given["root"] = str(Path(given["root"]).expanduser().resolve())
+            given["root"] = str(path_of(given["root"]).resolve())
         pairs += [(f"{part}.{key}", given[key], then[key]) for key in given if key in then]
     pairs += _judged(config, checkpoint)
     checked = "SIVTDataModule" in checkpoint  # and so are the images: by the data module, once it has found them

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from sivt_lightning.data.folders import there
+from sivt_lightning.data.folders import one_look, there
 from sivt_lightning.data.layouts.categories import LAYOUTS, find_categories
 from sivt_lightning.data.layouts.listed import PhotoList
 from sivt_lightning.data.layouts.published import other_counts
@@ -34,6 +34,7 @@ LayoutName = Literal[
 ]
 
 
+@one_look()
 def train_samples(root: Path, categories: Sequence[str] | None, layout: str | None = None) -> Selection:
     """The normal training images of the chosen categories (None: all), sorted by category and name.
 
@@ -58,6 +59,7 @@ def train_samples(root: Path, categories: Sequence[str] | None, layout: str | No
     return Selection(samples, left_out + other_counts(chosen, samples, "train"))
 
 
+@one_look()
 def test_samples(  # a test only by its name
     root: Path,
     categories: Sequence[str] | None,
@@ -86,6 +88,7 @@ def test_samples(  # a test only by its name
     return Selection(every, left_out + other_counts(chosen, every, "test"))
 
 
+@one_look()
 def all_samples(root: Path, layout: str | None) -> Selection:
     """All photos of all categories, whatever they are for.
 

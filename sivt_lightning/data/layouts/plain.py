@@ -9,7 +9,7 @@ CATEGORY/lot1/*.png                   all good, from several lots, days or camer
 import re
 from pathlib import Path
 
-from sivt_lightning.data.folders import contents, entries, images, images_in, is_image, sub_folders
+from sivt_lightning.data.folders import contents, entries, images, images_in, sub_folders
 from sivt_lightning.data.layouts.doubts import checked, refuse_defects, refuse_masks
 from sivt_lightning.data.layouts.layout import Category, Inside, Layout, parted, samples_of, unused
 from sivt_lightning.data.layouts.mvtec import with_masks
@@ -40,7 +40,8 @@ class Photos(Layout):
         photos = images_in(category.folder)
         refuse_masks(photos)
         refuse_defects(photos)
-        leftovers = [entry for entry in entries(category.folder) if not is_image(entry)]
+        known = set(photos)
+        leftovers = [entry for entry in entries(category.folder) if entry not in known]
         return Selection(samples_of(category, photos, "train"), unused(category, leftovers, "training"))
 
 
