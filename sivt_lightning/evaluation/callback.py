@@ -21,6 +21,7 @@ from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, plain
 from sivt_lightning.evaluation.verdicts import Judged, calibrated_scores, operating_points, said_of_products
 from sivt_lightning.files import writable_folder, write_whole
 from sivt_lightning.inference.about import About
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.judge import Asked, By, Judge
 from sivt_lightning.processes import gather
 from sivt_lightning.report.curves import write_curves, write_histograms
@@ -85,6 +86,9 @@ class Evaluation(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is open by now. Raises SIVTError where a category has no threshold of its own."""
+        model: Any = pl_module
+        self.inspection: Inspection = model.about.inspection
+        self.tally.regions = self.inspection.regions
         self.judge = self._judge(pl_module)
         if self.judge is None:
             return
@@ -113,20 +117,24 @@ class Evaluation(Callback):
                 if trainer.world_size == 1:
                     raise SIVTError(self.trouble)
                 return  # the others meet this process at the end
+        samples = [self.tally.samples[i] for i in index]
+        # Figures are of what is inspected of an image's own product, verdicts of the one that it is held against.
+        scores, maps = self.inspection(outputs, [sample.category for sample in samples])[:2]
         self.scores |= dict(zip(index, scores.tolist(), strict=True))
         self.read_notes |= {i: note for i, note in zip(index, batch.notes, strict=True) if note}
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
         if self.judge is None:
             return
-        samples = [self.tally.samples[i] for i in index]
         told = self.asked.by == "category"
-        judged = self.judge(outputs, [s.category if told else None for s in samples])
+        names = [sample.category if told else None for sample in samples]
+        seen = self.judge.inspected(outputs, names)
+        judged = self.judge(seen, names)
         self.judged |= {
             i: Judged(what.verdict, what.product, None if told else what.nearest, what.calibrated)
             for i, what in zip(index, judged, strict=True)
         }
         if self.labelled is not None:
-            self.labelled.add(batch, outputs, judged)
+            self.labelled.add(batch, seen, judged)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what a Ctrl-C or SIGTERM leaves: Lightning ends the program without a word."""
@@ -258,7 +266,8 @@ class Evaluation(Callback):
         thresholds = {name: self.judge.threshold(name).pixel for name in names} if self.judge else {}
 
         def detect(batch: Batch) -> Tensor:
-            return module.test_step(batch, 0).map
+            names = [shown.samples[i].category for i in batch.index.tolist()]
+            return module.about.inspection(module.test_step(batch, 0), names).map
 
         write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
         print(f"Pictures: {self.folder / 'gallery.png'}")

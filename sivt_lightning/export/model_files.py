@@ -64,6 +64,7 @@ def write_model(
             {"model": dict(about.model), "data": dict(about.data), "training": dict(about.training)},
             {file.name: sha256_of(file) for file in files},
             {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
+            about.inspection,
         )
         if photos is not None:
             side_car = _calibrated(side_car, made, photos)

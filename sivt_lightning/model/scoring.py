@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.distance import cosine_distance, squared_distance
+from sivt_lightning.model.image_score import image_score
 from sivt_lightning.model.settings import ImageScore, ModelSettings, Residual, blur_radius
 
 # Of a vector's length. The memory bank may hold the very vectors of an even background, and a distance of none would,
@@ -104,15 +105,6 @@ def _product(
         squared = torch.maximum(squared, alike**2 * features.square().sum(dim=1))
     rounding = torch.finfo(cosine.dtype).eps
     return (squared * cosine.clamp(min=max(rounding, alike**2 / 2))).clamp(min=torch.finfo(torch.float32).tiny)
-
-
-def image_score(maps: Float[Tensor, "B S S"], kind: ImageScore) -> Float[Tensor, " B"]:
-    """The mean of the highest 1 % of the map, or its standard deviation over the pixels (population)."""
-    if kind == "deviation":
-        return maps.std(dim=(1, 2), correction=0)
-    # Smoothed, so every fourth pixel a side says enough, and sorting takes a sixteenth of the time.
-    values = maps[:, ::4, ::4].flatten(1)
-    return values.topk(max(1, values.shape[1] // 100), dim=1).values.mean(dim=1)
 
 
 def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S S"]:
