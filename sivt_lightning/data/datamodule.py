@@ -117,6 +117,7 @@ class SIVTDataModule(LightningDataModule):
                 "set data.cache to off, or data.rotation, shift, flip and light to nothing."
             )
         self._decides_depth = True
+        self.regions = {}  # until photos are set up
         self.cache = cache
         self.kept = KeptFeatures(cache, Path(cache_dir).expanduser())
         self.progress = Progress()

@@ -102,7 +102,7 @@ def of_checkpoint(checkpoint: Mapping[str, Any]) -> About:
         model,
         {name: value for name, value in data.items() if not name.startswith("_")},
         checkpoint.get("training", {}) | known | {"backbone": fingerprint(weights).hex()[:16]},
-        Inspection.from_plain(checkpoint.get("regions", {}), model["image_score"], model["image_size"]),
+        Inspection.from_plain(checkpoint.get("regions", {}), model),
     )
 
 

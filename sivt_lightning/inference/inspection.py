@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.image_score import image_score
-from sivt_lightning.model.settings import ImageScore
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,16 @@ class Inspection:
     """What is inspected of photos, by their product. The model itself is never told which one it sees.
 
     Args:
-        kind: how the image score is made of a map.
+        settings: of the model, by which its map and image score are made, as in `ModelSettings`.
         regions: of products, True where they are inspected; of a product without one all is.
 
-    >>> half = Inspection("highest", {"bolt": torch.tensor([[True, False], [True, False]])})
+    >>> half = Inspection({"image_score": "highest"}, {"bolt": torch.tensor([[True, False], [True, False]])})
     >>> said = Detection(torch.tensor([9.0, 9.0]), torch.tensor([[[1.0, 9.0], [2.0, 1.0]]]).expand(2, 2, 2))
     >>> half(said, ["bolt", "nut"]).score
     tensor([2., 9.])
     """
 
-    kind: ImageScore = "highest"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     regions: Mapping[str, Bool[Tensor, "S S"]] = field(default_factory=dict)
 
     def __call__(self, detection: Detection, products: Sequence[str | None]) -> Detection:
@@ -43,9 +42,19 @@ class Inspection:
         for position, name in enumerate(products):
             if (region := self.of(name)) is not None:
                 region = region.to(maps.device)
-                scores[position] = image_score(maps[position : position + 1], self.kind, region)[0]
-                maps[position] = torch.where(region, maps[position], 0)
+                maps[position] = seen = self._within(detection, position, region)
+                scores[position] = image_score(seen[None], self.settings["image_score"], region)[0]
         return detection._replace(score=scores, map=maps)
+
+    def _within(self, detection: Detection, position: int, region: Bool[Tensor, "S S"]) -> Float[Tensor, "S S"]:
+        """The map of one photo of a batch. Without a residual it is cut out, with what shines into it from beside."""
+        if detection.residual is None:
+            return torch.where(region, detection.map[position], 0)
+        from sivt_lightning.model.averaging import Averaging  # takes a second, and few models have regions
+
+        averaging = Averaging(*(self.settings[name] for name in ("image_size", "map_power", "smoothing_sigma")))
+        with torch.autocast(region.device.type, enabled=False):  # it would smooth in half precision
+            return averaging.within(detection.residual[position : position + 1], region)[0]
 
     def of(self, product: str | None) -> Bool[Tensor, "S S"] | None:
         """The region of a product, None where all is inspected."""
@@ -62,11 +71,11 @@ class Inspection:
         )
 
     @classmethod
-    def from_plain(cls, stored: Any, kind: ImageScore, size: int) -> "Inspection":
-        """What `plain` made of one of maps of this size. Raises SIVTError where that is damaged."""
+    def from_plain(cls, stored: Any, settings: Mapping[str, Any]) -> "Inspection":
+        """What `plain` made of that of a model of these settings. Raises SIVTError where that is damaged."""
         try:
-            return cls(kind, {str(name): _decoded(text, size) for name, text in stored.items()})
-        except (AttributeError, TypeError, ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            return cls(settings, {str(name): _decoded(text, settings["image_size"]) for name, text in stored.items()})
+        except (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError) as error:
             raise SIVTError(f"The model's regions of interest are damaged ({error}): give another file.") from error
 
 

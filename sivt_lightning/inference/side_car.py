@@ -69,13 +69,14 @@ class SideCar:
                 "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
-            "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]},
+            "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]}
+            | ({"residual": ["batch", "rows", "columns"]} if self.inspection.regions else {}),
             "calibrated_on": self.calibrated_on,
             "calibration": self.calibration and self.calibration.plain(),
             # For programs without this package: what follows from the calibration.
             "limits": self.calibration and self.calibration.limits(),
             "thresholds": self.thresholds and asdict(self.thresholds),
-            # PNGs of the model's size: outside the white the map is 0, and the score that of the map's other pixels.
+            # PNGs of the map's size, white where it is inspected: map and score are made of the residuals there.
             "regions": self.inspection.plain(),
             "calibration_images": self.calibration_images,
             "settings": self.settings,
@@ -102,13 +103,12 @@ def read_side_car(model: Path) -> SideCar:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
         format_of(contents, f"Model {model}")
-        settings, size = dict(contents.get("settings", {})), int(contents["input"]["shape"][-1])
-        score = settings.get("model", {}).get("image_score", "deviation")  # which all models of formats 0 to 2 had
+        settings = dict(contents.get("settings", {}))
         side_car = SideCar(
             contents["format"],
             contents["precision"],
             contents["input"].get("depth"),
-            size,
+            int(contents["input"]["shape"][-1]),
             contents["normalization"]["mean"],
             contents["normalization"]["std"],
             None if (calibration := contents.get("calibration")) is None else Calibration.from_plain(calibration),
@@ -118,7 +118,7 @@ def read_side_car(model: Path) -> SideCar:
             settings,
             dict(contents["sha256"]),
             contents["versions"],
-            Inspection.from_plain(contents.get("regions", {}), score, size),
+            Inspection.from_plain(contents.get("regions", {}), settings.get("model", {})),
         )
     except FileNotFoundError as error:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error

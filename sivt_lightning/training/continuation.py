@@ -97,8 +97,8 @@ def refuse_other_photos(data: SIVTDataModule, checkpoint: Mapping[str, Any]) -> 
 
 def refuse_other_regions(data: SIVTDataModule, checkpoint: Mapping[str, Any]) -> None:
     """Raises SIVTError where another part of the photos is inspected than when the training was begun."""
-    then = Inspection.from_plain(checkpoint.get("regions", {}), "highest", data.image_size)
-    if not Inspection("highest", data.regions).same_as(then):
+    then = Inspection.from_plain(checkpoint.get("regions", {}), checkpoint["hyper_parameters"])
+    if not Inspection(then.settings, data.regions).same_as(then):
         raise SIVTError(
             f"The regions of interest in {data.root} are not those that the training was begun with, on which weights, "
             "best score and thresholds rest: give it back those of then, or start a new run from its weights with "

@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
 
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import ImageDataset
+from sivt_lightning.model.averaging import positions
 
 
 def inspected_positions(
@@ -20,6 +20,6 @@ def inspected_positions(
     """
     if not data.regions:
         return None
-    seen = adaptive_max_pool2d(data.inspected(images, index.tolist(), epoch)[:, None].float(), grid)[:, 0]
+    seen = positions(data.inspected(images, index.tolist(), epoch), grid)
     # A region at the border may have been shifted out of a photo: then all of that counts rather than nothing.
     return torch.where(seen.amax((1, 2), keepdim=True) > 0, seen, 1.0).to(index.device)

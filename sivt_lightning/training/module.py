@@ -57,7 +57,7 @@ class SIVT(LightningModule):
         self.save_hyperparameters(asdict(self.settings))
         self.detector = build_detector(self.settings)
         self.batch_loss = BatchLoss(self.detector.reconstructor, self.settings.cosine_weight)
-        self.inspection = Inspection(self.settings.image_score)
+        self.inspection = Inspection(asdict(self.settings))
         self.thresholds: Thresholds | None = None
         self.thresholds_step: int | None = None  # at which they were found, on the weights of then
 
@@ -72,7 +72,7 @@ class SIVT(LightningModule):
         # Anew for each training: a strategy may have wrapped the reconstructor.
         self.batch_loss = kind(self.detector.reconstructor, self.settings.cosine_weight)
         network, data = self.detector.backbone, data_of(self.trainer)
-        self.inspection = Inspection(self.settings.image_score, data.regions)
+        self.inspection = Inspection(asdict(self.settings), data.regions)
         key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
         data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
         if new and self.detector.memory_bank:

@@ -50,7 +50,7 @@ class Panel(Callback):
         module: Any = pl_module
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             parts = [module.detector(part) for part in images.to(module.device).split(data.eval_batch_size)]
-        detection = Detection(*(torch.cat([part[k] for part in parts]).cpu() for k in range(2)))
+        detection = Detection(*(torch.cat(of).cpu() for of in zip(*parts, strict=True)))
         maps = module.inspection(detection, [*names, *names]).map
         picture = panel(
             images.permute(0, 2, 3, 1).numpy(),
