@@ -20,6 +20,7 @@ from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
+from sivt_lightning.cli.serve import parse_settings
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.inference.inspection import Inspection
@@ -139,7 +140,7 @@ def test_exports_say_what_the_checkpoint_says(suffix: str, predictor: Predictor,
     assert of_file.model.about.inspection.same_as(predictor.model.about.inspection)
 
 
-def test_test_predict_and_calibrate_keep_it(trained: Path, tmp_path: Path) -> None:
+def test_test_and_calibrate_keep_it(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also where the photos are elsewhere, without its file."""
     elsewhere = tmp_path / "data"
     shutil.copytree(trained / "data", elsewhere)
@@ -151,8 +152,13 @@ def test_test_predict_and_calibrate_keep_it(trained: Path, tmp_path: Path) -> No
         assert main(["test", "--ckpt_path", model, *told, *quick]) == 0
     ours, theirs = (json.loads((tmp_path / place.name / "metrics.json").read_text()) for place in (trained, tmp_path))
     assert ours["categories"] == theirs["categories"]
+    draw = Image.new("L", (40, 40))
+    draw.paste(255, (0, 0, 9, 9))
+    draw.save(elsewhere / "across/roi.png")
+    capsys.readouterr()
     again = tmp_path / "again.ckpt"
     assert main(["calibrate", "--ckpt_path", model, "--good", str(elsewhere), "--output", str(again)]) == 0
+    assert "across/roi.png says another part than the model was trained to inspect" in capsys.readouterr().out
     before, after = (torch.load(file, weights_only=True) for file in (model, again))
     assert before["regions"] == after["regions"]
     photo = trained / "data/across/test/good/000.png"
@@ -287,6 +293,22 @@ def test_of_what_is_unknown_and_of_what_is_normal_no_region_is_asked() -> None:
     assert (normal.verdict, normal.note) == ("normal", "")
     with pytest.raises(SIVTError, match="smallest_region is -1: give a number of pixels, or 0"):
         Asked(smallest_region=-1)
+
+
+def test_command_line_and_predictor_take_it(trained: Path, predictor: Predictor, tmp_path: Path) -> None:
+    photo, model = tmp_path / "photo.png", str(trained / "model/best.ckpt")
+    Image.fromarray(planted(trained / "data/across/test/good/000.png", 6)).save(photo)
+    found = predictor(photo)
+    settings = {"unknown": False, "false_alarms": 0.001, "smallest_region": 1000}
+    without = Predictor(model, "cpu", **settings)(photo)  # type: ignore[arg-type]
+    assert (found.verdict, without.verdict, without.regions) == ("anomalous", "normal", [])
+    assert without.score == found.score > without.threshold
+    told = [part for name, value in settings.items() for part in (f"--{name}", str(value).lower())]
+    arguments = ["--ckpt_path", model, "--data.predict_path", str(photo), "--output", str(tmp_path / "out"), *told]
+    assert main(["predict", *arguments]) == 0
+    (row,) = rows_of(tmp_path / "out/predictions.csv")
+    assert (row["verdict"], row["regions"], row["note"]) == ("normal", "[]", without.note)
+    assert parse_settings(["--model", model, "--smallest_region", "25"]).smallest_region == 25
 
 
 def test_a_prediction_drops_small_regions_and_says_so(

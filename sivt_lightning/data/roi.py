@@ -46,7 +46,7 @@ def regions_of(samples: Sequence[Sample], size: int) -> tuple[Regions, list[str]
     Raises SIVTError where one cannot be read, is empty, or a picture has not the shape of its product's photos.
     """
     regions, said = Regions(), []
-    for name, path in sorted({sample.category: sample.roi_path for sample in samples if sample.roi_path}.items()):
+    for name, path in _files(samples):
         region = read_roi(path, size)
         if is_image(path):
             _refuse_other_shape(path, [sample.path for sample in samples if sample.category == name])
@@ -55,6 +55,24 @@ def regions_of(samples: Sequence[Sample], size: int) -> tuple[Regions, list[str]
         if share < 1:
             regions[name] = region
     return regions, said
+
+
+def other_regions(samples: Sequence[Sample], regions: Mapping[str, Tensor], size: int) -> list[str]:
+    """A sentence for each product whose file says another part than the `regions` that a model keeps."""
+    said = []
+    for name, path in _files(samples):
+        now, kept = read_roi(path, size), regions.get(name)
+        if not (now.all() if kept is None else torch.equal(now, kept)):
+            said.append(
+                f"{name}: {path} says another part than the model was trained to inspect, and is taken no notice of. "
+                "Train again with it."
+            )
+    return said
+
+
+def _files(samples: Sequence[Sample]) -> list[tuple[str, Path]]:
+    """Of each product that has one."""
+    return sorted({sample.category: sample.roi_path for sample in samples if sample.roi_path}.items())
 
 
 def read_roi(path: Path, size: int) -> Bool[Tensor, "{size} {size}"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.identity import digest
+from sivt_lightning.data.roi import other_regions
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError, Stopped
 from sivt_lightning.evaluation.by_defect import figures_by_defect
 from sivt_lightning.evaluation.gallery import write_gallery
@@ -78,6 +79,7 @@ class Evaluation(Callback):
             data = data_of(trainer)
             data.ask_of_test(full_masks=self.full_resolution, views=self.report)
             self.tally = Tally(data.test_set.samples)
+            self.inspection, self.region_notes = Inspection(), list[str]()
             self.scores: dict[int, float] = {}
             self.judged: dict[int, Judged] = {}
             self.read_notes: dict[int, str] = {}
@@ -87,7 +89,8 @@ class Evaluation(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is open by now. Raises SIVTError where a category has no threshold of its own."""
         model: Any = pl_module
-        self.inspection: Inspection = model.about.inspection
+        self.inspection = model.about.inspection
+        self.region_notes = other_regions(self.tally.samples, self.inspection.regions, model.about.image_size)
         self.tally.regions = self.inspection.regions
         self.judge = self._judge(pl_module)
         if self.judge is None:
@@ -188,6 +191,7 @@ class Evaluation(Callback):
                 "false_alarms": self.judge and self.judge.false_alarms,
                 "unknown": self.asked.unknown,
                 "images": digest(data.test_set.samples) if trainer.is_global_zero else None,
+                **({"regions": self.inspection.plain()} if self.inspection.regions else {}),
             },
         }
         return {
@@ -210,7 +214,7 @@ class Evaluation(Callback):
         return {name: judge.threshold(name).image if name in judge.products else None for name in outcome.scores}
 
     def _notes(self, results: Results, outcome: Outcome, judged: Mapping[int, Judged]) -> list[str]:
-        notes = [*outcome.notes]
+        notes = [*outcome.notes, *self.region_notes]
         if self.judge is not None:
             if self.judge.recognises:
                 notes.append(said_of_products(results))
