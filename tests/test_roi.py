@@ -108,7 +108,7 @@ def test_what_cannot_be_a_region_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SIVTError, match=r"is 8 x 12 pixels, which is not the shape of the photo .*000\.png \(12 x 8\)"):
         regions_of(samples, 16)
     (tmp_path / "roi.json").write_text("{}")
-    with pytest.raises(SIVTError, match=r"holds roi\.json and roi\.png, which both say what is inspected: keep one"):
+    with pytest.raises(SIVTError, match=r"holds roi\.json and roi\.png, which each say what is inspected: keep one"):
         find_roi(tmp_path)
 
 

@@ -7,7 +7,6 @@ A picture, in which it is white, or polygons in fractions of width and height:
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,9 @@ Regions = dict[str, Bool[Tensor, "size size"]]  # by product, True where it is i
 def find_roi(folder: Path) -> Path | None:
     """The file in a product's folder, where there is one. Raises SIVTError where there are two."""
     files = [entry for entry in entries(folder) if is_roi(entry) and not entry.is_dir()]
-    for one, other in pairwise(files):
-        raise SIVTError(f"{folder} holds {one.name} and {other.name}, which both say what is inspected: keep one.")
+    if len(files) > 1:
+        names = " and ".join(file.name for file in files)
+        raise SIVTError(f"{folder} holds {names}, which each say what is inspected: keep one.")
     return files[0] if files else None
 
 
@@ -125,7 +125,7 @@ def _polygons(path: Path) -> dict[str, Any]:
         fractions = all(isinstance(value, int | float) and 0 <= value <= 1 for point in points for value in point)
         if polygons.keys() != set(PARTS) or not (shaped and fractions) or {len(point) for point in points} != {2}:
             raise ValueError("it holds something else")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise SIVTError(
             f"{path} cannot be read as a region of interest: give polygons of three or more points, in fractions of "
             f"width and height from 0 to 1: {EXAMPLE}."
