@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.tally import Tally
-from sivt_lightning.model.scoring import smooth
+from sivt_lightning.model.averaging import smooth
 from sivt_lightning.system import keep_freed_memory
 
 SIDE, CATEGORIES, IMAGES, BATCH = 256, 15, 1725, 15

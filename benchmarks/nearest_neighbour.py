@@ -21,8 +21,9 @@ from trained import load
 
 from sivt_lightning.data.dataset import ImageDataset, collate
 from sivt_lightning.evaluation.tally import Tally, mean_of, plain
+from sivt_lightning.model.averaging import smooth
+from sivt_lightning.model.image_score import image_score
 from sivt_lightning.model.memory_bank import coreset
-from sivt_lightning.model.scoring import image_score, smooth
 
 SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 PROJECTED = 64  # dimensions in which the coreset looks for distances (Johnson-Lindenstrauss, as PatchCore does)

@@ -45,6 +45,7 @@ ALLOWED = {
     "data.datamodule": "features lightning",
     "data.kept": "features",
     "data.loaders": "features system",
+    "data.roi": "processes",
     "data.survey": "processes",
     "evaluation": "data errors evaluation.metrics files inference prediction_files processes report",
     "evaluation.callback": "lightning",

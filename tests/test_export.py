@@ -55,7 +55,7 @@ socket.getaddrinfo = asked
 from sivt_lightning.cli import main
 from sivt_lightning.export import graph
 save, made = graph.save_onnx, []
-def save_onnx(detector, path):  # int8 and OpenVINO begin with this file, too, which takes eight seconds
+def save_onnx(detector, path, residual):  # int8 and OpenVINO begin with this file, too, which takes eight seconds
     weights = [value.tolist() for value in detector.state_dict().values()]
     if not made:
         save(detector, path)

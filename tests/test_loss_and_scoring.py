@@ -9,8 +9,9 @@ import torch
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.model.distance import cosine_distance
+from sivt_lightning.model.image_score import image_score
 from sivt_lightning.model.loss import reconstruction_loss
-from sivt_lightning.model.scoring import Scoring, image_score
+from sivt_lightning.model.scoring import Scoring
 from sivt_lightning.model.settings import ModelSettings
 
 

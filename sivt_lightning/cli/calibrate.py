@@ -49,6 +49,7 @@ def parse_settings(args: Sequence[str]) -> Any:
 def run(args: Sequence[str]) -> int:
     """`sivt calibrate --ckpt_path FILE --good FOLDER`: the model with a calibration by these photos."""
     settings = parse_settings(args)
+    from sivt_lightning.data.roi import other_regions
     from sivt_lightning.inference.calibrated import check_free, write_calibrated
     from sivt_lightning.inference.calibration import FALSE_ALARMS, check_share
     from sivt_lightning.inference.models import open_model
@@ -65,6 +66,9 @@ def run(args: Sequence[str]) -> int:
     photos, defects = _photos(model.about, settings)
     if before is None and len(photos.held_out) + len(photos.trained) == len(photos.products):
         raise SIVTError("One photo of a product does not tell how its good parts vary: give more, better dozens.")
+    known = model.about.inspection.regions
+    for said in other_regions([*photos.held_out, *photos.trained], known, model.about.image_size):
+        print(said)
     print(f"Calibrating {source} with {photos.counted()}.", flush=True)
     calibration = photos.measure(model, share)
     if before is not None and settings.good is not None:

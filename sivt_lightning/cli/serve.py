@@ -39,6 +39,7 @@ def run(args: Sequence[str]) -> int:
             depth=settings.depth,
             false_alarms=settings.false_alarms,
             unknown=settings.unknown,
+            smallest_region=settings.smallest_region,
         )
         warm_up(predictor, settings.model)
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
@@ -73,6 +74,8 @@ def parse_settings(args: Sequence[str]) -> Any:
     text = "Share of good parts that may be called anomalous, such as 0.01. Default: that of the model's calibration."
     parser.add_argument("--false_alarms", type=float | None, help=text)
     parser.add_argument("--unknown", type=bool, default=True, help="Call an image of none of the products unknown.")
+    text = "Pixels of an image; smaller anomalous regions are none, and an image without any is normal."
+    parser.add_argument("--smallest_region", type=int, default=0, help=text)
     parser.add_argument("--depth", type=Depth | None, help="Of photos of more than 8 bits. Default: the training's.")
     parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
     parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")

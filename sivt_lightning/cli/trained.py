@@ -62,11 +62,13 @@ class TrainedCLI(SIVTCLI):
         parser.add_argument(
             "--category", type=str | None, help="The product of all images; by default it is recognised."
         )
+        text = "Pixels of a photo; smaller anomalous regions are none, and a photo without any is normal. Default: 0."
+        parser.add_argument("--smallest_region", type=int, default=0, help=text)
         parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run's results.")
         text = "Do only the images that an earlier run into the same folder has not done."
         parser.add_argument("--resume", action="store_true", help=text)
         parser.add_lightning_class_args(PredictionWriter, "writer")
-        for option in ("output", *VERDICTS, "category", "overwrite", "resume"):
+        for option in ("output", *VERDICTS, "category", "smallest_region", "overwrite", "resume"):
             parser.link_arguments(option, f"writer.{option}")
 
     def _precision(self, of_trainer: Any) -> str | None:

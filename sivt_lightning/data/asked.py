@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note, one_look
+from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note, is_roi, one_look
 from sivt_lightning.data.layouts.listed import PhotoList
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
@@ -42,11 +42,16 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     base = first if len(paths) == 1 else common_folder(*paths)
     base = base if base.is_dir() else base.parent
     photos, others, results = _files(paths)
+    rois = [] if photos == [first] else [photo for photo in photos if is_roi(photo)]  # asked for alone, it is meant
+    photos = [photo for photo in photos if photo not in rois]
     if not photos:
         raise SIVTError(f"No image in {listing(map(str, paths))} or its sub-folders. Accepted are files in {ACCEPTED}.")
     left_out = []
     if results:
         left_out.append(f"{results} pictures in {base} are results of earlier predictions, so they are left out.")
+    if rois:
+        names = listing(roi.relative_to(base).as_posix() for roi in rois)
+        left_out.append(f"Regions of interest are no photos, so left out of {base}: {names}.")
     if others:
         names = listing(file.relative_to(base).as_posix() for file in others)
         left_out.append(f"Not images, so left out of {base}: {names}.")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -23,6 +23,7 @@ from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
 from sivt_lightning.data.remote import RemotePath
+from sivt_lightning.data.roi import Regions, planes, regions_of
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
 from sivt_lightning.data.urls import common_folder, path_of
@@ -61,8 +62,9 @@ class SIVTDataModule(LightningDataModule):
             "bytes" refuses them all. null decides by the training images, and a model keeps it.
         seed: decides which images are held out and the order of training.
 
-    After `setup`, `train_set` and `val_set` (fit, validate), `test_set` (test) or `predict_set` and `asked` (predict)
-    are there, and in `remarks` sentences on what else lies in the folders, and on how photos are read.
+    After `setup`, `train_set`, `val_set` and `regions` of interest (fit, validate), `test_set` (test) or `predict_set`
+    and `asked` (predict) are there, and in `remarks` sentences on what else lies in the folders, and on how photos are
+    read.
     """
 
     train_set: ImageDataset
@@ -70,6 +72,7 @@ class SIVTDataModule(LightningDataModule):
     test_set: ImageDataset
     predict_set: ImageDataset
     asked: Asked
+    regions: Regions
     remarks: list[str]
 
     def __init__(
@@ -115,6 +118,7 @@ class SIVTDataModule(LightningDataModule):
                 "set data.cache to off, or data.rotation, shift, flip and light to nothing."
             )
         self._decides_depth = True
+        self.regions = {}  # until photos are set up
         self.cache = cache
         self.kept = KeptFeatures(cache, Path(cache_dir).expanduser())
         self.progress = Progress()
@@ -134,6 +138,8 @@ class SIVTDataModule(LightningDataModule):
                 self.remarks += remarks
             self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
             self.folder_of([*train, *validation])  # is asked for later, and refuses photos that have none
+            self.regions, remarks = regions_of([*train, *validation], self.image_size)
+            self.remarks += remarks
             self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
             samples, self.remarks = test_samples(self.source, self.categories, self.layout)
@@ -235,6 +241,15 @@ class SIVTDataModule(LightningDataModule):
         # The last number sets these numbers apart from those of the image's partition.
         generators = [generator_for(self.seed, epoch, index, 1) for index in batch.index.tolist()]
         return batch._replace(images=self.augmentation(batch.images, generators))
+
+    def inspected(self, data: ImageDataset, index: Sequence[int], epoch: int) -> Bool[Tensor, "B size size"]:
+        """What is inspected of images at these positions of `train_set`, as an epoch shows them, or of `val_set`."""
+        seen = planes(self.regions, [data.samples[i].category for i in index], self.image_size)
+        moves = self.augmentation._replace(light=0.0)
+        if data is not self.train_set or not moves:
+            return seen
+        generators = [generator_for(self.seed, epoch, i, 1) for i in index]  # as the images themselves were moved
+        return moves(seen[:, None].expand(-1, 3, -1, -1).float(), generators)[:, 0] > 0.5
 
     def preprocessing(self) -> dict[str, Any]:
         """The settings that decide an image's pixels, apart from its file."""

@@ -17,6 +17,7 @@ ACCEPTED = ", ".join(IMAGE_SUFFIXES)
 NOTE_SUFFIXES = ("", ".txt", ".md", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db")
 RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
 RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
+ROI = "roi"  # name, without suffix, of the file that says which part of a product's photos is inspected, see `roi`
 MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
 
 Listed = dict[Path, bool]  # what lies in a folder, in the order of names: whether it is a folder itself
@@ -73,9 +74,9 @@ def below(folder: Path, *names: str) -> Path:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images that lie in a folder itself, by name."""
-    inside = _listed(folder).items()
-    return [entry for entry, is_folder in inside if not is_folder and entry.suffix.lower() in IMAGE_SUFFIXES]
+    """The images that lie in a folder itself, by name, without a region of interest."""
+    files = [entry for entry, is_folder in _listed(folder).items() if not is_folder]
+    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_roi(file)]
 
 
 def entries(folder: Path) -> list[Path]:
@@ -169,7 +170,16 @@ def _beside(path: RemotePath) -> Listed:
 
 def is_note(path: Path) -> bool:
     """Whether a file need not be spoken of."""
-    return path.suffix.lower() in NOTE_SUFFIXES and not _is_dir(path)
+    return (path.suffix.lower() in NOTE_SUFFIXES or is_roi(path)) and not _is_dir(path)
+
+
+def is_roi(path: Path) -> bool:
+    """Whether by its name a file is a region of interest.
+
+    >>> is_roi(Path("bolt/roi.png")), is_roi(Path("roi.json")), is_roi(Path("roi_1.png"))
+    (True, True, False)
+    """
+    return path.stem.casefold() == ROI and path.suffix.lower() in (*IMAGE_SUFFIXES, ".json")
 
 
 def there(folder: Path) -> str:

@@ -26,7 +26,9 @@ COLUMNS = {
     "label": "label anomalous anomaly is_anomaly",
     "defect": "defect defect_type anomaly_class anomaly_type kind type",
     "mask": "mask mask_path ground_truth gt gt_path segmentation",
+    "roi": "roi roi_path",
 }
+FILES = ("path", "mask", "roi")  # the columns that name them
 CALLED = {other: column for column, others in COLUMNS.items() for other in others.split()}
 SEPARATORS = ",;\t"
 GOOD, DEFECT = ("0", "false", "no"), ("1", "true", "yes")  # of a column that asks whether it is anomalous
@@ -42,6 +44,7 @@ class Row(NamedTuple):
     label: str = ""
     defect: str = ""
     mask: str = ""
+    roi: str = ""
 
 
 class Table(NamedTuple):
@@ -112,7 +115,7 @@ def read_table(file: Path, example: str, needed: Sequence[str] = ("path",)) -> T
 
 def _row(line: int, cells: dict[str, str]) -> Row:
     # A file's name may begin or end in spaces.
-    return Row(line, **{name: text if name in ("path", "mask") else text.strip() for name, text in cells.items()})
+    return Row(line, **{name: text if name in FILES else text.strip() for name, text in cells.items()})
 
 
 def anomalous_of(table: Table, row: Row) -> bool | None:
@@ -198,9 +201,11 @@ def list_text(samples: Sequence[Sample], base: Path) -> str:
     def row(sample: Sample) -> list[str]:
         label = "" if sample.split == "predict" else "defect" if sample.anomalous else "good"
         defect = sample.defect if sample.anomalous else ""
-        return [seen(sample.path), sample.category, sample.split, label, defect, seen(sample.mask_path)]
+        known = [seen(sample.path), sample.category, sample.split, label, defect, seen(sample.mask_path)]
+        return [*known, seen(sample.roi_path)][: len(columns)]
 
-    return csv_text([list(COLUMNS), *map(row, samples)])
+    columns = [name for name in COLUMNS if name != "roi" or any(sample.roi_path for sample in samples)]
+    return csv_text([columns, *map(row, samples)])
 
 
 def once(table: Table, photos: Iterable[tuple[Row, Path]]) -> None:

@@ -28,6 +28,7 @@ class Sample:
     # What a photo is for, and where that was read, makes it no other photo.
     split: Split = field(default="train", compare=False)
     layout: str = field(default="", compare=False)
+    roi_path: Path | None = field(default=None, compare=False)  # which part of its product's photos is inspected
 
 
 class Selection(NamedTuple):

@@ -29,6 +29,7 @@ MARGIN = 12  # the border that no defect is centred on is this part of the side
 
 Image = Float[Tensor, "3 S S"]
 Plane = Float[Tensor, "S S"]
+Inside = Bool[Tensor, "S S"] | None  # where a defect may be; None for anywhere
 
 
 class Twins(NamedTuple):
@@ -36,11 +37,17 @@ class Twins(NamedTuple):
 
     good: Float[Tensor, "3 size size"]
     defective: Float[Tensor, "3 size size"]
-    mask: Bool[Tensor, "size size"]  # where the defect shows; elsewhere both are the same
+    mask: Bool[Tensor, "size size"]  # where the defect shows; elsewhere both are the same, as far as it is inspected
 
 
-def twins(photo: Photo.Image, other: Photo.Image, size: int, generator: torch.Generator) -> Twins:
-    """Of a good photo; some defects are made of another's material.
+def twins(
+    photo: Photo.Image,
+    other: Photo.Image,
+    size: int,
+    generator: torch.Generator,
+    inspected: Bool[Tensor, "size size"] | None = None,
+) -> Twins:
+    """Of a good photo; some defects are made of another's material, and all where it is inspected, if not everywhere.
 
     Both changes are made in the photo, with up to 512 pixels a side, and resized with it: whatever `size` models have,
     they are given the same.
@@ -48,11 +55,13 @@ def twins(photo: Photo.Image, other: Photo.Image, size: int, generator: torch.Ge
     side = min(max(*photo.size, LEAST_SIDE), LONGEST_SIDE)
     with torch.autocast("cpu", enabled=False):  # the same whatever the precision of the model
         good = harmless(to_tensor(photo, side), generator)
-        defective, shows = add_defect(good, to_tensor(other, side), generator)
+        inside = None if inspected is None else mask_to_tensor(inspected.numpy(), side)
+        defective, shows = add_defect(good, to_tensor(other, side), generator, inside)
     small = interpolate(torch.stack([good, defective]), size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
     # By the largest value, not the nearest: a small defect would be lost from its mask.
     kept = adaptive_max_pool2d(shows[None].float(), min(side, size))[0] > 0
-    return Twins(small[0], small[1], mask_to_tensor(kept.numpy(), size))
+    mask = mask_to_tensor(kept.numpy(), size)
+    return Twins(small[0], small[1], mask if inspected is None else mask & inspected)
 
 
 def harmless(image: Image, generator: torch.Generator) -> Image:
@@ -67,62 +76,66 @@ def harmless(image: Image, generator: torch.Generator) -> Image:
     return (lit + uniform(generator, 0.0, 0.01) * torch.randn(image.shape, generator=generator)).clamp(0, 1)
 
 
-def add_defect(image: Image, other: Image, generator: torch.Generator) -> tuple[Image, Bool[Tensor, "S S"]]:
-    """The image (values in [0, 1]) with one defect of a random kind and place, and where it shows.
+def add_defect(
+    image: Image, other: Image, generator: torch.Generator, inside: Inside = None
+) -> tuple[Image, Bool[Tensor, "S S"]]:
+    """The image (values in [0, 1]) with one defect of a random kind and place, and where it shows `inside`.
 
     A defect that shows hardly anywhere is drawn again, up to 20 times: a plain image may have no place for some kinds.
     """
     names = list(KINDS)
     for _ in range(TRIES):
         kind = KINDS[names[integer(generator, 0, len(names) - 1)]]
-        changed = kind(image, other, generator).clamp(0, 1)
+        changed = kind(image, other, generator, inside).clamp(0, 1)
         shows = (changed - image).abs().mean(0) > VISIBLE
+        if inside is not None:
+            shows &= inside
         if shows.sum() >= LEAST_PIXELS * (image.shape[-1] / 256) ** 2:
             break
     return changed, shows
 
 
-def stray_piece(image: Image, other: Image, generator: torch.Generator) -> Image:
+def stray_piece(image: Image, other: Image, generator: torch.Generator, inside: Inside = None) -> Image:
     """A piece of the photo, turned, at another place."""
-    return _joined(image, _strewn(image, generator), _blob(image, generator, 0.02, 0.2))
+    return _joined(image, _strewn(image, generator), _blob(image, generator, inside, 0.02, 0.2))
 
 
-def missing(image: Image, other: Image, generator: torch.Generator) -> Image:
+def missing(image: Image, other: Image, generator: torch.Generator, inside: Inside = None) -> Image:
     """A place that is as its surroundings would have it, without what was there."""
-    return _joined(image, torch.zeros_like(image), _blob(image, generator, 0.02, 0.2))
+    return _joined(image, torch.zeros_like(image), _blob(image, generator, inside, 0.02, 0.2))
 
 
-def doubled(image: Image, other: Image, generator: torch.Generator) -> Image:
+def doubled(image: Image, other: Image, generator: torch.Generator, inside: Inside = None) -> Image:
     """What stands beside it once more."""
     side = image.shape[-1]
     steps = [
         integer(generator, side // 12, side // 4) * (1 if uniform(generator, 0.0, 1.0) < 0.5 else -1) for _ in "yx"
     ]
-    return _joined(image, image.roll(tuple(steps), (1, 2)), _blob(image, generator, 0.05, 0.25))
+    return _joined(image, image.roll(tuple(steps), (1, 2)), _blob(image, generator, inside, 0.05, 0.25))
 
 
-def texture(image: Image, other: Image, generator: torch.Generator) -> Image:
+def texture(image: Image, other: Image, generator: torch.Generator, inside: Inside = None) -> Image:
     """The texture of another photo shines through, in nearly the tone of this one."""
-    spot = _blob(image, generator, 0.02, 0.15)
+    spot = _blob(image, generator, inside, 0.02, 0.15)
     strange = _strewn(other, generator)
     tone = image[:, spot].mean(1) - strange[:, spot].mean(1) + uniform(generator, -0.15, 0.15)
     soft = _blurred(spot[None].float(), image.shape[-1] / 320) * uniform(generator, 0.25, 0.85)
     return torch.lerp(image, strange + tone[:, None, None], soft)
 
 
-def stain(image: Image, other: Image, generator: torch.Generator) -> Image:
+def stain(image: Image, other: Image, generator: torch.Generator, inside: Inside = None) -> Image:
     """A spot that is darker or, less often, lighter; tinted, unless the image is grey."""
-    spot = _blob(image, generator, 0.02, 0.15)
+    spot = _blob(image, generator, inside, 0.02, 0.15)
     soft = _blurred(spot[None].float(), image.shape[-1] * uniform(generator, 0.002, 0.01))
     colourful = (image.amax(0) - image.amin(0)).mean() > 0.01
     tint = 1 + 0.4 * torch.randn(3, 1, 1, generator=generator) * colourful
     return image + soft * _tone(generator, 0.06, 0.45) * tint
 
 
-def crack(image: Image, other: Image, generator: torch.Generator) -> Image:
+def crack(image: Image, other: Image, generator: torch.Generator, inside: Inside = None) -> Image:
     """A thin, uneven line."""
     side = image.shape[-1]
-    row, column = _place(image, generator)
+    row, column = _place(image, generator, inside)
     along, across = _turned(side, row, column, uniform(generator, 0.0, math.pi))
     away = across + _noise(side, 20, generator) * side * 0.015
     width = max(0.7, side / 256 * uniform(generator, 0.6, 1.8))  # a thinner line would fall between pixels
@@ -131,7 +144,7 @@ def crack(image: Image, other: Image, generator: torch.Generator) -> Image:
     return image + line * torch.sigmoid((length - along.abs()) / (side / 128)) * _tone(generator, 0.1, 0.5)
 
 
-KINDS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
+KINDS: dict[str, Callable[..., Tensor]] = {
     "stray piece": stray_piece,
     "missing": missing,
     "doubled": doubled,
@@ -145,19 +158,19 @@ def _tone(generator: torch.Generator, least: float, most: float) -> float:
     return ratio(generator, least, most) * (1 if uniform(generator, 0.0, 1.0) < 0.4 else -1)
 
 
-def _blob(image: Image, generator: torch.Generator, least: float, most: float) -> Bool[Tensor, "S S"]:
+def _blob(image: Image, generator: torch.Generator, inside: Inside, least: float, most: float) -> Bool[Tensor, "S S"]:
     """An uneven ellipse on the product, `least` to `most` of the side long."""
     side = image.shape[-1]
-    row, column = _place(image, generator)
+    row, column = _place(image, generator, inside)
     along, across = _turned(side, row, column, uniform(generator, 0.0, math.pi))
     radius = max(1.0, side * ratio(generator, least, most) / 2)
     thinner = 1 + 3 * uniform(generator, 0.0, 1.0) ** 2
     distance = ((along / radius) ** 2 + (across * thinner / radius) ** 2).sqrt()
-    inside = distance * (1 + 0.3 * _noise(side, 12, generator).clamp(-2, 2)) < 1
-    inside[[0, -1]] = False
-    inside[:, [0, -1]] = False
-    inside[row, column] = True
-    return inside
+    blob = distance * (1 + 0.3 * _noise(side, 12, generator).clamp(-2, 2)) < 1
+    blob[[0, -1]] = False
+    blob[:, [0, -1]] = False
+    blob[row, column] = True
+    return blob
 
 
 def _joined(image: Image, source: Image, region: Bool[Tensor, "S S"]) -> Image:
@@ -213,13 +226,17 @@ def _noise(side: int, scale: int, generator: torch.Generator) -> Plane:
     return interpolate(knots, size=(side, side), mode="bicubic", align_corners=False)[0, 0]
 
 
-def _place(image: Image, generator: torch.Generator) -> tuple[int, int]:
+def _place(image: Image, generator: torch.Generator, inside: Inside) -> tuple[int, int]:
     """Row and column of a pixel, up to 31 times as likely where the image differs from the colour of its border."""
     margin = image.shape[-1] // MARGIN
     border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1).median(dim=1).values
     difference = (image - border[:, None, None]).abs().sum(0, keepdim=True)
     difference = _blurred(difference, image.shape[-1] / 64)[0]
     likely = (difference / (difference.mean() + 1e-6)).clamp(max=3) + 0.1
+    if inside is not None:
+        likely = likely * (inside + 1e-12)
+        if not inside[margin:-margin, margin:-margin].any():  # it lies along the border
+            margin = 1
     inner = likely[margin : len(likely) - margin, margin : len(likely) - margin]
     chosen = int(torch.multinomial(inner.flatten(), 1, generator=generator))
     return chosen // len(inner) + margin, chosen % len(inner) + margin

@@ -12,6 +12,7 @@ from torch import Tensor
 from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.identity import digest
+from sivt_lightning.data.roi import other_regions
 from sivt_lightning.errors import NOT_FINITE, Agreed, SIVTError, Stopped
 from sivt_lightning.evaluation.by_defect import figures_by_defect
 from sivt_lightning.evaluation.gallery import write_gallery
@@ -21,6 +22,7 @@ from sivt_lightning.evaluation.tally import Outcome, Tally, mean_of, plain
 from sivt_lightning.evaluation.verdicts import Judged, calibrated_scores, operating_points, said_of_products
 from sivt_lightning.files import writable_folder, write_whole
 from sivt_lightning.inference.about import About
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.judge import Asked, By, Judge
 from sivt_lightning.processes import gather
 from sivt_lightning.report.curves import write_curves, write_histograms
@@ -77,6 +79,7 @@ class Evaluation(Callback):
             data = data_of(trainer)
             data.ask_of_test(full_masks=self.full_resolution, views=self.report)
             self.tally = Tally(data.test_set.samples)
+            self.inspection, self.region_notes = Inspection(), list[str]()
             self.scores: dict[int, float] = {}
             self.judged: dict[int, Judged] = {}
             self.read_notes: dict[int, str] = {}
@@ -85,6 +88,10 @@ class Evaluation(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is open by now. Raises SIVTError where a category has no threshold of its own."""
+        model: Any = pl_module
+        self.inspection = model.about.inspection
+        self.region_notes = other_regions(self.tally.samples, self.inspection.regions, model.about.image_size)
+        self.tally.regions = self.inspection.regions
         self.judge = self._judge(pl_module)
         if self.judge is None:
             return
@@ -113,20 +120,24 @@ class Evaluation(Callback):
                 if trainer.world_size == 1:
                     raise SIVTError(self.trouble)
                 return  # the others meet this process at the end
+        samples = [self.tally.samples[i] for i in index]
+        # Figures are of what is inspected of an image's own product, verdicts of the one that it is held against.
+        scores, maps = self.inspection(outputs, [sample.category for sample in samples])[:2]
         self.scores |= dict(zip(index, scores.tolist(), strict=True))
         self.read_notes |= {i: note for i, note in zip(index, batch.notes, strict=True) if note}
         self.tally.update(index, scores, maps, [mask.cpu() for mask in batch.masks])
         if self.judge is None:
             return
-        samples = [self.tally.samples[i] for i in index]
         told = self.asked.by == "category"
-        judged = self.judge(outputs, [s.category if told else None for s in samples])
+        names = [sample.category if told else None for sample in samples]
+        seen = self.judge.inspected(outputs, names)
+        judged = self.judge(seen, names)
         self.judged |= {
             i: Judged(what.verdict, what.product, None if told else what.nearest, what.calibrated)
             for i, what in zip(index, judged, strict=True)
         }
         if self.labelled is not None:
-            self.labelled.add(batch, outputs, judged)
+            self.labelled.add(batch, seen, judged)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what a Ctrl-C or SIGTERM leaves: Lightning ends the program without a word."""
@@ -180,6 +191,7 @@ class Evaluation(Callback):
                 "false_alarms": self.judge and self.judge.false_alarms,
                 "unknown": self.asked.unknown,
                 "images": digest(data.test_set.samples) if trainer.is_global_zero else None,
+                **({"regions": self.inspection.plain()} if self.inspection.regions else {}),
             },
         }
         return {
@@ -202,7 +214,7 @@ class Evaluation(Callback):
         return {name: judge.threshold(name).image if name in judge.products else None for name in outcome.scores}
 
     def _notes(self, results: Results, outcome: Outcome, judged: Mapping[int, Judged]) -> list[str]:
-        notes = [*outcome.notes]
+        notes = [*outcome.notes, *self.region_notes]
         if self.judge is not None:
             if self.judge.recognises:
                 notes.append(said_of_products(results))
@@ -258,7 +270,8 @@ class Evaluation(Callback):
         thresholds = {name: self.judge.threshold(name).pixel for name in names} if self.judge else {}
 
         def detect(batch: Batch) -> Tensor:
-            return module.test_step(batch, 0).map
+            names = [shown.samples[i].category for i in batch.index.tolist()]
+            return module.about.inspection(module.test_step(batch, 0), names).map
 
         write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
         print(f"Pictures: {self.folder / 'gallery.png'}")

@@ -80,7 +80,7 @@ class LabelledReport:
         sample, name, path = self.samples[index], self.names[index], str(self.paths[index])
         prediction = Prediction.of(score, anomaly_map, judged, view.size)
         self.pictures.write(name, path, view.photo, prediction, scale_of(prediction.pixel_threshold))
-        truth = f"report/truth/{name}.png"
+        truth, files = f"report/truth/{name}.png", self.pictures.paths(name)
         if mask.any():
             save_whole(self.folder / truth, _contour(mask))
         return index, Shown(
@@ -93,7 +93,8 @@ class LabelledReport:
             nearest=judged.nearest or "",
             share=float(prediction.mask.mean()),
             regions=[[*region.box, region.area, region.peak] for region in prediction.regions],
-            **{kind: address(file) for kind, file in self.pictures.paths(name).items()},
+            photo=address(files["photo"]),
+            heat=address(files["heat"]),
             truth=address(truth) if mask.any() else "",
             defect=sample.defect if sample.anomalous else None,
         )

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sivt_lightning.data.samples import Sample
+from sivt_lightning.errors import listing
 from sivt_lightning.evaluation.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Curve, Ranking
 from sivt_lightning.evaluation.metrics.intervals import Intervals, concatenate, condense
 from sivt_lightning.evaluation.metrics.ranking import ImageRanking, PixelRanking
@@ -48,10 +50,15 @@ class Tally:
     Every process makes the metrics of every category, also those it meets no image of, so that all take part in each
     exchange in the same order. Pixels count where the truth about them is known: not in an anomalous image without a
     mask, and nowhere in a category whose anomalous images have none at all.
+
+    Args:
+        regions: of categories that are not inspected everywhere, what is; other pixels do not count.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
+    def __init__(
+        self, samples: Sequence[Sample], regions: Mapping[str, Bool[Tensor, "S S"]] = MappingProxyType({})
+    ) -> None:
+        self.samples, self.regions = samples, regions
         self.categories = sorted({sample.category for sample in samples})
         anomalous = [sample for sample in samples if sample.anomalous]
         self.without_masks = sorted(
@@ -61,6 +68,7 @@ class Tally:
         self.images = {name: ImageRanking() for name in self.categories}
         self.pixels = {name: PixelRanking() for name in self.categories}
         self.vanished: Counter[str] = Counter()  # anomalous images whose mask has no pixel left at its size here
+        self.outside: list[int] = []  # anomalous images whose mask has none where it is inspected
 
     def update(
         self,
@@ -82,9 +90,20 @@ class Tally:
             truth, predicted = torch.stack([masks[row] for row in rows]), maps[rows]
             if predicted.shape[1:] != size:
                 predicted = interpolate(predicted[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-            self.pixels[category].update(predicted, truth)
+            inspected = self._inspected(category, size)
+            self.pixels[category].update(predicted, truth, inspected)
             empty = ~truth.flatten(1).any(1)
+            if inspected is not None:
+                missed = ~empty & ~truth[:, inspected].any(1)
+                self.outside += [index[row] for row, m in zip(rows, missed, strict=True) if m]
             self.vanished[category] += sum(samples[row].anomalous for row, e in zip(rows, empty, strict=True) if e)
+
+    def _inspected(self, category: str, size: torch.Size) -> Bool[Tensor, "height width"] | None:
+        """What is inspected of a category's images, at the size of their masks."""
+        region = self.regions.get(category)
+        if region is None or region.shape == size:
+            return region
+        return interpolate(region[None, None].float(), size=size, mode="nearest-exact")[0, 0] > 0
 
     def outcome(self) -> Outcome:
         """The figures over all processes; the metrics are empty afterwards."""
@@ -110,6 +129,7 @@ class Tally:
         """What a reader of the table has to know."""
         notes = ["mean: over the categories, each counting alike. pooled: all images, or pixels, as one set."]
         vanished = sum(gather(self.vanished), Counter())
+        outside = sorted({index for part in gather(self.outside) for index in part})
         for name in self.categories:
             row = row_name(name)
             normal, anomalous = counts(outcome.scores[name])
@@ -124,6 +144,11 @@ class Tally:
                 notes.append(
                     f"{row}: {vanished[name]} of its masks have no pixel at the size they are compared at, so their "
                     "defects are not in its pixel figures. --eval.full_resolution true keeps what shrinking has lost."
+                )
+            if paths := [str(self.samples[i].path) for i in outside if self.samples[i].category == name]:
+                notes.append(
+                    f"{row}: outside the region that is inspected lies all of the masks of {listing(paths)}, so their "
+                    "defects cannot be found and are not in its pixel figures; as images they count as anomalous."
                 )
         return notes
 

@@ -25,33 +25,39 @@ OPSET = 23  # the first with attention as one operation, which runtimes compute 
 
 
 class Graph(nn.Module):
-    """The detector's outputs as plain tensors, computed in this precision: "fp32" or "bf16"."""
+    """The detector's outputs as plain tensors, computed in this precision: "fp32" or "bf16".
 
-    def __init__(self, detector: Detector, precision: str) -> None:
+    `residual`: also that, which regions of interest ask for.
+    """
+
+    def __init__(self, detector: Detector, precision: str, residual: bool = False) -> None:
         super().__init__()
-        self.detector, self.precision = detector.eval(), precision
+        self.detector, self.precision, self.residual = detector.eval(), precision, residual
 
-    def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Tensor, ...]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
             detection = self.detector(images)
-        assert detection.descriptor is not None  # a detector gives one
-        return detection.score, detection.map, detection.descriptor
+        assert detection.descriptor is not None  # a detector gives all
+        assert detection.residual is not None
+        outputs = detection.score, detection.map, detection.descriptor
+        return (*outputs, detection.residual) if self.residual else outputs
 
 
 @torch.no_grad()
-def traced(detector: Detector, precision: str) -> Any:
+def traced(detector: Detector, precision: str, residual: bool = False) -> Any:
     """torch.export's program, for any number of images up to `MOST_IMAGES`."""
     size = detector.backbone.image_size
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     images = torch.zeros(2, 3, size, size)  # of one image torch would conclude that there is always one
-    program = torch.export.export(Graph(detector, precision), (images,), dynamic_shapes={"images": {0: batch}})
+    graph = Graph(detector, precision, residual)
+    program = torch.export.export(graph, (images,), dynamic_shapes={"images": {0: batch}})
     return program.run_decompositions({})  # casts in place of regions of autocast, which a file cannot hold
 
 
-def save_torch(detector: Detector, precision: str, path: Path) -> None:
+def save_torch(detector: Detector, precision: str, path: Path, residual: bool = False) -> None:
     """A .pt2 file. Raises SIVTError where the network is made of what `TorchProgram` does not compute."""
     with quiet():
-        torch.export.save(traced(detector, precision), path)
+        torch.export.save(traced(detector, precision, residual), path)
     try:
         TorchProgram(path, torch.device("cpu"))
     except ValueError as error:
@@ -61,15 +67,15 @@ def save_torch(detector: Detector, precision: str, path: Path) -> None:
         ) from error
 
 
-def save_onnx(detector: Detector, path: Path) -> None:
+def save_onnx(detector: Detector, path: Path, residual: bool = False) -> None:
     """In fp32, all in one file."""
     with quiet():
         program = torch.onnx.export(
-            traced(detector, "fp32"),
+            traced(detector, "fp32", residual),
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=list(OUTPUTS),
+            output_names=list(OUTPUTS if residual else OUTPUTS[:3]),
             external_data=False,
             verbose=False,
         )

@@ -47,7 +47,7 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
         made = Path(temporary, "model", path.name)
         made.parent.mkdir()
-        _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"))
+        _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"), bool(about.inspection.regions))
         files = sorted(made.parent.iterdir())
         backbone = detector.backbone
         side_car = SideCar(
@@ -64,6 +64,7 @@ def write_model(
             {"model": dict(about.model), "data": dict(about.data), "training": dict(about.training)},
             {file.name: sha256_of(file) for file in files},
             {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
+            about.inspection,
         )
         if photos is not None:
             side_car = _calibrated(side_car, made, photos)
@@ -107,14 +108,17 @@ def refuse_far(own: Calibration, before: Calibration, photos: GoodPhotos) -> Non
             )
 
 
-def _write(made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path) -> None:
+def _write(
+    made: Path, kind: Format, precision: Precision, detector: Detector, images: Images, plain: Path, residual: bool
+) -> None:
+    """`plain`: for the file in between that other kinds are made of. `residual`: whether it is an output, too."""
     if kind == "torch":
-        graph.save_torch(detector, precision, made)
+        graph.save_torch(detector, precision, made, residual)
         return
     if (kind, precision) == ("onnx", "fp32"):
-        graph.save_onnx(detector, made)
+        graph.save_onnx(detector, made, residual)
         return
-    graph.save_onnx(detector, plain)
+    graph.save_onnx(detector, plain, residual)
     if precision == "int8":
         save_int8 = graph.save_openvino_int8 if kind == "openvino" else graph.save_onnx_int8
         save_int8(plain, images, made)

@@ -1,7 +1,7 @@
 """What the file of a trained model says of it, whichever kind of file it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.judge import Asked, Judge, judge_of
 from sivt_lightning.inference.side_car import SideCar, read_side_car
 from sivt_lightning.inference.thresholds import Thresholds
@@ -30,6 +31,7 @@ class About:
         model: settings by name, as in `ModelSettings`.
         data: settings of the data that it was trained on; with those of the model none where the file is of format 0.
         training: what else is known of its training.
+        inspection: which part of each product's photos counts.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class About:
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     training: Mapping[str, Any]
+    inspection: Inspection = field(default_factory=Inspection)
 
     @property
     def known(self) -> Calibration | Thresholds | None:
@@ -71,7 +74,7 @@ class About:
                 "first validation. Take one saved after it, such as best.ckpt, or add them: sivt calibrate --ckpt_path "
                 f"{path}."
             )
-        return judge_of(self.known, asked)
+        return judge_of(self.known, asked, self.inspection)
 
 
 def read_about(path: str) -> About:
@@ -99,12 +102,13 @@ def of_checkpoint(checkpoint: Mapping[str, Any]) -> About:
         model,
         {name: value for name, value in data.items() if not name.startswith("_")},
         checkpoint.get("training", {}) | known | {"backbone": fingerprint(weights).hex()[:16]},
+        Inspection.from_plain(checkpoint.get("regions", {}), model),
     )
 
 
 def of_side_car(side_car: SideCar) -> About:
     """That of an export."""
-    settings = (side_car.settings.get(part, {}) for part in ("model", "data", "training"))
+    model, data, training = (side_car.settings.get(part, {}) for part in ("model", "data", "training"))
     return About(
         side_car.format,
         side_car.precision,
@@ -112,5 +116,8 @@ def of_side_car(side_car: SideCar) -> About:
         side_car.depth,
         side_car.calibration,
         side_car.thresholds,
-        *settings,
+        model,
+        data,
+        training,
+        side_car.inspection,
     )

@@ -123,7 +123,7 @@ class Good(NamedTuple):
 
     @classmethod
     def of(cls, detection: Detection) -> "Good":
-        """A batch of them. Raises SIVTError where the model gives no descriptors."""
+        """A batch of them, of what is inspected. Raises SIVTError where the model gives no descriptors."""
         if detection.descriptor is None:
             raise SIVTError(
                 "The model gives no descriptor, by which products are told apart: it was exported by an earlier "

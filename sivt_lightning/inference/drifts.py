@@ -32,10 +32,12 @@ class Drifts:
         if verdict == "unknown":
             self.unknown += 1
         else:
+            threshold = self.judge.threshold(product)
             if product not in self.monitors:
-                self.monitors[product] = DriftMonitor(self.judge.threshold(product))
+                self.monitors[product] = DriftMonitor(threshold)
             monitor = self.monitors[product]
-            window = monitor.add(score, verdict == "anomalous")
+            # Whatever is above the threshold is not compared, also where its regions are too small for a defect.
+            window = monitor.add(score, verdict == "anomalous" or score > threshold.image)
             if window and window in (monitor.moved, monitor.blind):
                 self.news = _named(product, monitor.sentence())
         self.parts += 1

@@ -2,7 +2,7 @@
 
 Format 0 said no number. Format 1 says it, as `format_number`. Format 2 has descriptors and, once it is calibrated, a
 calibration. Format 3 can say blocks of a vision transformer, and says of what map and image score are made.
-Format 4 has a memory bank.
+Format 4 has a memory bank. Format 5 has regions of interest, which an earlier version would take no notice of.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 from sivt_lightning.errors import SIVTError
 
-FORMAT = 4
+FORMAT = 5
 # Settings of the data that some format has added, and their values in files that do not say them. Those of the model
 # say this of themselves, see `model.settings`.
 DATA_BEFORE: dict[str, Any] = {"depth": None}

@@ -1,7 +1,7 @@
 """Good photos that a model is calibrated with: those of its training, or others of its products."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -17,10 +17,12 @@ from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
 from sivt_lightning.inference.models import Model
 from sivt_lightning.inference.photo_lists import read_list
+from sivt_lightning.model.detection import Detection
 
 BATCH = 8  # as Predictor has it
 MOST_TRAINED = 100  # photos of each product that the model has learned from
 REMEDY = "Name a folder of good photos of its products with --good."
+Inspected = Callable[[Detection, Sequence[str]], Detection]  # a batch and the products of its photos
 
 
 class GoodPhotos:
@@ -115,24 +117,25 @@ class GoodPhotos:
 
     def scaling(self) -> list[Float[Tensor, "_ 3 S S"]]:
         """Images by which int8 is scaled, of the training where these are: as many as a new model is measured on."""
-        return list(self._batches(self.scaled))
+        return [batch.images for batch in self.data.batches(self.scaled)]
 
     def measure(self, model: Model, false_alarms: float) -> Calibration:
         """What a model's numbers are on them. Raises SIVTError at a photo that cannot be read."""
-        held_out, trained = (self.said(model, samples) for samples in (self.held_out, self.trained))
+        inspected = model.about.inspection
+        held_out, trained = (self.said(model, samples, inspected) for samples in (self.held_out, self.trained))
         return calibrate(held_out, trained, false_alarms, self.source)
 
-    def said(self, model: Model, samples: Sequence[Sample]) -> dict[str, Good]:
-        """What a model says of photos, by product."""
-        parts = [Good.of(model(images)) for images in self._batches(samples)]
+    def said(self, model: Model, samples: Sequence[Sample], inspected: Inspected) -> dict[str, Good]:
+        """What a model says of photos, by product, of what is inspected of them."""
+        parts = [
+            Good.of(inspected(model(batch.images), [samples[i].category for i in batch.index.tolist()]))
+            for batch in self.data.batches(samples)
+        ]
         if not parts:
             return {}
         every = Good(*(np.concatenate(numbers) for numbers in zip(*parts, strict=True)))
         names = np.array([sample.category for sample in samples])
         return {name: Good(*(numbers[names == name] for numbers in every)) for name in _names(samples)}
-
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[Float[Tensor, "B 3 S S"]]:
-        return (batch.images for batch in self.data.batches(samples))
 
 
 def _data(about: About, root: str | None, remedy: str = REMEDY) -> SIVTDataModule:

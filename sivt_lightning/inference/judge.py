@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration, check_share
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.recognition import Descriptors, Recognised
 from sivt_lightning.inference.reference import ROUNDING, Numbers
 from sivt_lightning.inference.thresholds import Threshold, Thresholds, check_given
@@ -36,6 +38,7 @@ class Asked:
         threshold: the score above which a photo is anomalous, instead of those of the model.
         false_alarms: share of good parts that may be called anomalous, instead of the calibration's.
         unknown: whether a photo of none of the products is called so.
+        smallest_region: pixels of a photo; a smaller anomalous region is none, and a photo without any is normal.
 
     Raises SIVTError where they contradict one another.
     """
@@ -45,9 +48,12 @@ class Asked:
     threshold: float | None = None
     false_alarms: float | None = None
     unknown: bool = True
+    smallest_region: int = 0
 
     def __post_init__(self) -> None:
         check_given(self.threshold)
+        if self.smallest_region < 0:
+            raise SIVTError(f"smallest_region is {self.smallest_region}: give a number of pixels, or 0 for any region.")
         if self.false_alarms is not None:
             check_share(self.false_alarms)
         if self.category is not None and self.by is not None:
@@ -72,6 +78,8 @@ class Judgement(NamedTuple):
         calibrated: log10 N, where about 1 of N good parts of the product scores as high or higher; None where the model
             has no calibration.
         nearest: the product that it was held against; that of an unknown photo, too.
+        inspected: the pixels of the map that count, None for all.
+        smallest_region: see `Asked`.
     """
 
     verdict: Verdict
@@ -79,6 +87,8 @@ class Judgement(NamedTuple):
     product: str | None = None
     calibrated: float | None = None
     nearest: str | None = None
+    inspected: Bool[np.ndarray, "S S"] | None = None
+    smallest_region: int = 0
 
 
 @runtime_checkable  # the tests check signatures
@@ -98,8 +108,12 @@ class Judge(Protocol):
         """That have a threshold of their own."""
         ...
 
+    def inspected(self, detection: Detection, told: Sequence[str | None]) -> Detection:
+        """What of a batch's scores and maps counts, by the product that each photo is held against."""
+        ...
+
     def __call__(self, detection: Detection, told: Sequence[str | None]) -> list[Judgement]:
-        """Of each photo of a batch; `told` is its product, where that is known."""
+        """Of each photo of a batch, by scores of what is `inspected`; `told` is its product, where that is known."""
         ...
 
     def threshold(self, product: str | None) -> Threshold:
@@ -125,8 +139,8 @@ class ProductJudge:
 
     recognises = True
 
-    def __init__(self, calibration: Calibration, asked: Asked) -> None:
-        self.calibration, self.asked = calibration, asked
+    def __init__(self, calibration: Calibration, asked: Asked, inspection: Inspection | None = None) -> None:
+        self.calibration, self.asked, self.inspection = calibration, asked, inspection or Inspection()
         share = calibration.false_alarms if asked.false_alarms is None else asked.false_alarms
         self.false_alarms = None if asked.threshold is not None else share
         self.thresholds = {name: self._threshold(name, share) for name in calibration.products}
@@ -153,28 +167,33 @@ class ProductJudge:
             )
         return self.thresholds[product]
 
+    def inspected(self, detection: Detection, told: Sequence[str | None]) -> Detection:
+        recognised = self._recognised(_descriptors(detection), told)
+        return self.inspection(detection, [what.product for what in recognised])
+
     def __call__(self, detection: Detection, told: Sequence[str | None]) -> list[Judgement]:
-        if detection.descriptor is None:
-            raise SIVTError("The model gives no descriptor, by which products are recognised. Export it again.")
-        return self.judged(detection.score.double().numpy(), detection.descriptor.numpy(), told)
+        return self.judged(detection.score.double().numpy(), _descriptors(detection), told)
 
     def judged(self, scores: Numbers, descriptors: Descriptors, told: Sequence[str | None]) -> list[Judgement]:
         """Of photos whose maps are not kept."""
-        told = [self.asked.category or name for name in told]
-        recognised = self.calibration.recogniser(descriptors, told)
+        recognised = self._recognised(descriptors, told)
         return [self._judged(float(score), what) for score, what in zip(scores, recognised, strict=True)]
+
+    def _recognised(self, descriptors: Descriptors, told: Sequence[str | None]) -> list[Recognised]:
+        return self.calibration.recogniser(descriptors, [self.asked.category or name for name in told])
 
     def _judged(self, score: float, recognised: Recognised) -> Judgement:
         threshold = self.thresholds[recognised.product]
         # The threshold has room for rounding, so what is held against it has the same.
         reference = self.calibration.products[recognised.product].score
         calibrated = float(reference.rarity(np.array([score / (1 + ROUNDING)]))[0])
+        product = recognised.product
+        told = (calibrated, product, _of(self.inspection, product), self.asked.smallest_region)
         if self.asked.unknown and not recognised.strangeness <= 1:  # NaN is no product, either
-            return Judgement("unknown", threshold, None, calibrated, recognised.product)
+            return Judgement("unknown", threshold, None, *told)
         share = self.false_alarms
         above = score > threshold.image if share is None else calibrated > -math.log10(share)
-        product = recognised.product
-        return Judgement("anomalous" if above else "normal", threshold, product, calibrated, product)
+        return Judgement("anomalous" if above else "normal", threshold, product, *told)
 
     def doubt(self, products: Iterable[str | None]) -> str:
         """See `Calibration.promise`."""
@@ -188,8 +207,8 @@ class PooledJudge:
 
     recognises = False
 
-    def __init__(self, thresholds: Thresholds, asked: Asked) -> None:
-        self.thresholds, self.asked = thresholds, asked
+    def __init__(self, thresholds: Thresholds, asked: Asked, inspection: Inspection | None = None) -> None:
+        self.thresholds, self.asked, self.inspection = thresholds, asked, inspection or Inspection()
         self.false_alarms: float | None = None  # nothing is promised
         if asked.by == "product" or asked.false_alarms is not None:
             what = "threshold_by product" if asked.false_alarms is None else f"false_alarms {asked.false_alarms:g}"
@@ -206,15 +225,18 @@ class PooledJudge:
         """Of a category, or of all for None. Raises SIVTError for one that was not trained."""
         return self.thresholds.of(product, self.asked.threshold)
 
+    def inspected(self, detection: Detection, told: Sequence[str | None]) -> Detection:
+        """All of a photo whose product is not told."""
+        return self.inspection(detection, [self.asked.category or name for name in told])
+
     def __call__(self, detection: Detection, told: Sequence[str | None]) -> list[Judgement]:
-        judged = []
-        for score, name in zip(detection.score.double().tolist(), told, strict=True):
-            product = self.asked.category or name
-            threshold = self.threshold(product)
-            judged.append(
-                Judgement("anomalous" if score > threshold.image else "normal", threshold, product, nearest=product)
-            )
-        return judged
+        products = [self.asked.category or name for name in told]
+        return [self._judged(*of) for of in zip(detection.score.double().tolist(), products, strict=True)]
+
+    def _judged(self, score: float, product: str | None) -> Judgement:
+        threshold, seen = self.threshold(product), _of(self.inspection, product)
+        verdict: Verdict = "anomalous" if score > threshold.image else "normal"
+        return Judgement(verdict, threshold, product, None, product, seen, self.asked.smallest_region)
 
     def doubt(self, products: Iterable[str | None]) -> str:
         """See `Thresholds.doubt`; and what the model's file lacks."""
@@ -222,13 +244,24 @@ class PooledJudge:
         return " ".join(filter(None, [said, WITHOUT]))
 
 
-def judge_of(known: Calibration | Thresholds, asked: Asked) -> Judge:
+def _descriptors(detection: Detection) -> Descriptors:
+    if detection.descriptor is None:
+        raise SIVTError("The model gives no descriptor, by which products are recognised. Export it again.")
+    return detection.descriptor.numpy()
+
+
+def _of(inspection: Inspection, product: str | None) -> Bool[np.ndarray, "S S"] | None:
+    region = inspection.of(product)
+    return None if region is None else region.numpy()
+
+
+def judge_of(known: Calibration | Thresholds, asked: Asked, inspection: Inspection) -> Judge:
     """By what a model's file holds. Raises SIVTError where that cannot give what is asked for."""
     if isinstance(known, Thresholds):
-        return PooledJudge(known, asked)
+        return PooledJudge(known, asked, inspection)
     if asked.by == "pooled":
         raise SIVTError(
             "threshold_by pooled: a score compares with scores of the same product only, so this model has no "
             "threshold for all. Give false_alarms, the share of good parts that may be called anomalous, or threshold."
         )
-    return ProductJudge(known, asked)
+    return ProductJudge(known, asked, inspection)

@@ -1,9 +1,9 @@
 """What is said of one image: its verdict, and the regions that are anomalous."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from sivt_lightning.inference.judge import Judgement, Verdict
@@ -40,7 +40,9 @@ class Prediction:
         product: recognised or told; None where it is unknown, or the model recognises none.
         calibrated: compares between products: log10 N, where about 1 of N good parts of its product scores as high or
             higher; None where the model has no calibration.
-        note: what to know of how the photo was read, or "".
+        note: what to know of how the photo was read, or of its verdict, or "".
+        inspected: the pixels of the map that count, None for all; elsewhere the map is 0.
+        smallest_region: pixels of the photo; a smaller region is none.
     """
 
     verdict: Verdict
@@ -52,6 +54,8 @@ class Prediction:
     product: str | None = None
     calibrated: float | None = None
     note: str = ""
+    inspected: Bool[np.ndarray, "S S"] | None = None
+    smallest_region: int = 0
 
     @classmethod
     def of(
@@ -62,10 +66,18 @@ class Prediction:
         size: tuple[int, int],
         note: str = "",
     ) -> "Prediction":
-        """What the model says of a photo of `size`, and what is made of it."""
-        limit = judged.threshold
+        """What the model says of a photo of `size`, and what is made of it.
+
+        A photo that would be anomalous, but has no region as large as asked for, is normal.
+        """
+        limit, least = judged.threshold, judged.smallest_region
         known = (judged.product, judged.calibrated)
-        return cls(judged.verdict, score, limit.image, anomaly_map, limit.pixel, size, *known, note)
+        seen = (judged.inspected, least)
+        made = cls(judged.verdict, score, limit.image, anomaly_map, limit.pixel, size, *known, note, *seen)
+        if not least or made.verdict != "anomalous" or made.regions:
+            return made
+        why = f"Its score is above the threshold, but no anomalous region has {least} pixels (smallest_region): normal."
+        return replace(made, verdict="normal", note=" ".join(filter(None, [note, why])))
 
     @property
     def is_anomalous(self) -> bool:
@@ -75,12 +87,21 @@ class Prediction:
     @property
     def mask(self) -> Bool[np.ndarray, "S S"]:
         """The anomalous pixels of the map: none of a photo that is normal."""
-        return (self.anomaly_map > self.pixel_threshold) & self.is_anomalous
+        return self.above & self.is_anomalous
+
+    @property
+    def above(self) -> Bool[np.ndarray, "S S"]:
+        """Pixels above the threshold, in regions that are large enough; of a photo that is normal, too."""
+        if not self.smallest_region:
+            return self.anomaly_map > self.pixel_threshold
+        labels, areas = labelled(self.anomaly_map, self.pixel_threshold, self.size)
+        return np.concatenate([[False], areas >= self.smallest_region])[labels]
 
     @property
     def regions(self) -> list[Region]:
         """The highest peak first; none of a photo that is normal. One that is not may have none, too."""
-        return find_regions(self.anomaly_map, self.pixel_threshold, self.size) if self.is_anomalous else []
+        found = find_regions(self.anomaly_map, self.pixel_threshold, self.size) if self.is_anomalous else []
+        return [region for region in found if region.area >= self.smallest_region]
 
 
 def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: tuple[int, int]) -> list[Region]:
@@ -89,16 +110,24 @@ def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: 
     >>> find_regions(np.array([[0, 0, 0, 0], [0, 5, 7, 0], [0, 0, 0, 0], [9, 0, 0, 0]], np.float32), 1.0, (8, 40))
     [Region(box=(0, 30, 2, 40), area=20, peak=9.0), Region(box=(2, 10, 6, 20), area=40, peak=7.0)]
     """
-    labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
+    labels, areas = labelled(anomaly_map, threshold, size)
     (height, width), regions = anomaly_map.shape, []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
         left, right = _outwards(columns, size[0], width)
         top, bottom = _outwards(rows, size[1], height)
-        area = max(1, round(int(inside.sum()) * size[0] * size[1] / (width * height)))
         peak = float(anomaly_map[rows, columns][inside].max())
-        regions.append(Region((left, top, right, bottom), area, peak))
+        regions.append(Region((left, top, right, bottom), int(areas[number - 1]), peak))
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def labelled(
+    anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: tuple[int, int]
+) -> tuple[Int[np.ndarray, "S S"], Int[np.ndarray, " regions"]]:
+    """The number of each pixel's region, from 1 on, 0 for none; and the regions' areas in pixels of the photo."""
+    labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
+    pixels = np.bincount(labels.ravel(), minlength=1)[1:]
+    return labels, np.maximum(1, np.rint(pixels * (size[0] * size[1]) / anomaly_map.size).astype(np.int64))
 
 
 def _outwards(part: slice, photo: int, network: int) -> tuple[int, int]:

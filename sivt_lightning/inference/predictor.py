@@ -55,6 +55,7 @@ class Predictor:
         depth: of images of more than 8 bits, instead of that of the training: 8, 10, 12, 14, 16 or "float".
         false_alarms: share of good parts that may be called anomalous, instead of that of the model's calibration.
         unknown: whether an image of none of the products is called unknown.
+        smallest_region: pixels of an image; smaller anomalous regions are none, and an image without any is normal.
 
     Raises SIVTError, a ValueError whose message says what is wrong and what to do.
     """
@@ -70,6 +71,7 @@ class Predictor:
         depth: int | str | None = None,
         false_alarms: float | None = None,
         unknown: bool = True,
+        smallest_region: int = 0,
     ) -> None:
         if batch_size < 1:
             raise SIVTError(f"batch_size is {batch_size}: give 1 or more.")
@@ -79,7 +81,7 @@ class Predictor:
         self.model = open_model(Path(path), device, precision)
         about = self.model.about
         self.category = category
-        self.judge = about.judge(Asked(None, category, threshold, false_alarms, unknown), path)
+        self.judge = about.judge(Asked(None, category, threshold, false_alarms, unknown, smallest_region), path)
         check_depth(chosen, about.depth)
         self.depth = chosen or about.depth
         self.batch_size = batch_size
@@ -131,7 +133,9 @@ class Predictor:
             raise SIVTError(
                 "An anomaly map or score is not finite: the model diverged, or the precision is too narrow for it."
             )
-        judged = self.judge(detection, [None] * len(images))
+        told = [None] * len(images)
+        detection = self.judge.inspected(detection, told)
+        judged = self.judge(detection, told)
         results = zip(detection.score.tolist(), detection.map.numpy(), judged, images, strict=True)
         return [Prediction.of(score, one, what, image.size, image.note) for score, one, what, image in results]
 

@@ -10,6 +10,7 @@ from sivt_lightning.inference.calibration import Calibration, percent
 from sivt_lightning.inference.good_photos import GoodPhotos
 from sivt_lightning.inference.judge import Asked, ProductJudge
 from sivt_lightning.inference.models import Model
+from sivt_lightning.model.detection import Detection
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)  # of good parts, at which defects are counted
 
@@ -49,7 +50,12 @@ def found_of(
 ) -> Iterator[str]:
     """How many defects are found, and the cost curve: what fewer misses cost in false alarms."""
     samples = [Sample(path, name or "", anomalous=True) for name, paths in defects.items() for path in paths]
-    said = photos.said(model, samples)
+    judge_of_regions = ProductJudge(calibration, Asked(), model.about.inspection)
+
+    def inspected(detection: Detection, names: Sequence[str]) -> Detection:
+        return judge_of_regions.inspected(detection, [name or None for name in names])
+
+    said = photos.said(model, samples, inspected)
 
     def verdicts(share: float) -> list[str]:
         judge = ProductJudge(calibration, Asked(false_alarms=share))

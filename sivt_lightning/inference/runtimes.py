@@ -19,7 +19,8 @@ from sivt_lightning.inference.side_car import read_side_car
 from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detection import Detection
 
-OUTPUTS = Detection._fields  # of an export; the last is missing in one of format 0 or 1
+# Of an export. One of format 0 or 1 has no descriptor, and one of a model without regions of interest no residual.
+OUTPUTS = Detection._fields
 
 
 class ExportedModel(ABC):
@@ -128,8 +129,8 @@ class TorchModel(ExportedModel):
         size = self.about.image_size
         ends = program(torch.zeros(1, 3, size, size))
         shapes = [tuple(part.shape) for part in ends]
-        known = shapes[:2] == [(1,), (1, size, size)] and all(len(shape) == 2 for shape in shapes[2:])
-        if not known or len(ends) > len(OUTPUTS) or {part.dtype for part in ends} != {torch.float32}:
+        known = shapes[:2] == [(1,), (1, size, size)] and [*map(len, shapes[2:])] == [2, 3][: len(shapes) - 2]
+        if not known or {part.dtype for part in ends} != {torch.float32}:
             raise ValueError("it does not end in scores, maps and descriptors")
         return program
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from sivt_lightning.data.depth import Depth, white_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.formats import FORMAT, format_of
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.thresholds import Thresholds
 
 
@@ -32,6 +33,7 @@ class SideCar:
         settings: of "model", "data" and "training", see `inference.about`; none in files of format 0.
         sha256: of each of the model's files, by name.
         versions: of the packages that made it.
+        inspection: which part of each product's photos counts.
     """
 
     format: str
@@ -47,6 +49,7 @@ class SideCar:
     settings: dict[str, dict[str, Any]]
     sha256: dict[str, str]
     versions: dict[str, str]
+    inspection: Inspection = field(default_factory=Inspection)
 
     def text(self) -> str:
         """As JSON."""
@@ -66,12 +69,15 @@ class SideCar:
                 "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
-            "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]},
+            "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]}
+            | ({"residual": ["batch", "rows", "columns"]} if self.inspection.regions else {}),
             "calibrated_on": self.calibrated_on,
             "calibration": self.calibration and self.calibration.plain(),
             # For programs without this package: what follows from the calibration.
             "limits": self.calibration and self.calibration.limits(),
             "thresholds": self.thresholds and asdict(self.thresholds),
+            # PNGs of the map's size, white where it is inspected: map and score are made of the residuals there.
+            "regions": self.inspection.plain(),
             "calibration_images": self.calibration_images,
             "settings": self.settings,
             "sha256": self.sha256,
@@ -97,6 +103,7 @@ def read_side_car(model: Path) -> SideCar:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
         format_of(contents, f"Model {model}")
+        settings = dict(contents.get("settings", {}))
         side_car = SideCar(
             contents["format"],
             contents["precision"],
@@ -108,9 +115,10 @@ def read_side_car(model: Path) -> SideCar:
             None if (thresholds := contents["thresholds"]) is None else Thresholds.from_plain(thresholds),
             contents.get("calibrated_on") or contents["thresholds_from"],  # as formats 0 and 1 called it
             contents["calibration_images"],
-            dict(contents.get("settings", {})),
+            settings,
             dict(contents["sha256"]),
             contents["versions"],
+            Inspection.from_plain(contents.get("regions", {}), settings.get("model", {})),
         )
     except FileNotFoundError as error:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error

@@ -1,12 +1,13 @@
 """Thresholds as models without a calibration have them: one for all images, and one for each category."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sivt_lightning.errors import SIVTError
@@ -125,9 +126,17 @@ class Held(NamedTuple):
     pixels: Float[np.ndarray, " pixels"]  # of its thinned map
 
 
-def held_of(categories: Sequence[str], scores: Float[Tensor, " B"], maps: Float[Tensor, "B S S"]) -> list[Held]:
-    """A batch of them."""
-    pixels = maps[:, ::STRIDE, ::STRIDE].float().flatten(1).cpu().numpy()
+def held_of(
+    categories: Sequence[str],
+    scores: Float[Tensor, " B"],
+    maps: Float[Tensor, "B S S"],
+    regions: Mapping[str, Bool[Tensor, "S S"]] = MappingProxyType({}),
+) -> list[Held]:
+    """A batch of them; of categories with a region, the pixels that are inspected."""
+    pixels = list(maps[:, ::STRIDE, ::STRIDE].float().flatten(1).cpu().numpy())
+    for position, name in enumerate(categories):
+        if name in regions:
+            pixels[position] = maps[position].float().cpu()[regions[name].cpu()].numpy()
     return [Held(*image) for image in zip(categories, scores.float().tolist(), pixels, strict=True)]
 
 

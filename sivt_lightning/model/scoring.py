@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from sivt_lightning.model.averaging import Averaging
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.distance import cosine_distance, squared_distance
-from sivt_lightning.model.settings import ImageScore, ModelSettings, Residual, blur_radius
+from sivt_lightning.model.image_score import image_score
+from sivt_lightning.model.settings import ImageScore, ModelSettings, Residual
 
 # Of a vector's length. The memory bank may hold the very vectors of an even background, and a distance of none would,
 # in a geometric mean, draw all around it down, defects too. No distance in real photos is so small.
@@ -55,8 +55,14 @@ class Scoring:
         remembered: Float[Tensor, "B C H W"] | None = None,
     ) -> Detection:
         """Map, image score and descriptor of what was reconstructed, and remembered where there is a memory bank."""
-        maps = self.anomaly_map(features, reconstruction, remembered)
-        return Detection(image_score(maps, self.image_score), maps, image_descriptor(features))
+        logarithm = self.logarithm(features, reconstruction, remembered)
+        maps = self.averaging(logarithm)
+        return Detection(image_score(maps, self.image_score), maps, image_descriptor(features), logarithm)
+
+    @property
+    def averaging(self) -> Averaging:
+        """Of the residuals, which makes the map."""
+        return Averaging(self.image_size, self.map_power, self.smoothing_sigma)
 
     def anomaly_map(
         self,
@@ -64,18 +70,21 @@ class Scoring:
         reconstruction: Float[Tensor, "B C H W"],
         remembered: Float[Tensor, "B C H W"] | None = None,
     ) -> Float[Tensor, "B S S"]:
-        """Eq. 3, upsampled to the image and smoothed; with a memory bank the geometric mean of the reconstruction's and
-        that of the vectors remembered, which asks for no common scale.
+        """Eq. 3, upsampled to the image and smoothed."""
+        return self.averaging(self.logarithm(features, reconstruction, remembered))
 
-        Where both average neighbours they take the power mean. A small power (ours is 0, the geometric mean) lets a
-        glaring position spread less over its faint neighbours, and so draws closer outlines.
-        """
+    def logarithm(
+        self,
+        features: Float[Tensor, "B C H W"],
+        reconstruction: Float[Tensor, "B C H W"],
+        remembered: Float[Tensor, "B C H W"] | None = None,
+    ) -> Float[Tensor, "B H W"]:
+        """Of Eq. 3 at each position; with a memory bank of the geometric mean of the reconstruction's and that of the
+        vectors remembered, which asks for no common scale."""
         logarithm = self._logarithm(features, reconstruction)
         if remembered is not None:
             logarithm = (logarithm + self._logarithm(features, remembered, ALIKE)) / 2
-        if self.map_power == 0:
-            return self._averaged(logarithm).exp()
-        return self._averaged((self.map_power * logarithm).exp()).pow(1 / self.map_power)
+        return logarithm
 
     def _logarithm(
         self, features: Float[Tensor, "B C H W"], rebuilt: Float[Tensor, "B C H W"], alike: float = 0.0
@@ -86,11 +95,6 @@ class Scoring:
         pairs = zip(features.split(self.parts, 1), rebuilt.split(self.parts, 1), strict=True)
         logarithms = [number * _product(*pair, alike).log() for number, pair in enumerate(pairs, start=1)]
         return torch.stack(logarithms).sum(0) / sum(range(1, len(logarithms) + 1))
-
-    def _averaged(self, values: Float[Tensor, "B H W"]) -> Float[Tensor, "B S S"]:
-        size = self.image_size
-        upsampled = interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)
-        return smooth(upsampled, self.smoothing_sigma)[:, 0]
 
 
 def _product(
@@ -104,23 +108,6 @@ def _product(
         squared = torch.maximum(squared, alike**2 * features.square().sum(dim=1))
     rounding = torch.finfo(cosine.dtype).eps
     return (squared * cosine.clamp(min=max(rounding, alike**2 / 2))).clamp(min=torch.finfo(torch.float32).tiny)
-
-
-def image_score(maps: Float[Tensor, "B S S"], kind: ImageScore) -> Float[Tensor, " B"]:
-    """The mean of the highest 1 % of the map, or its standard deviation over the pixels (population)."""
-    if kind == "deviation":
-        return maps.std(dim=(1, 2), correction=0)
-    # Smoothed, so every fourth pixel a side says enough, and sorting takes a sixteenth of the time.
-    values = maps[:, ::4, ::4].flatten(1)
-    return values.topk(max(1, values.shape[1] // 100), dim=1).values.mean(dim=1)
-
-
-def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S S"]:
-    """Gaussian filter of deviation `sigma` pixels, cut at 4 sigma, mirrored at the border; 0 for none."""
-    if sigma == 0:
-        return maps
-    size = 2 * blur_radius(sigma) + 1
-    return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type="reflect")
 
 
 def image_descriptor(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3*C"]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sivt_lightning.files import whole
 from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.report.overlay import ColourScale, Finding, levels, render_overlay
+from sivt_lightning.report.overlay import ColourScale, Finding, dimmed, levels, render_overlay
 from sivt_lightning.system import cpus
 
 # "photo" and "heat" are what report.html shows.
@@ -87,9 +87,10 @@ def save_whole(path: Path, picture: Image.Image) -> None:
 
 def _draw(kind: str, title: str, photo: Image.Image, prediction: Prediction, scale: ColourScale) -> Image.Image:
     if kind == "photo":
-        return photo
+        return dimmed(photo, prediction.inspected)
     if kind == "heat":
-        return Image.fromarray(levels(prediction.anomaly_map, prediction.pixel_threshold))
+        limit, values = prediction.pixel_threshold, prediction.anomaly_map
+        return Image.fromarray(levels(np.where(prediction.above, values, np.minimum(values, limit)), limit))
     if kind == "map":
         return Image.fromarray(prediction.anomaly_map)
     if kind == "mask":
@@ -97,7 +98,7 @@ def _draw(kind: str, title: str, photo: Image.Image, prediction: Prediction, sca
     finding = Finding(
         title, prediction.score, prediction.threshold, prediction.is_anomalous, prediction.pixel_threshold
     )
-    return render_overlay(photo, prediction.anomaly_map, prediction.mask, finding, scale)
+    return render_overlay(photo, prediction.anomaly_map, prediction.mask, finding, scale, prediction.inspected)
 
 
 def mask_picture(mask: Bool[np.ndarray, "s s"], size: tuple[int, int]) -> Image.Image:

@@ -72,7 +72,7 @@ class RowWriter:
         if error or view is None:
             return index, row | {"error": " ".join(error.split())}
         row["nearest"] = judged.nearest or ""
-        return index, row | self._result(index, Prediction.of(score, anomaly_map, judged, view.size), view)
+        return index, row | self._result(index, Prediction.of(score, anomaly_map, judged, view.size, note), view)
 
     def _result(self, index: int, prediction: Prediction, view: View) -> Row:
         scale = scale_of(prediction.pixel_threshold)
@@ -85,6 +85,7 @@ class RowWriter:
             "threshold": f"{prediction.threshold:.9g}",
             "is_anomalous": "true" if prediction.is_anomalous else "false",  # what is unknown has not passed
             "verdict": prediction.verdict,
+            "note": prediction.note,
             "product": prediction.product or "",
             "calibrated": "" if prediction.calibrated is None else f"{prediction.calibrated:.6g}",
             "anomalous_share": f"{prediction.mask.mean():.6g}",
@@ -93,11 +94,13 @@ class RowWriter:
         }
 
 
-def shown_of(row: Row, original: str) -> Shown:
-    """A row as the page shows it, beside a link to the photo itself, "" for none."""
+def shown_of(row: Row, original: str, smallest_region: int = 0) -> Shown:
+    """A row as the page shows it, beside a link to the photo itself, "" for none; with what was asked of regions."""
     regions = [[*region["box"], region["area"], region["peak"]] for region in json.loads(row["regions"] or "[]")]
+    above = bool(row["score"]) and float(row["score"]) > float(row["threshold"])
     return Shown(
         path=row["path"],
+        small=bool(smallest_region) and above and row["verdict"] == "normal",
         score=float(row["score"]) if row["score"] else None,
         threshold=float(row["threshold"]) if row["threshold"] else None,
         verdict=row["verdict"],

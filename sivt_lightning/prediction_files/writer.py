@@ -59,6 +59,7 @@ class PredictionWriter(Callback):
             all, where a model has it. By default the first that the model has.
         category: the product of all images.
         unknown: call an image of none of the products unknown.
+        smallest_region: pixels of a photo; smaller anomalous regions are none, and a photo without any is normal.
         overwrite: replace what an earlier run has written into the folder.
         resume: do only the images that an earlier run into the folder has not done.
     """
@@ -76,13 +77,14 @@ class PredictionWriter(Callback):
         threshold_by: By | None = None,
         category: str | None = None,
         unknown: bool = True,
+        smallest_region: int = 0,
         overwrite: bool = False,
         resume: bool = False,
     ) -> None:
         self.output = output
         chosen: dict[Kind, bool] = {"mask": masks, "overlay": overlays, "map": maps, "photo": report, "heat": report}
         self.kinds = tuple(kind for kind, wanted in chosen.items() if wanted)
-        self.asked = Asked(threshold_by, category, threshold, false_alarms, unknown)
+        self.asked = Asked(threshold_by, category, threshold, false_alarms, unknown, smallest_region)
         if overwrite and resume:
             raise SIVTError("overwrite replaces what is there, resume goes on with it: give one.")
         self.overwrite, self.resume, self.report, self.drift = overwrite, resume, report, drift
@@ -180,8 +182,10 @@ class PredictionWriter(Callback):
     ) -> None:
         """Have the pictures of each image written, then its row, so that a row never promises what is not there."""
         indices = [self.todo[position] for position in batch.index.tolist()]
-        judged = self.judge(outputs, [self.told[index] for index in indices])
-        results = (outputs.score.tolist(), outputs.map.numpy(), judged, batch.errors, batch.views, batch.notes)
+        told = [self.told[index] for index in indices]
+        seen = self.judge.inspected(outputs, told)
+        judged = self.judge(seen, told)
+        results = (seen.score.tolist(), seen.map.numpy(), judged, batch.errors, batch.views, batch.notes)
         with self._writing():
             self._note(self.queue.put([partial(self.rows_of, *of) for of in zip(indices, *results, strict=True)]))
 
@@ -254,7 +258,8 @@ class PredictionWriter(Callback):
         self._part(trainer.global_rank).unlink(missing_ok=True)
 
     def _write_report(self, rows: Mapping[int, Row]) -> None:
-        shown = [shown_of(row, self._original(self.samples[i].path)) for i, row in sorted(rows.items())]
+        smallest = self.asked.smallest_region
+        shown = [shown_of(row, self._original(self.samples[i].path), smallest) for i, row in sorted(rows.items())]
         title, doubt = f"Predictions: {self.base_name}", self._doubt(list(rows.values()))
         page = report_page(title, doubt, shown, share=self.judge.false_alarms, base=self.base)
         write_whole(self.folder / REPORT, page)

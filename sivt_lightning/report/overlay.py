@@ -29,6 +29,7 @@ INFERNO = np.array(
     dtype=np.float32,
 )  # fmt: skip
 
+IGNORED, HATCHED, HATCH = (128, 128, 128), (105, 105, 105), 12  # what is not inspected, and pixels between its lines
 
 LEVEL = 85  # of 255: a third
 
@@ -76,16 +77,18 @@ def render_overlay(
     mask: Bool[np.ndarray, "s s"],
     finding: Finding,
     scale: ColourScale,
+    inspected: Bool[np.ndarray, "s s"] | None = None,
 ) -> Image.Image:
-    """Draw header, outlined photo, blended map and colour bar; map and mask are stretched to the photo's shape."""
+    """Draw header, outlined photo, blended map and colour bar; map and mask are stretched to the photo's shape. What is
+    not `inspected` is dimmed."""
     photo = fit(photo)
     limit = f"{finding.pixel_threshold:.3g}"
     panels = (
         (
             f"photo, outlined: map above {limit}" if mask.any() else f"photo, map nowhere above {limit}",
-            outlined(photo, mask),
+            outlined(dimmed(photo, inspected), mask),
         ),
-        ("anomaly map over the photo", blended(photo, normalised(anomaly_map, scale))),
+        ("anomaly map over the photo", dimmed(blended(photo, normalised(anomaly_map, scale)), inspected)),
     )
     column = max(photo.width, *(round(font(TEXT).getlength(title)) for title, _ in panels)) + GAP
     top = MARGIN + 2 * TITLE + 3 * GAP + TEXT
@@ -149,6 +152,19 @@ def outlined(photo: Image.Image, mask: Bool[np.ndarray, "h w"]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def dimmed(photo: Image.Image, inspected: Bool[np.ndarray, "s s"] | None) -> Image.Image:
+    """The photo, pale and hatched where it is not inspected."""
+    if inspected is None:
+        return photo
+    soft = Image.fromarray(inspected.astype(np.uint8) * 255).resize(photo.size, Image.Resampling.BILINEAR)
+    ignored = np.asarray(soft) < 128
+    pixels, (rows, columns) = np.array(photo), np.indices(ignored.shape)
+    pale = 0.4 * pixels + 0.6 * np.array(IGNORED)
+    pale[(rows + columns) % HATCH == 0] = HATCHED
+    pixels[ignored] = pale[ignored].round()
+    return Image.fromarray(pixels)
+
+
 def _grow(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """The region and its neighbours on four sides."""
     grown = region.copy()
@@ -171,7 +187,7 @@ def draw_header(draw: ImageDraw.ImageDraw, finding: Finding, width: int) -> None
     draw.text((MARGIN + GAP, MARGIN + 3), verdict, PAPER if finding.anomalous else INK, font(TITLE))
     name = shortened(finding.name, width - badge - GAP, TITLE)
     draw.text((MARGIN + badge + GAP, MARGIN + 3), name, INK, font(TITLE))
-    sign = "above" if finding.anomalous else "not above"
+    sign = "above" if finding.anomalous or finding.score > finding.threshold else "not above"
     line = f"score {finding.score:.3g}, {sign} the threshold {finding.threshold:.3g}"
     draw.text((MARGIN, MARGIN + TITLE + GAP + 6), line, FAINT, font(TEXT))
 

@@ -41,6 +41,7 @@ class Shown:
         photo: address of a picture that browsers can show, "" for none.
         heat: address of the map as `overlay.levels` makes it.
         original: address of the photo itself.
+        small: whether it is normal only because no region of it is as large as was asked for.
         truth: address of the ground-truth mask, "" where there is none.
         defect: of a labelled image the defect's name, None for a normal one.
     """
@@ -58,6 +59,7 @@ class Shown:
     photo: str = ""
     heat: str = ""
     original: str = ""
+    small: bool = False
     truth: str = ""
     defect: str | None = None
 

@@ -11,6 +11,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import Finished, SIVTError
 from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.model.settings import names_of
 from sivt_lightning.processes import divide
 from sivt_lightning.training.loops import (
@@ -95,6 +96,17 @@ def refuse_other_photos(data: SIVTDataModule, checkpoint: Mapping[str, Any]) -> 
     divide(look, [] if then is None else [then])
 
 
+def refuse_other_regions(data: SIVTDataModule, checkpoint: Mapping[str, Any]) -> None:
+    """Raises SIVTError where another part of the photos is inspected than when the training was begun."""
+    then = Inspection.from_plain(checkpoint.get("regions", {}), checkpoint["hyper_parameters"])
+    if not Inspection(then.settings, data.regions).same_as(then):
+        raise SIVTError(
+            f"The regions of interest in {data.root} are not those that the training was begun with, on which weights, "
+            "best score and thresholds rest: give it back those of then, or start a new run from its weights with "
+            "--model.init_from."
+        )
+
+
 def finish_if_done(config: Any, checkpoint: Mapping[str, Any], path: str, best: Path) -> None:
     """Raises Finished where nothing is left to train."""
     trainer = config["trainer"]
@@ -160,3 +172,4 @@ class SamePhotos(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raises SIVTError on every process."""
         refuse_other_photos(data_of(trainer), checkpoint)
+        refuse_other_regions(data_of(trainer), checkpoint)

@@ -19,6 +19,7 @@ from sivt_lightning.features.key import feature_key
 from sivt_lightning.features.store import FeatureBatch
 from sivt_lightning.inference.checkpoint import read_checkpoint, same_setting
 from sivt_lightning.inference.formats import FORMAT
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.thresholds import Thresholds
 from sivt_lightning.model.detector import build_detector
 from sivt_lightning.model.loss import reconstruction_loss
@@ -26,6 +27,7 @@ from sivt_lightning.model.settings import ModelSettings, names_of
 from sivt_lightning.model.weights import load_weights
 from sivt_lightning.training.continuation import epoch_steps, seen_before, steps_done
 from sivt_lightning.training.draws import gains_of, partitions_of, pieces_of
+from sivt_lightning.training.inspecting import inspected_positions
 from sivt_lightning.training.optimizer import Schedule, build_optimizer, rates_of, restore_rates
 from sivt_lightning.training.recording import BatchLoss, RecordedLoss
 from sivt_lightning.training.remembering import remember
@@ -36,7 +38,7 @@ BANK = "detector.memory_bank."
 
 
 class Validation(NamedTuple):
-    """A Detection of held-out images, and the training's loss on each."""
+    """A Detection of held-out images, of what is inspected of them, and the training's loss on each."""
 
     score: Float[Tensor, " B"]
     map: Float[Tensor, "B S S"]
@@ -55,6 +57,7 @@ class SIVT(LightningModule):
         self.save_hyperparameters(asdict(self.settings))
         self.detector = build_detector(self.settings)
         self.batch_loss = BatchLoss(self.detector.reconstructor, self.settings.cosine_weight)
+        self.inspection = Inspection(asdict(self.settings))
         self.thresholds: Thresholds | None = None
         self.thresholds_step: int | None = None  # at which they were found, on the weights of then
 
@@ -69,6 +72,7 @@ class SIVT(LightningModule):
         # Anew for each training: a strategy may have wrapped the reconstructor.
         self.batch_loss = kind(self.detector.reconstructor, self.settings.cosine_weight)
         network, data = self.detector.backbone, data_of(self.trainer)
+        self.inspection = Inspection(asdict(self.settings), data.regions)
         key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
         data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
         if new and self.detector.memory_bank:
@@ -118,7 +122,8 @@ class SIVT(LightningModule):
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         features = self.features(batch)
         partitions, gains = self.draw_partitions(batch.index), self.draw_gains(batch.index)
-        loss = self.batch_loss(features, partitions, gains, self.draw_pieces(features, batch.index))
+        pieces, inspected = self.draw_pieces(features, batch.index), self._inspected(batch.index)
+        loss = self.batch_loss(features, partitions, gains, pieces, inspected)
         self._log_loss(loss.detach(), len(features))
         return loss
 
@@ -148,6 +153,14 @@ class SIVT(LightningModule):
         """F with pieces in wrong places, where the model is to restore it; drawn as the others are."""
         return pieces_of(features, self.settings.pasted, index, self._key)
 
+    def _inspected(self, index: Tensor) -> Tensor | None:
+        """Positions that count of images that are trained on, or validated."""
+        if not self.inspection.regions:
+            return None
+        data = data_of(self.trainer)
+        images = data.train_set if self.trainer.training else data.val_set
+        return inspected_positions(data, images, index, self.current_epoch, self.detector.backbone.grid)
+
     @property
     def _key(self) -> tuple[int, int]:
         return self.settings.seed, self.current_epoch
@@ -156,7 +169,11 @@ class SIVT(LightningModule):
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Validation:  # type: ignore[override]
         features = self.features(batch)
         detection, reconstruction = self.detector.detect(features)
-        loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight)
+        inspected = self._inspected(batch.index)
+        if inspected is not None:
+            samples = data_of(self.trainer).val_set.samples
+            detection = self.inspection(detection, [samples[i].category for i in batch.index.tolist()])
+        loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight, inspected)
         self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
         return Validation(detection.score, detection.map, loss)
 
@@ -183,6 +200,7 @@ class SIVT(LightningModule):
         checkpoint["thresholds"] = asdict(self.thresholds) if self.thresholds and own else None
         checkpoint["format_number"] = FORMAT
         checkpoint["precision"] = str(self.trainer.precision)
+        checkpoint["regions"] = self.inspection.plain()
         checkpoint["training"] = self._training()
 
     def _training(self) -> dict[str, Any]:

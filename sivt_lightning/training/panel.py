@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.synthetic import twins
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.report.sheets import panel
 from sivt_lightning.seeding import generator_for
 
@@ -39,13 +40,18 @@ class Panel(Callback):
         held_out = data.val_set.samples
         chosen = np.unique(np.linspace(0, len(held_out) - 1, min(self.images, len(held_out))).round().astype(int))
         photos, size = [data.val_set.photo(i) for i in chosen.tolist()], data.image_size
-        pairs = (twins(photo, photos[i - 1], size, generator_for(i)) for i, photo in enumerate(photos))
+        names = [held_out[i].category for i in chosen]
+        pairs = (
+            twins(photo, photos[i - 1], size, generator_for(i), data.regions.get(name))
+            for i, (photo, name) in enumerate(zip(photos, names, strict=True))
+        )
         good, bad, masks = zip(*pairs, strict=True)
         images = torch.stack([*good, *bad])
         module: Any = pl_module
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            parts = images.to(module.device).split(data.eval_batch_size)
-            maps = torch.cat([module.detector(part).map.cpu() for part in parts])
+            parts = [module.detector(part) for part in images.to(module.device).split(data.eval_batch_size)]
+        detection = Detection(*(torch.cat(of).cpu() for of in zip(*parts, strict=True)))
+        maps = module.inspection(detection, [*names, *names]).map
         picture = panel(
             images.permute(0, 2, 3, 1).numpy(),
             maps.numpy(),

@@ -13,8 +13,8 @@ from sivt_lightning.model.reconstructor import Reconstructor
 
 
 class BatchLoss:
-    """The loss of a batch of features: what is reconstructed of them, or of `seen` in their place, and Eq. 2, mean over
-    the images."""
+    """The loss of a batch of features: what is reconstructed of them, or of `seen` in their place, and Eq. 2 at the
+    positions `inspected`, mean over the images."""
 
     def __init__(self, reconstructor: Reconstructor, cosine_weight: float) -> None:
         self.reconstructor, self.cosine_weight = reconstructor, cosine_weight
@@ -25,9 +25,10 @@ class BatchLoss:
         partition: Int64[Tensor, "#B L"],
         gain: Float[Tensor, "B L D"] | None = None,
         seen: Float[Tensor, "B C H W"] | None = None,
+        inspected: Float[Tensor, "B H W"] | None = None,
     ) -> Float[Tensor, ""]:
         reconstruction = self.reconstructor(features if seen is None else seen, partition, gain)
-        return reconstruction_loss(features, reconstruction, self.cosine_weight).mean()
+        return reconstruction_loss(features, reconstruction, self.cosine_weight, inspected).mean()
 
 
 class RecordedLoss(BatchLoss):
@@ -46,8 +47,9 @@ class RecordedLoss(BatchLoss):
         partition: Int64[Tensor, "#B L"],
         gain: Float[Tensor, "B L D"] | None = None,
         seen: Float[Tensor, "B C H W"] | None = None,
+        inspected: Float[Tensor, "B H W"] | None = None,
     ) -> Float[Tensor, ""]:
-        inputs = (features, partition, gain, seen)
+        inputs = (features, partition, gain, seen, inspected)
         if torch.is_anomaly_enabled():  # it looks at every result, which a recording cannot wait for
             return super().__call__(*inputs)
         if self.recording is None or len(features) > self.recording.batch[0]:  # continued at an epoch's end

@@ -15,6 +15,7 @@ from sivt_lightning.features.store import FeatureBatch
 from sivt_lightning.model.memory_bank import MemoryBank
 from sivt_lightning.processes import divide, place
 from sivt_lightning.seeding import generator_for
+from sivt_lightning.training.inspecting import inspected_positions
 
 OF_A_CATEGORY, OF_ALL = 2**15, 2**19  # vectors to choose from, about
 CANDIDATES = 5  # sets what is drawn for an image here apart from what else is
@@ -28,7 +29,8 @@ def remember(
 ) -> None:
     """Fills the memory bank, on all processes alike. All of a training call it together.
 
-    Held-out images stay out of it: their scores are those of images that the model does not know.
+    Held-out images stay out of it: their scores are those of images that the model does not know. So does what is not
+    inspected.
     Raises SIVTError at an unreadable image, and where the bank is smaller than the number of categories.
     """
     if place()[0] == 0:
@@ -40,8 +42,12 @@ def remember(
     def drawn(share: Sequence[int]) -> list[Float[Tensor, "_ C"]]:
         parts = []
         for batch in data.training_batches(share):
-            for index, one in zip(batch.index.tolist(), features(batch), strict=True):
+            maps = features(batch)
+            seen = inspected_positions(data, data.train_set, batch.index, 0, maps.shape[-1])
+            for position, (index, one) in enumerate(zip(batch.index.tolist(), maps, strict=True)):
                 vectors = rearrange(one, "c h w -> (h w) c")
+                if seen is not None:
+                    vectors = vectors[seen[position].flatten().to(vectors.device) > 0]
                 count = math.ceil(wanted / images[names[index]])
                 order = torch.randperm(len(vectors), generator=generator_for(seed, 0, index, CANDIDATES))
                 parts.append(vectors[order[:count].to(vectors.device)].half().cpu())

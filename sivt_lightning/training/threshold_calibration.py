@@ -39,7 +39,8 @@ class ThresholdCalibration(Callback):
         if _calibrates(trainer):
             samples, places = data_of(trainer).val_set.samples, batch.index.tolist()
             categories = [samples[place].category for place in places]
-            self.held |= dict(zip(places, held_of(categories, outputs.score, outputs.map), strict=True))
+            regions = data_of(trainer).regions
+            self.held |= dict(zip(places, held_of(categories, outputs.score, outputs.map, regions), strict=True))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the same thresholds on every process."""

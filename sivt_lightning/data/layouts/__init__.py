@@ -5,14 +5,17 @@ is a class of one of these files; `categories` tries them in order. Everything b
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from sivt_lightning.data.folders import one_look, there
+from sivt_lightning.data.folders import is_roi, one_look, there
 from sivt_lightning.data.layouts.categories import LAYOUTS, find_categories
+from sivt_lightning.data.layouts.layout import Category
 from sivt_lightning.data.layouts.listed import PhotoList
 from sivt_lightning.data.layouts.published import other_counts
 from sivt_lightning.data.lists import is_list
+from sivt_lightning.data.roi import find_roi
 from sivt_lightning.data.samples import MIN_TRAIN_IMAGES, Sample, Selection
 from sivt_lightning.errors import SIVTError, listing
 
@@ -46,7 +49,7 @@ def train_samples(root: Path, categories: Sequence[str] | None, layout: str | No
     chosen, left_out = find_categories(root, categories, layout)
     samples: list[Sample] = []
     for category in chosen:
-        own = category.layout.train(category)
+        own = _with_roi(category, category.layout.train(category))
         if len(own.samples) < MIN_TRAIN_IMAGES or {sample.split for sample in own.samples} == {"validation"}:
             count = sum(sample.split == "train" for sample in own.samples)
             raise SIVTError(
@@ -74,7 +77,7 @@ def test_samples(  # a test only by its name
     chosen, left_out = find_categories(root, categories, layout)
     samples: dict[str, list[Sample]] = {}
     for category in chosen:
-        samples[category.name], unused = category.layout.test(category)
+        samples[category.name], unused = _with_roi(category, category.layout.test(category))
         left_out += unused
     untested = [name for name, of in samples.items() if not of]
     if len(untested) == len(chosen):
@@ -100,10 +103,21 @@ def all_samples(root: Path, layout: str | None) -> Selection:
     samples: list[Sample] = []
     for category in chosen:
         for part in (category.layout.train, category.layout.test, category.layout.unlabelled):
-            own = part(category)
+            own = _with_roi(category, part(category))
             samples += own.samples
             left_out += [sentence for sentence in own.left_out if sentence not in left_out]
     return Selection(samples, left_out)
+
+
+def _with_roi(category: Category, own: Selection) -> Selection:
+    """With the region of interest in the product's folder. Raises SIVTError where one lies among the photos."""
+    roi = find_roi(category.folder)
+    if strange := next((sample.path for sample in own.samples if is_roi(sample.path)), None):
+        raise SIVTError(
+            f"{strange} lies among the photos, but is named like a region of interest, which lies in the product's "
+            f"folder: move it to {category.folder}, or, if it is a photo, rename it."
+        )
+    return own._replace(samples=[replace(sample, roi_path=roi) for sample in own.samples]) if roi else own
 
 
 def check_layout(name: str | None) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from sivt_lightning.data.folders import ACCEPTED, counted, entries, images_in, sub_folders, there
+from sivt_lightning.data.folders import ACCEPTED, counted, entries, images_in, is_roi, sub_folders, there
 from sivt_lightning.data.layouts.layout import Category, Layout
 from sivt_lightning.data.layouts.mvtec import BTAD, Loco, MVTec, MVTecAD2
 from sivt_lightning.data.layouts.mvtec_3d import MVTec3D
@@ -208,7 +208,7 @@ def _strays(root: Path, known: Sequence[Category]) -> list[str]:
                 f"Move them up, or into {folder / 'train' / 'good'}, which may have sub-folders, or choose the others: "
                 f"{_option(names)}.{_as_lots([folder])}"
             )
-    strays = counted(root, [*photos, *folders])
+    strays = counted(root, [*photos, *(entry for entry in entries(root) if is_roi(entry)), *folders])
     return [f"In {root}, not part of any category: {strays}."] if strays else []
 
 

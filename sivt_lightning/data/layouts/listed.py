@@ -111,7 +111,7 @@ def photos_of(table: Table, rows: Sequence[Row]) -> list[Photo]:
     photos = [_photo(table, row) for row in rows]
     once(table, ((photo.row, photo.sample.path) for photo in photos))
     _refuse_missing_masks(table, photos)
-    return photos
+    return _with_rois(table, photos)
 
 
 def _photo(table: Table, row: Row) -> Photo:
@@ -139,6 +139,28 @@ def _photo(table: Table, row: Row) -> Photo:
     defect = "good" if not anomalous else unguarded(row.defect) or "defect"
     sample = Sample(path, name, bool(anomalous), defect, mask, split, TITLE)
     return Photo(row, sample, anomalous is not None)
+
+
+def _with_rois(table: Table, photos: Sequence[Photo]) -> list[Photo]:
+    """Each with the region of interest that some photo of its product names. Raises SIVTError where two name two."""
+    rois: dict[str, tuple[Path, int]] = {}
+    for photo in photos:
+        if not photo.row.roi:
+            continue
+        roi, name = table.place(photo.row, photo.row.roi), photo.sample.category
+        first, line = rois.setdefault(name, (roi, photo.row.line))
+        if not roi.samefile(first):
+            raise table.fault(
+                photo.row,
+                f"its roi is {roi}, but that of line {line}, of the same product {name!r}, is {first}. Give all photos "
+                "of a product the same.",
+            )
+    return [
+        photo._replace(sample=replace(photo.sample, roi_path=rois[photo.sample.category][0]))
+        if photo.sample.category in rois
+        else photo
+        for photo in photos
+    ]
 
 
 def _refuse_missing_masks(table: Table, photos: Sequence[Photo]) -> None:

@@ -9,7 +9,7 @@ CATEGORY/lot1/*.png                   all good, from several lots, days or camer
 import re
 from pathlib import Path
 
-from sivt_lightning.data.folders import contents, entries, images, images_in, sub_folders
+from sivt_lightning.data.folders import contents, entries, images, images_in, is_roi, sub_folders
 from sivt_lightning.data.layouts.doubts import checked, refuse_defects, refuse_masks
 from sivt_lightning.data.layouts.layout import Category, Inside, Layout, parted, samples_of, unused
 from sivt_lightning.data.layouts.mvtec import with_masks
@@ -134,9 +134,10 @@ class Lots(Layout):
     def train(self, category: Category) -> Selection:
         """All in the folder and its sub-folders."""
         inside = checked(contents(category.folder), category.folder, good=True)
-        refuse_masks(inside.photos)
-        refuse_defects(inside.photos)
-        return Selection(samples_of(category, inside.photos, "train"), unused(category, inside.others, "training"))
+        photos = [photo for photo in inside.photos if photo.parent != category.folder or not is_roi(photo)]
+        refuse_masks(photos)
+        refuse_defects(photos)
+        return Selection(samples_of(category, photos, "train"), unused(category, inside.others, "training"))
 
 
 def _good_photos(category: Category) -> tuple[list[Path], list[Path]]:

@@ -106,9 +106,18 @@ class PixelRanking(_RankingMetric):
     exact = False
     names = PIXEL_FIGURES
 
-    def update(self, maps: Float[Tensor, "B H W"], masks: Bool[Tensor, "B H W"]) -> None:
-        """`masks` are True where anomalous. Raises ValueError where a score is negative or no finite number."""
-        labels = masks.cpu().numpy()
-        weights = [region_weights(mask) for mask in labels if mask.any()]
-        scores = maps.detach().float().cpu().numpy()
-        self._add(scores.reshape(-1), labels.reshape(-1), np.concatenate([np.empty(0), *weights]))
+    def update(
+        self,
+        maps: Float[Tensor, "B H W"],
+        masks: Bool[Tensor, "B H W"],
+        inspected: Bool[Tensor, "H W"] | None = None,
+    ) -> None:
+        """`masks` are True where anomalous. Pixels that are not inspected are neither, and regions are cut to those
+        that are; None for all. Raises ValueError where a score is negative or no finite number."""
+        labels, scores = masks.cpu().numpy(), maps.detach().float().cpu().numpy()
+        if inspected is not None:
+            labels = labels & inspected.cpu().numpy()
+        weights = np.concatenate([np.empty(0), *(region_weights(mask) for mask in labels if mask.any())])
+        if inspected is not None:
+            labels, scores = (part[:, inspected.cpu().numpy()] for part in (labels, scores))
+        self._add(scores.reshape(-1), labels.reshape(-1), weights)

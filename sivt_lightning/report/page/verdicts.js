@@ -79,6 +79,7 @@ let limit = scale.start ?? scale.limit(scale.high);
 function verdict(image) {
   if (image.score === null) return "failed";
   if (image.verdict === "unknown") return "unknown"; // whatever its score
+  if (image.small) return "normal"; // whatever its score, too: it has no region that is large enough
   if (limit === scale.start && image.verdict) return image.verdict; // as in the files beside the page, digit for digit
   return scale.above(image) ? "anomalous" : "normal";
 }

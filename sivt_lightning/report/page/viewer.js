@@ -48,6 +48,7 @@ function facts(image) {
       : rarity(image, "about 1 time in ", "less than 1 time in ");
     said.push(`A good ${image.product} scores this high or higher ${often}.`);
   }
+  if (image.small) said.push("None of its regions is as large as was asked for, so it is normal.");
   if (measured(image)) said.push(`${short(100 * image.share)} % of the photo is marked.`);
   if (data.labelled) said.push(image.defect === null ? "Labelled normal." : `Labelled as defect: ${image.defect}.`);
   return said.join(" ");
@@ -56,7 +57,7 @@ function facts(image) {
 function compared(image) {
   const threshold = scale.threshold(image);
   if (threshold === null || verdict(image) === "unknown") return "";
-  return `, ${passed(image) ? "not above" : "above"} the threshold ${short(threshold)}`;
+  return `, ${passed(image) && !image.small ? "not above" : "above"} the threshold ${short(threshold)}`;
 }
 
 // Whether its outline is drawn, and what lies within was measured: it was not of a photo called normal at first.

@@ -1,0 +1,72 @@
+"""From a residual at each position of the feature map to the anomaly map."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d, interpolate
+
+from sivt_lightning.model.settings import blur_radius
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Upsampling and smoothing, which take the power mean of neighbours.
+
+    A small power (ours is 0, the geometric mean) lets a glaring position spread less over its faint neighbours, and so
+    draws closer outlines.
+
+    Args:
+        image_size: side of the map in pixels.
+        power: of the mean.
+        sigma: of the smoothing, in pixels.
+    """
+
+    image_size: int
+    power: float
+    sigma: float
+
+    def __call__(self, logarithm: Float[Tensor, "B H W"]) -> Float[Tensor, "B S S"]:
+        """The map of these logarithms of residuals."""
+        if self.power == 0:
+            return self._averaged(logarithm).exp()
+        return self._averaged((self.power * logarithm).exp()).pow(1 / self.power)
+
+    def within(self, logarithm: Float[Tensor, "B H W"], inspected: Bool[Tensor, "S S"]) -> Float[Tensor, "B S S"]:
+        """The map where it is inspected, 0 elsewhere.
+
+        Means are over positions that hold an inspected pixel: beside a region lies what the model has never learned to
+        rebuild, and in the plain map that would shine into the region.
+        """
+        counted = positions(inspected, logarithm.shape[-1])
+        weight = self._averaged(counted[None])  # above 0 at each inspected pixel
+        if self.power == 0:
+            maps = (self._averaged(logarithm * counted) / weight).exp()
+        else:
+            maps = (self._averaged((self.power * logarithm).exp() * counted) / weight).pow(1 / self.power)
+        return torch.where(inspected, maps, 0)
+
+    def _averaged(self, values: Float[Tensor, "B H W"]) -> Float[Tensor, "B S S"]:
+        size = self.image_size
+        upsampled = interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)
+        return smooth(upsampled, self.sigma)[:, 0]
+
+
+def positions(inspected: Bool[Tensor, "*B S S"], grid: int) -> Float[Tensor, "*B {grid} {grid}"]:
+    """1 at positions of the feature map that hold an inspected pixel, 0 at others.
+
+    >>> positions(torch.tensor([[True, False, False, False], *[[False] * 4] * 3]), 2)
+    tensor([[1., 0.],
+            [0., 0.]])
+    """
+    return adaptive_max_pool2d(inspected.float(), grid) if inspected.ndim == 3 else positions(inspected[None], grid)[0]
+
+
+def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S S"]:
+    """Gaussian filter of deviation `sigma` pixels, cut at 4 sigma, mirrored at the border; 0 for none."""
+    if sigma == 0:
+        return maps
+    size = 2 * blur_radius(sigma) + 1
+    return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type="reflect")
