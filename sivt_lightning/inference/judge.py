@@ -255,7 +255,7 @@ def _of(inspection: Inspection, product: str | None) -> Bool[np.ndarray, "S S"] 
     return None if region is None else region.numpy()
 
 
-def judge_of(known: Calibration | Thresholds, asked: Asked, inspection: Inspection) -> Judge:
+def judge_of(known: Calibration | Thresholds, asked: Asked, inspection: Inspection | None = None) -> Judge:
     """By what a model's file holds. Raises SIVTError where that cannot give what is asked for."""
     if isinstance(known, Thresholds):
         return PooledJudge(known, asked, inspection)
