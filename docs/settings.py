@@ -42,7 +42,7 @@ SECTIONS: tuple[tuple[str, type, str, set[str]], ...] = (
         "writer",
         PredictionWriter,
         "What `predict` writes.",
-        {"output", *VERDICTS, "category", "overwrite", "resume"},
+        {"output", *VERDICTS, "category", "smallest_region", "overwrite", "resume"},
     ),
 )
 

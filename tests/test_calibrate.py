@@ -147,16 +147,29 @@ def test_defects_tell_recall_and_its_price(
     assert calibration_of(tmp_path / "x.ckpt").false_alarms == 0.2
 
 
-def test_an_export_is_calibrated_as_a_checkpoint_is(checkpoint: Path, brighter: Path, tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    assert main(["export", "--ckpt_path", str(checkpoint), "--format", "onnx", "--output", str(model)]) == 0
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint as a model of OpenVINO."""
+    model = tmp_path_factory.mktemp("exported") / "m.xml"
+    assert main(["export", "--ckpt_path", str(checkpoint), "--format", "openvino", "--output", str(model)]) == 0
+    return model
+
+
+@pytest.fixture
+def model(exported: Path, tmp_path: Path) -> Path:
+    """Its own copy for a test."""
+    shutil.copytree(exported.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / exported.name
+
+
+def test_an_export_is_calibrated_as_a_checkpoint_is(model: Path, brighter: Path, tmp_path: Path) -> None:
     assert main(["calibrate", "--ckpt_path", str(model), "--good", str(brighter)]) == 0
-    target = tmp_path / "m-calibrated.onnx"
+    target = tmp_path / "m-calibrated.xml"
     assert target.read_bytes() == model.read_bytes()
     photo = next((brighter / "across").iterdir())
     assert Predictor(target)(photo).verdict == "normal"
     assert calibration_of(target).products["down"] == calibration_of(model).products["down"]
-    assert json.loads((tmp_path / "m-calibrated.onnx.json").read_text())["calibrated_on"].startswith("good photos in")
+    assert json.loads((tmp_path / "m-calibrated.xml.json").read_text())["calibrated_on"].startswith("good photos in")
 
 
 def write_list(file: Path, rows: list[tuple[str, str, str]]) -> Path:
@@ -264,15 +277,15 @@ def test_one_photo_renews_a_calibration_but_makes_none(
     assert main([*command, "--ckpt_path", str(checkpoint)]) == 0
 
 
-def test_no_file_of_another_model_is_replaced(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    command = ["calibrate", "--ckpt_path"]
-    model, weights = tmp_path / "m.xml", tmp_path / "other.bin"
-    exported = ["export", "--ckpt_path", str(checkpoint), "--format", "openvino", "--output"]
-    assert main([*exported, str(model)]) == 0
+def test_no_file_of_another_model_is_replaced(
+    model: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command, weights = ["calibrate", "--ckpt_path"], tmp_path / "other.bin"
     weights.write_text("another's")
     assert main([*command, str(model), "--output", str(tmp_path / "other.xml")]) == 1
     assert "other.bin exists: add --overwrite" in capsys.readouterr().err
-    assert main([*exported, str(tmp_path / "other.xml")]) == 1
+    export = ["export", "--ckpt_path", str(checkpoint), "--format", "openvino"]
+    assert main([*export, "--output", str(tmp_path / "other.xml")]) == 1
     assert "other.bin exists: add --overwrite" in capsys.readouterr().err
     assert weights.read_text() == "another's"
     (tmp_path / "folder.ckpt").mkdir()

@@ -192,18 +192,18 @@ def test_the_depth_goes_where_the_model_goes(
     assert main(["test", "--ckpt_path", str(deep_checkpoint), "--output", str(tmp_path / "test")]) == 0
     assert json.loads((tmp_path / "test/metrics.json").read_text())["settings"]["data"]["depth"] == 12
     detector, about = restore_detector(deep_checkpoint, stored), of_checkpoint(stored)
-    write_model(tmp_path / "m.onnx", "onnx", "fp32", detector, about, [])
-    side_car = json.loads((tmp_path / "m.onnx.json").read_text())
+    write_model(tmp_path / "m.pt2", "torch", "fp32", detector, about, [])
+    side_car = json.loads((tmp_path / "m.pt2.json").read_text())
     assert (side_car["input"]["depth"], side_car["input"]["white"]) == (12, 4095.0)
     score = Predictor(deep_checkpoint, device="cpu")(photo).score
-    assert Predictor(tmp_path / "m.onnx")(photo).score == pytest.approx(score, rel=1e-4)
+    assert Predictor(tmp_path / "m.pt2")(photo).score == pytest.approx(score, rel=1e-4)
     array = np.asarray(Image.open(photo))
     assert Predictor(deep_checkpoint, device="cpu")(array).score == pytest.approx(score)
     too_bright = save(tmp_path / "bright.tif", array * np.uint16(16))
     with pytest.raises(SIVTError, match="from 0 to 4095"):
-        Predictor(tmp_path / "m.onnx")(too_bright)
+        Predictor(tmp_path / "m.pt2")(too_bright)
     with pytest.raises(SIVTError, match="depth is 16, but the model was trained on photos of depth 12"):
-        Predictor(tmp_path / "m.onnx", depth=16)
+        Predictor(tmp_path / "m.pt2", depth=16)
     for verb in (["test"], ["predict", "--data.predict_path", str(photo)]):
         given = ["--ckpt_path", str(deep_checkpoint), "--data.depth", "14", "--output", str(tmp_path / "other")]
         assert main([*verb, *given]) == 1

@@ -610,7 +610,7 @@ def test_without_the_photos_of_the_training_nothing_is_exported(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path: path.write_bytes(b""))
+    monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path, residual: path.write_bytes(b""))
     monkeypatch.setattr("sivt_lightning.export.model_files.open_model", lambda _: opened(folder / "best.ckpt"))
     root = tmp_path / "data"
     shutil.copytree(twins, root)
@@ -654,7 +654,7 @@ def test_an_export_is_calibrated_with_the_photos_of_its_checkpoints_calibration(
     source, model = good.parent / given, tmp_path / "new.ckpt"
     told = ["calibrate", "--ckpt_path", str(folder / "best.ckpt"), "--good", str(source), "--output", str(model)]
     assert main(told) == 0
-    monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path: path.write_bytes(b""))
+    monkeypatch.setattr(graph, "save_torch", lambda detector, precision, path, residual: path.write_bytes(b""))
     monkeypatch.setattr("sivt_lightning.export.model_files.open_model", lambda _: opened(model))
     assert main(["export", "--ckpt_path", str(model), "--format", "torch"]) == 0
     by = f"good photos in {source}, by the scores of this file in torch {importlib.metadata.version('torch')}"

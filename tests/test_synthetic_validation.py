@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_max_pool2d
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
 
@@ -103,7 +104,7 @@ class Probe(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.settings = SimpleNamespace(seed=3)
+        self.settings, self.inspection = SimpleNamespace(seed=3), Inspection()
         self.weight = torch.nn.Parameter(torch.ones(()))
         score = lambda images, _: Detection(images.mean((1, 2, 3)), images[:, 0])  # noqa: E731
         self.detector = SimpleNamespace(features=lambda x: x, detect=lambda x: (score(x, None), x), score=score)

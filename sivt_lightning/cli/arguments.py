@@ -117,16 +117,16 @@ def options_of(parser: ArgumentParser) -> list[str]:
 
 
 def explanation(complaint: str, known: Iterable[str]) -> str:
-    """The complaint in one line, with what was perhaps meant.
+    '''The complaint in one line, with what was perhaps meant.
 
-    >>> explanation("Parser key \"what\": Expected a typing.Literal['check', 'list']. Got value: look", [])
+    >>> explanation("""Parser key "what": Expected a typing.Literal['check', 'list']. Got value: look""", [])
     "what is look, but must be one of 'check', 'list'."
     >>> explanation("unrecognized arguments: --data.rot photos", ["--data.root", "--model.width"])
     'There is no option --data.rot: did you mean --data.root?'
     >>> union = "Does not validate against any of the Union subtypes Subtypes: [<class 'float'>, <class 'NoneType'>]"
     >>> explanation(f'Parser key "false_alarms": {union} Errors: - Expected a number Given value: five', [])
     'false_alarms is five, but must be of type float, or null.'
-    """
+    '''
     complaint = " ".join(complaint.split()).rpartition(" failed: ")[2]  # a check of ours speaks for itself
     if sentence := _of_list(complaint):
         return sentence
