@@ -19,7 +19,9 @@ from sivt_lightning.seeding import generator_for
 
 MEASURED = 256  # photos that channels are scaled by
 AXES = 64  # dimensions in which neighbours are looked for
-VECTORS = 32768  # of a product, among which they are looked for
+# Vectors of a photo, among which those of others are looked for, and of a product. Of all of its vectors a defect's are
+# nearer to those of another defect; so few are seldom a defect's.
+VECTORS, MOST = 64, 32768
 HIGHEST = 0.01  # share of a photo's positions whose mean is what is unlike in it
 LIMIT = (
     3.5  # robust deviations of its logarithm over a product, above which a photo is named (Iglewicz and Hoaglin, 1993)
@@ -88,7 +90,7 @@ def _along_axes(network: Network, samples: Sequence[Sample], depth: Depth | None
 def _unlikeness(places: Float[Tensor, "photos H W A"]) -> Float[Tensor, "photos H W"]:
     """Distance of each position from the nearest vector of another photo."""
     photos, height, width, _ = places.shape
-    positions, each = height * width, max(1, min(height * width, VECTORS // photos))
+    positions, each = height * width, max(1, min(height * width, VECTORS, MOST // photos))
     flat = rearrange(places, "n h w a -> n (h w) a")
     drawn = torch.stack([torch.randperm(positions, generator=generator_for(1, i))[:each] for i in range(photos)])
     bank = torch.cat([flat[i, chosen].float() for i, chosen in enumerate(drawn)])
