@@ -4,8 +4,8 @@
     python docs/solar_cells.py cells.csv
 
 The photos (Deitsch et al., 2021; CC BY-NC-SA 4.0) stay where pip has put them. Cells that all experts called good are
-good ones, the last fifth of each kind for the test, so that most of these come from other modules than those trained
-on. Cells that all called defective are defects for the test; those that they were not sure of are left out.
+good ones, every fifth of each kind for the test. Cells that all called defective are defects for the test; those that
+they were not sure of are left out.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from sivt_lightning.files import csv_text, write_whole
 
 GOOD, DEFECTIVE = 0.0, 1.0  # probability of a defect
-TESTED = 5  # the last of so many parts
+TESTED = 5  # one of so many
 
 
 def rows_of(folder: Path) -> list[list[str]]:
@@ -27,9 +27,8 @@ def rows_of(folder: Path) -> list[list[str]]:
             [str(folder / path) for path, probability, of in lines if of == kind and float(probability) == wanted]
             for wanted in (GOOD, DEFECTIVE)
         )
-        trained = len(good) - len(good) // TESTED
-        rows += [[path, kind, "train", "good"] for path in good[:trained]]
-        rows += [[path, kind, "test", "good"] for path in good[trained:]]
+        for number, path in enumerate(good, 1):
+            rows.append([path, kind, "train" if number % TESTED else "test", "good"])
         rows += [[path, kind, "test", "defect"] for path in defective]
     return rows
 
