@@ -8,11 +8,9 @@ from jaxtyping import Bool
 
 from sivt_lightning.check.finding import Finding, Kind
 from sivt_lightning.check.looks import Look
-from sivt_lightning.data.masks import LARGE, read_mask
+from sivt_lightning.data.masks import LARGE, of_one_shape, read_mask
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
-
-STRETCHED = 0.02  # difference of two proportions that rounding can make
 
 
 def doubtful_masks(samples: Sequence[Sample], looks: Mapping[Path, Look]) -> list[Finding]:
@@ -27,7 +25,7 @@ def _doubt(sample: Sample, look: Look) -> Finding | None:
         return Finding("unreadable", sample.category, str(error), [sample.path])
     height, width = mask.pixels.shape
     wrong = ""
-    if abs(width * look.height / (height * look.width) - 1) > STRETCHED:
+    if not of_one_shape((width, height), (look.width, look.height)):
         wrong = (
             f"The mask is of another shape than the photo, {width} x {height} beside {look.width} x {look.height}: it "
             "is another photo's, or cut off."

@@ -8,6 +8,7 @@ import numpy as np
 
 from sivt_lightning.check.finding import Finding
 from sivt_lightning.check.looks import Look
+from sivt_lightning.data.masks import of_one_shape
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.errors import listing
 from sivt_lightning.inference.calibration import needed, percent
@@ -17,7 +18,6 @@ BEYOND = 4.0  # deviations within the folders, by which the light of one may dif
 LEAST_STEP = 5.0  # grey levels, too few to matter
 HELD_OUT = 0.1  # share of the good photos, as data.val_share has it by default
 START = 30  # photos of good parts
-STRETCHED = 0.02  # difference of two proportions that rounding can make
 
 
 def light_of_lots(category: str, samples: Sequence[Sample], looks: Mapping[Path, Look]) -> list[Finding]:
@@ -55,8 +55,9 @@ def sizes_of_lots(category: str, samples: Sequence[Sample], looks: Mapping[Path,
     findings = []
     of = [looks[sample.path] for sample in samples]
     sizes = Counter((look.width, look.height) for look in of)
-    width, height = sizes.most_common(1)[0][0]
-    squeezed = [s.path for s, look in zip(samples, of, strict=True) if _stretched(look, width, height)]
+    usual = width, height = sizes.most_common(1)[0][0]
+    alike = [of_one_shape((look.width, look.height), usual) for look in of]
+    squeezed = [sample.path for sample, same in zip(samples, alike, strict=True) if not same]
     if squeezed:
         sentence = (
             f"{len(squeezed)} of {len(samples)} photos of {category} have other proportions than {width} x {height}, "
@@ -66,8 +67,8 @@ def sizes_of_lots(category: str, samples: Sequence[Sample], looks: Mapping[Path,
         findings.append(Finding("size", category, sentence, squeezed))
     other = [
         sample.path
-        for sample, look in zip(samples, of, strict=True)
-        if not _stretched(look, width, height) and not 0.5 < look.width / width < 2
+        for sample, look, same in zip(samples, of, alike, strict=True)
+        if same and not 0.5 < look.width / width < 2
     ]
     if other:
         sentence = (
@@ -114,10 +115,6 @@ def few_photos(category: str, samples: Sequence[Sample], false_alarms: float) ->
 def is_learned(sample: Sample) -> bool:
     """Whether a training learns from a photo, or holds it out."""
     return sample.split in ("train", "validation") and not sample.anomalous
-
-
-def _stretched(look: Look, width: int, height: int) -> bool:
-    return abs(look.width * height / (look.height * width) - 1) > STRETCHED
 
 
 def _folders(samples: Sequence[Sample]) -> dict[Path, list[Sample]]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.data.images import read_image, to_tensor
-from sivt_lightning.data.masks import mask_to_tensor, read_mask
+from sivt_lightning.data.masks import mask_to_tensor, of_one_shape, read_mask
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 
@@ -100,7 +100,7 @@ class ImageDataset(Dataset[Item]):
         mask, note = read_mask(sample.mask_path)
         height, width = mask.shape
         # A mask may be smaller than its photo, but one of another shape is upside down, or another photo's.
-        if abs(width * image.height - height * image.width) > max(width * image.height, height * image.width) * 0.02:
+        if not of_one_shape((width, height), image.size):
             raise SIVTError(
                 f"{sample.mask_path} is {width} x {height} pixels, which is not the shape of its image {sample.path} "
                 f"({image.width} x {image.height}). Replace the mask."

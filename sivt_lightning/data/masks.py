@@ -16,6 +16,7 @@ from sivt_lightning.data.opening import Opened, decode, stored_values, turn_upri
 from sivt_lightning.errors import SIVTError
 
 JPEG_THRESHOLD = 127  # JPEG smears faint values around every edge, so there "positive" means the upper half
+SHAPE = 0.02  # difference of two proportions that rounding can make
 LARGE = 0.5  # share of an image that a defect seldom has
 SOFT_EDGE = 2  # pixels over which a drawn shape may fade
 FAINT_VALUES = 4
@@ -47,6 +48,16 @@ def read_mask(path: Path) -> Mask:
             )
     anomalous = np.logical_or.reduce(shown)
     return Mask(anomalous, _doubt(anomalous, np.maximum.reduce(values)))
+
+
+def of_one_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes, as width and height, have the same proportions.
+
+    >>> of_one_shape((700, 700), (256, 256)), of_one_shape((100, 60), (60, 100))
+    (True, False)
+    """
+    across, along = one[0] * other[1], one[1] * other[0]
+    return abs(across - along) <= max(across, along) * SHAPE
 
 
 def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Tensor, "{size} {size}"]:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from sivt_lightning.data.folders import entries, is_image, is_roi
-from sivt_lightning.data.masks import mask_to_tensor, read_mask
+from sivt_lightning.data.masks import mask_to_tensor, of_one_shape, read_mask
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.data.survey import read_headers
 from sivt_lightning.errors import SIVTError
@@ -25,7 +25,6 @@ from sivt_lightning.processes import divide
 
 FINER = 4  # pixels of the canvas that polygons are drawn on, to one of the region
 PARTS = ("inspect", "ignore")
-SHAPE = 0.02  # by how much of a side's proportion a picture may be of another shape than the photos, as masks may
 EXAMPLE = '{"inspect": [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]], "ignore": []}'
 
 Regions = dict[str, Bool[Tensor, "size size"]]  # by product, True where it is inspected; none of one that is all so
@@ -98,8 +97,7 @@ def _refuse_other_shape(path: Path, photos: Sequence[Path]) -> None:
     for photo, header in zip(photos, divide(read_headers, photos), strict=True):
         if header is None:  # told by whoever decodes it
             continue
-        one, other = width * header.height, height * header.width
-        if abs(one - other) > max(one, other) * SHAPE:
+        if not of_one_shape((width, height), (header.width, header.height)):
             raise SIVTError(
                 f"{path} is {width} x {height} pixels, which is not the shape of the photo {photo} ({header.width} x "
                 f"{header.height}). Draw the region on a photo of the product."
