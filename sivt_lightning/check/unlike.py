@@ -1,6 +1,7 @@
 """Good photos that look like none of their product: likely defects among them, or photos of something else."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +24,8 @@ AXES = 64  # dimensions in which neighbours are looked for
 # nearer to those of another defect; so few are seldom a defect's.
 VECTORS, MOST = 64, 32768
 HIGHEST = 0.01  # share of a photo's positions whose mean is what is unlike in it
-LIMIT = (
-    3.5  # robust deviations of its logarithm over a product, above which a photo is named (Iglewicz and Hoaglin, 1993)
-)
+# Robust deviations of its logarithm over a product, above which a photo is named (Iglewicz and Hoaglin, 1993).
+LIMIT = 3.5
 
 
 class Unlike(NamedTuple):
@@ -72,19 +72,16 @@ def finding_of(photo: Unlike) -> Finding:
 
 def _along_axes(network: Network, samples: Sequence[Sample], depth: Depth | None) -> Float[Tensor, "photos H W A"]:
     """Standardised features along the directions in which they differ most, in half precision."""
-    generator = generator_for(0, len(samples))
-    chosen = torch.randperm(len(samples), generator=generator)[:MEASURED].tolist()
-    first = list(network.features([samples[i] for i in chosen], depth))
+    order = torch.randperm(len(samples), generator=generator_for(0, len(samples)))
+    drawn = [samples[i] for i in order.tolist()]
+    first = list(network.features(drawn[:MEASURED], depth))
     standardize = Standardize(network.backbone.channels, network.settings.standardize)
     standardize.measure(first)
     vectors = torch.cat([rearrange(standardize(some), "b c h w -> (b h w) c") for some in first])
     axes = torch.linalg.eigh((vectors.T @ vectors / len(vectors)).double()).eigenvectors.flip(1)[:, :AXES].float()
-    return torch.cat(
-        [
-            (rearrange(standardize(some), "b c h w -> b h w c") @ axes).half()
-            for some in network.features(samples, depth)
-        ]
-    )
+    every = chain(first, network.features(drawn[MEASURED:], depth))
+    places = torch.cat([(rearrange(standardize(some), "b c h w -> b h w c") @ axes).half() for some in every])
+    return places[order.argsort()]
 
 
 def _unlikeness(places: Float[Tensor, "photos H W A"]) -> Float[Tensor, "photos H W"]:

@@ -29,7 +29,7 @@ def check_photos(settings: Any) -> int:
     from sivt_lightning.check.checking import check
     from sivt_lightning.check.network import network_of
     from sivt_lightning.check.pages import findings_table, page_of, unlike_table
-    from sivt_lightning.data.layouts import check_layout
+    from sivt_lightning.data.layouts import all_samples, check_layout
     from sivt_lightning.data.urls import path_of
     from sivt_lightning.files import writable_folder, write_whole
     from sivt_lightning.inference.calibration import check_share
@@ -40,15 +40,15 @@ def check_photos(settings: Any) -> int:
         raise SIVTError(f"{folder} has results. Add --overwrite to replace them, or name another folder with --output.")
     layout, share = check_layout(settings.layout), check_share(settings.false_alarms)
     network = network_of(settings.backbone, settings.weights)
-    checked = check(root, layout, share, network, partial(print, flush=True))
-    writable_folder(folder)
+    selection = all_samples(root, layout)
+    writable_folder(folder)  # before minutes of work
+    checked = check(selection, share, network, partial(print, flush=True))
     write_whole(folder / FINDINGS, findings_table(checked.findings))
     write_whole(folder / UNLIKE, unlike_table(checked.unlike))
     write_whole(folder / PAGE, page_of(root, checked))
     _say(checked, root)
-    faults = sum(finding.is_fault for finding in checked.findings)
-    print(f"\n{faults} faults to mend and {len(checked.findings) - faults} things to look at: {folder / PAGE}")
-    return FAULTY if faults else 0
+    print(f"\n{checked.said}: {folder / PAGE}")
+    return FAULTY if checked.faults else 0
 
 
 def _say(checked: Any, root: Path) -> None:

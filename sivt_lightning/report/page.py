@@ -84,11 +84,6 @@ def report_page(
         share: of good parts that may be called anomalous; None where verdicts are by a score instead.
         base: folder that the images' paths begin in, which the list of verdicts names them by.
     """
-    here = files("sivt_lightning.report") / "page"
-    template, style, *scripts = (
-        (here / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", *SCRIPTS)
-    )
-    script = "\n".join(scripts)
     data = {
         "images": [{key: visible(v) if isinstance(v, str) else v for key, v in asdict(i).items()} for i in images],
         "labelled": labelled,
@@ -98,16 +93,26 @@ def report_page(
         "colours": INFERNO.round().astype(int).tolist(),
     }
     data["key"] = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]  # a browser keeps marks under it
-    return Template(template).substitute(
-        policy=POLICY.format(script=digest(script), style=digest(style)),
-        title=escape(title),
+    return filled(
+        "template.html",
+        title,
+        SCRIPTS,
         subtitle=escape(f"{_said_of_verdicts(images, share)} {subtitle}".strip()),
-        style=style,
-        script=script,
         tables="\n".join(tables),
         # In a script element only "<" could begin anything; escaped it is the same JSON.
         data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     )
+
+
+def filled(body: str, title: str, scripts: Sequence[str] = (), **parts: str) -> str:
+    """A page of this body, whose head lets in no style or script but its own. `parts` are HTML."""
+    here = files("sivt_lightning.report") / "page"
+    head, rest, style, *code = (
+        (here / name).read_text(encoding="utf-8") for name in ("head.html", body, "style.css", *scripts)
+    )
+    script = "\n".join(code)
+    policy = POLICY.format(script=_digest(script) if script else "none", style=_digest(style))
+    return Template(head + rest).substitute(policy=policy, title=escape(title), style=style, script=script, **parts)
 
 
 def html_table(heading: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -145,6 +150,5 @@ def _said_of_verdicts(images: Sequence[Shown], share: float | None) -> str:
     return said
 
 
-def digest(text: str) -> str:
-    """By which a policy knows the page's own script or style."""
+def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
