@@ -47,6 +47,7 @@ ALLOWED = {
     "data.loaders": "features system",
     "data.roi": "processes",
     "data.survey": "processes",
+    "data.tiled": "processes",
     "evaluation": "data errors evaluation.metrics files inference prediction_files processes report",
     "evaluation.callback": "lightning",
     "evaluation.comparison": "model",
@@ -62,6 +63,7 @@ ALLOWED = {
     "inference.calibrated": "files",
     "inference.good_photos": "data",
     "inference.photo_lists": "data files",
+    "inference.photos": "data",
     "inference.predictor": "data system",
     "inference.recalibration": "data",
     "inference.runtimes": "?",  # the package of a format

@@ -96,7 +96,7 @@ def test_a_batch_is_pixels_masks_and_positions_but_no_category(tmp_path: Path) -
     batch = next(iter(ready(build(tmp_path), "test", eval_batch_size=3).test_dataloader()))
     assert isinstance(batch, Batch)
     # A category here would reach the model.
-    assert batch._fields == ("images", "masks", "index", "errors", "views", "notes")
+    assert batch._fields == ("images", "masks", "index", "errors", "views", "notes", "grids")
     assert (batch.images.shape, batch.images.dtype) == ((3, 3, SIZE, SIZE), torch.float32)
     assert torch.allclose(batch.images, torch.tensor(128 / 255))
     assert {(tuple(mask.shape), mask.dtype) for mask in batch.masks} == {((SIZE, SIZE), torch.bool)}
@@ -407,8 +407,8 @@ def test_calibration_spreads_over_the_sorted_training_images(tmp_path: Path, mon
     data = ready(build(tmp_path, train=11), eval_batch_size=2)
     batches = list(data.calibration_batches())
     assert [tuple(batch.shape) for batch in batches] == [(2, 3, SIZE, SIZE), (2, 3, SIZE, SIZE), (1, 3, SIZE, SIZE)]
-    spread = [data.train_set[index].image for index in (0, 5, 10, 14, 19)]  # first to last of 20, evenly
-    assert torch.equal(torch.cat(batches), torch.stack(spread))
+    spread = [data.train_set[index].images for index in (0, 5, 10, 14, 19)]  # first to last of 20, evenly
+    assert torch.equal(torch.cat(batches), torch.cat(spread))
     data.trainer = SimpleNamespace(world_size=4, global_rank=3, num_devices=4, predicting=False)
     assert torch.equal(torch.cat(list(data.calibration_batches())), torch.cat(batches))
 

@@ -24,7 +24,7 @@ def pair(scale: float = 1.0, channels: int = 7) -> tuple[torch.Tensor, torch.Ten
 def scoring(size: int = 64, sigma: float = 2.0, power: float = 1.0, **changes: Any) -> Scoring:
     """The paper's, but for what is said."""
     settings = {"parts": [7], "residual": "whole", "image_score": "deviation"} | changes
-    return Scoring(image_size=size, smoothing_sigma=sigma, map_power=power, **settings)
+    return Scoring(feature_stride=size // 8, smoothing_sigma=sigma, map_power=power, **settings)
 
 
 def reference_distances(f: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -154,7 +154,7 @@ def test_layouts_masks_and_pixels_are_those_of_the_folder(url: str, folder: Path
             (s.path.relative_to(folder).as_posix(), s.category, s.defect, s.layout) for s in local.samples
         ]
         for one, other in zip(ImageDataset(local.samples, 32), ImageDataset(remote.samples, 32), strict=True):
-            assert torch.equal(one.image, other.image)
+            assert torch.equal(one.images, other.images)
             assert torch.equal(one.mask, other.mask)
             assert one.error == other.error == ""
     asked = predict_samples([path_of(url) / "across", path_of(url) / "down/test"])
@@ -203,12 +203,12 @@ def test_headers_are_looked_at_without_fetching_photos(bucket: str, fetched: lis
 
 def test_other_processes_read_too(url: str, archive: Path) -> None:
     dataset = ImageDataset(train_samples(path_of(url), None).samples, 32)
-    alone = torch.stack([item.image for item in dataset])
+    alone = torch.cat([item.images for item in dataset])
     batches = DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=collate, multiprocessing_context="fork")
     assert torch.equal(torch.cat([batch.images for batch in batches]), alone)
     _store.cache_clear()  # as a process that is started anew has none
     sent = pickle.loads(pickle.dumps(dataset))  # noqa: S301
-    assert torch.equal(torch.stack([item.image for item in sent]), alone)
+    assert torch.equal(torch.cat([item.images for item in sent]), alone)
 
 
 def test_a_feature_is_known_by_what_the_store_says_and_not_fetched(

@@ -248,7 +248,7 @@ def test_synthetic_defects_are_made_inside(box: tuple[int, int, int, int]) -> No
 
 @pytest.mark.parametrize("power", [0.0, 1.0])
 def test_nothing_outside_shines_into_the_map(power: float) -> None:
-    averaging = Averaging(32, power, 2.0)
+    averaging = Averaging(4, power, 2.0)
     residual = drawn(2, 8, 8) * 4
     glaring = residual.clone()
     glaring[:, :, 4:] += 20

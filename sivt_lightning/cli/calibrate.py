@@ -99,7 +99,8 @@ def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
         photos, defects = GoodPhotos.listed(about, listed.good, settings.good), listed.defects
     else:
         photos = GoodPhotos.elsewhere(about, settings.good, settings.category)
-    if (strange := sorted(set(photos.products) - set(about.categories))) and not settings.add:
+    strange = sorted(set(photos.products) - set(about.categories)) if about.categories else []
+    if strange and not settings.add:
         raise SIVTError(
             f"good {settings.good} shows {listing(strange)}, but the model knows {', '.join(about.categories)}. Say "
             "which of these it is with --category, name its folder so, or add a product with --add."

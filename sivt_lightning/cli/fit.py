@@ -197,7 +197,7 @@ class FitCLI(SIVTCLI):
     def _calibrate(self, best: Path) -> None:
         """What best.ckpt says of good photos, by which it judges others. One process does it: the others have ended."""
         model = open_model(best, str(self.trainer.strategy.root_device))
-        photos = GoodPhotos(self.datamodule, self.datamodule.val_set.samples, self.datamodule.train_set.samples, "")
+        photos = GoodPhotos(self.datamodule, self.datamodule.val_photos, self.datamodule.train_photos, "")
         print(f"\nCalibrating it with {photos.counted()}.", flush=True)
         calibration = photos.measure(model, self.config_init.fit.false_alarms)
         write_calibrated(best, calibration, best)

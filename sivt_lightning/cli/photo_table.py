@@ -24,7 +24,7 @@ class Survey(Callback):
             return
         data = data_of(trainer)
         if stage == "fit":
-            _print_table("Photos of good parts", {"train": data.train_set.samples, "held out": data.val_set.samples})
+            _print_table("Photos of good parts", {"train": data.train_photos, "held out": data.val_photos})
         elif stage == "test":
             samples = data.test_set.samples
             kinds = {

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from sivt_lightning.cli.arguments import given_option
 from sivt_lightning.cli.lightning_cli import SIVTCLI, VERDICTS, add_verdicts, data_defaults, plain_seed
 from sivt_lightning.data.depth import check_depth
+from sivt_lightning.data.grid import check_tiles
 from sivt_lightning.errors import SIVTError, Stopped
 from sivt_lightning.evaluation.callback import Evaluation
 from sivt_lightning.evaluation.trained_model import TrainedModel
@@ -98,6 +99,7 @@ class TrainedCLI(SIVTCLI):
         if by_hand and self.about.kind != "checkpoint":
             raise SIVTError(f"trainer.precision: {path} was exported in {self.about.precision}; export it in another.")
         check_depth(config.data.depth, self.about.depth)
+        check_tiles(config.data.tiles, self.about.tiles.text)
         trained = self.about.model.get("seed", config.seed_everything)
         if config.seed_everything != trained:
             raise SIVTError(

@@ -16,6 +16,7 @@ from sivt_lightning.data.asked import Asked, predict_samples
 from sivt_lightning.data.augment import Augmentation, Flip
 from sivt_lightning.data.dataset import Batch, EvalSampler, ImageDataset, TrainSampler
 from sivt_lightning.data.depth import Depth
+from sivt_lightning.data.grid import TILE, Tiles
 from sivt_lightning.data.identity import digest, split
 from sivt_lightning.data.kept import KeptFeatures
 from sivt_lightning.data.layouts import LayoutName, test_samples, train_samples
@@ -26,8 +27,9 @@ from sivt_lightning.data.remote import RemotePath
 from sivt_lightning.data.roi import Regions, planes, regions_of
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
+from sivt_lightning.data.tiled import tiled
 from sivt_lightning.data.urls import common_folder, path_of
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.features.store import FeatureBatch, FeatureDataset
 from sivt_lightning.seeding import generator_for
 
@@ -60,15 +62,21 @@ class SIVTDataModule(LightningDataModule):
         depth: of photos of more than 8 bits, which do not say what white is: 8, 10, 12, 14 or 16 bits of their
             integers, "float" for decimals from 0 to 1, "float8" to "float16" for decimals that are such integers.
             "bytes" refuses them all. null decides by the training images, and a model keeps it.
+        tiles: cut large photos into tiles of `image_size` that overlap, each seen like a photo, and the whole photo as
+            one more: their number as ROWSxCOLUMNS, such as 3x1 for a tall strip; "auto" chooses it for each photo, so
+            that no more than two of its pixels a side become one, up to 16 tiles; "1" cuts none. A training takes
+            longer by the number of images that a photo becomes.
         seed: decides which images are held out and the order of training.
 
-    After `setup`, `train_set`, `val_set` and `regions` of interest (fit, validate), `test_set` (test) or `predict_set`
-    and `asked` (predict) are there, and in `remarks` sentences on what else lies in the folders, and on how photos are
-    read.
+    After `setup`, `train_set` and `val_set` (with a sample for each tile), the photos in them as `train_photos` and
+    `val_photos`, and `regions` of interest (fit, validate), `test_set` (test) or `predict_set` and `asked` (predict)
+    are there, and in `remarks` sentences on what else lies in the folders, and on how photos are read.
     """
 
     train_set: ImageDataset
     val_set: ImageDataset
+    train_photos: list[Sample]
+    val_photos: list[Sample]
     test_set: ImageDataset
     predict_set: ImageDataset
     asked: Asked
@@ -93,6 +101,7 @@ class SIVTDataModule(LightningDataModule):
         light: float = 0.0,
         predict_path: list[str] | str | None = None,
         depth: Depth | None = None,
+        tiles: str = "1",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -111,6 +120,11 @@ class SIVTDataModule(LightningDataModule):
         self.root, self.categories, self.layout, self.predict_path = root, categories, layout, predict_path
         self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
         self.num_workers, self.val_share, self.depth, self.seed = num_workers, val_share, depth, seed
+        self.tiles = Tiles(tiles)
+        if self.tiles.cut and image_size % TILE:
+            raise SIVTError(
+                f"data.tiles is {tiles}, but image_size {image_size} is no multiple of {TILE}: make it one."
+            )
         self.augmentation = Augmentation(rotation, shift, flip, light).check()
         if self.augmentation and cache != "off":
             raise SIVTError(
@@ -136,10 +150,11 @@ class SIVTDataModule(LightningDataModule):
                 self.depth, remarks = decide_depth([*train, *validation])
                 self.hparams["depth"] = self.depth  # for the checkpoint, as the other settings
                 self.remarks += remarks
-            self.train_set, self.val_set = self.images_of(train), self.images_of(validation)
+            self.train_photos, self.val_photos = train, validation
             self.folder_of([*train, *validation])  # is asked for later, and refuses photos that have none
             self.regions, remarks = regions_of([*train, *validation], self.image_size)
             self.remarks += remarks
+            self.train_set, self.val_set = self._images_of_training()
             self.kept.begin(self.train_set, self.val_set)
         elif stage == "test":
             samples, self.remarks = test_samples(self.source, self.categories, self.layout)
@@ -152,9 +167,22 @@ class SIVTDataModule(LightningDataModule):
             self.remarks = self.asked.left_out
             self.predict_set = self.images_of(self.asked.samples)
 
+    def _images_of_training(self) -> tuple[ImageDataset, ImageDataset]:
+        """A sample for each tile. Raises SIVTError where they go not with something else."""
+        every, remarks = tiled([*self.train_photos, *self.val_photos], self.tiles, self.image_size)
+        if remarks and self.regions:
+            raise SIVTError(
+                f"data.tiles is {self.tiles.text}, but {listing(sorted(self.regions))} has a region of interest, and "
+                "these do not go together yet: cut the photos to the region, or set data.tiles to 1."
+            )
+        self.remarks += remarks
+        held_out = {sample.path for sample in self.val_photos}
+        parts = [[s for s in every if (s.path in held_out) == held] for held in (False, True)]
+        return self.images_of(parts[0]), self.images_of(parts[1])
+
     def images_of(self, samples: Sequence[Sample], full_masks: bool = False, views: bool = False) -> ImageDataset:
         """These samples as the model sees them, with what else `ImageDataset` gives."""
-        return ImageDataset(samples, self.image_size, full_masks, views, self.depth)
+        return ImageDataset(samples, self.image_size, full_masks, views, self.depth, self.tiles)
 
     def ask_of_test(self, full_masks: bool, views: bool) -> None:
         """Once the test is set up: what is read of its images beside what the model sees."""
@@ -171,7 +199,7 @@ class SIVTDataModule(LightningDataModule):
     @cached_property
     def training_images(self) -> str:
         """Names the images of the training, held-out ones among them, by what they are."""
-        return digest([*self.train_set.samples, *self.val_set.samples])
+        return digest([*self.train_photos, *self.val_photos])
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order drawn from (seed, epoch)."""
@@ -221,7 +249,7 @@ class SIVTDataModule(LightningDataModule):
     def _images(self) -> dict[str, Any]:
         if not hasattr(self, "train_set"):
             return {}
-        train, held_out = self.train_set.samples, self.val_set.samples
+        train, held_out = self.train_photos, self.val_photos
         return split(self.folder_of([*train, *held_out]), train, held_out)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

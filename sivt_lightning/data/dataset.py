@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from sivt_lightning.data.depth import Depth
-from sivt_lightning.data.images import read_image, to_tensor
+from sivt_lightning.data.grid import Grid, Tiles
+from sivt_lightning.data.images import read_image
 from sivt_lightning.data.masks import mask_to_tensor, of_one_shape, read_mask
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
 
+WHOLE = Tiles("1")
 LONGEST_VIEW = 512  # pixels: two views fit a screen
 
 
@@ -29,36 +31,40 @@ class View(NamedTuple):
 class Item(NamedTuple):
     """One sample as pixels; see `Batch`."""
 
-    image: Float[Tensor, "3 size size"]
+    images: Float[Tensor, "tiles 3 size size"]
     mask: Bool[Tensor, "height width"]
     position: int
     error: str
     view: View | None = None
     note: str = ""
+    grid: Grid = Grid()
 
 
 class Batch(NamedTuple):
     """What the model is given: pixels and no category, which one model for all categories must never see."""
 
-    images: Float[Tensor, "batch 3 size size"]  # RGB in [0, 1]; zeros where `errors` says why it could not be read
+    # RGB in [0, 1]; zeros where `errors` says why it could not be read. Of a photo that is cut, all of its `grid`.
+    images: Float[Tensor, "images 3 size size"]
     masks: list[Bool[Tensor, "_ _"]]  # True where anomalous; all False without a mask file
     index: Int64[Tensor, " batch"]  # type: ignore[assignment]  # position in `samples`; hides tuple.index
     errors: list[str]  # a sentence for the user, "" where the image was read well
     views: list[View | None]  # None where none was asked for, or the image could not be read
     notes: list[str]  # what to know of how photo and mask were read, "" for nothing
+    grids: list[Grid]  # how each photo is cut
 
 
 class ImageDataset(Dataset[Item]):
-    """Reads samples at `image_size` x `image_size` pixels.
+    """Reads samples at `image_size` x `image_size` pixels, or in tiles of this size.
 
     An unreadable file does not raise here, because an exception that leaves a worker process reaches the user as a
     traceback: its sentence travels in `Item.error` instead.
 
     Args:
         full_masks: leave each mask, and for an image without one the image's, at its own size. By default it is
-            squeezed to the size of the images.
+            resized to what the images cover.
         views: also give each photo as people see it, so that whoever draws it need not read the file again.
         depth: of photos of more than 8 bits.
+        tiles: into which photos are cut.
     """
 
     def __init__(
@@ -68,9 +74,10 @@ class ImageDataset(Dataset[Item]):
         full_masks: bool = False,
         views: bool = False,
         depth: Depth | None = None,
+        tiles: Tiles = WHOLE,
     ) -> None:
         self.samples = list(samples)
-        self.image_size, self.depth = image_size, depth
+        self.image_size, self.depth, self.tiles = image_size, depth, tiles
         self.full_masks, self.views = full_masks, views
 
     def __len__(self) -> int:
@@ -81,21 +88,30 @@ class ImageDataset(Dataset[Item]):
             return self._read(self.samples[index], index)
         except SIVTError as error:
             size = self.image_size
-            return Item(torch.zeros(3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
+            return Item(torch.zeros(1, 3, size, size), torch.zeros(size, size, dtype=torch.bool), index, str(error))
 
     def photo(self, index: int) -> Image.Image:
-        """A sample's photo as upright RGB, at its own size. Raises SIVTError where it cannot be read."""
-        return read_image(self.samples[index].path, self.depth).image
+        """A sample's photo, or what its tile shows of it, as upright RGB at its own size.
+
+        Raises SIVTError where it cannot be read.
+        """
+        sample = self.samples[index]
+        photo = read_image(sample.path, self.depth).image
+        return photo if sample.tile is None else sample.tile.grid.piece(photo, sample.tile.number)
 
     def _read(self, sample: Sample, index: int) -> Item:
         image, note = read_image(sample.path, self.depth)
         view = View(shrunk(image), image.size) if self.views else None
-        mask, mask_note = self._mask(sample, image)
-        return Item(to_tensor(image, self.image_size), mask, index, "", view, " ".join(filter(None, (note, mask_note))))
+        grid = self.tiles.grid(image.size, self.image_size)
+        mask, mask_note = self._mask(sample, image, grid)
+        images = (sample.tile.grid if sample.tile else grid).cut(image, self.image_size)
+        if sample.tile is not None:  # of a training, which looks at no mask
+            grid, images = Grid(), images[sample.tile.number][None]
+        return Item(images, mask, index, "", view, " ".join(filter(None, (note, mask_note))), grid)
 
-    def _mask(self, sample: Sample, image: Image.Image) -> tuple[Bool[Tensor, "height width"], str]:
+    def _mask(self, sample: Sample, image: Image.Image, grid: Grid) -> tuple[Bool[Tensor, "height width"], str]:
         if sample.mask_path is None:
-            size = (image.height, image.width) if self.full_masks else (self.image_size, self.image_size)
+            size = (image.height, image.width) if self.full_masks else grid.canvas(self.image_size)
             return torch.zeros(size, dtype=torch.bool), ""
         mask, note = read_mask(sample.mask_path)
         height, width = mask.shape
@@ -105,7 +121,7 @@ class ImageDataset(Dataset[Item]):
                 f"{sample.mask_path} is {width} x {height} pixels, which is not the shape of its image {sample.path} "
                 f"({image.width} x {image.height}). Replace the mask."
             )
-        return torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, self.image_size), note
+        return torch.from_numpy(mask) if self.full_masks else mask_to_tensor(mask, *grid.canvas(self.image_size)), note
 
 
 def shrunk(photo: Image.Image) -> Image.Image:
@@ -120,8 +136,9 @@ def shrunk(photo: Image.Image) -> Image.Image:
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items into one batch."""
-    images, masks, positions, errors, views, notes = zip(*items, strict=True)
-    return Batch(torch.stack(images), list(masks), torch.tensor(positions), list(errors), list(views), list(notes))
+    images, masks, positions, *rest = zip(*items, strict=True)
+    errors, views, notes, grids = map(list, rest)
+    return Batch(torch.cat(images), list(masks), torch.tensor(positions), errors, views, notes, grids)
 
 
 class TrainSampler(Sampler[int]):

@@ -108,14 +108,18 @@ def deep_values(path: Path) -> Seen | None:
     return decode(path, seen)
 
 
-def to_tensor(image: Image.Image, size: int) -> Float[Tensor, "3 {size} {size}"]:
-    """An RGB image squeezed to `size` x `size` pixels (bilinear, antialiased, as Pillow has it), values in [0, 1]."""
-    if image.width == image.height and image.width in (2 * size, 4 * size):
+def to_tensor(image: Image.Image, height: int, width: int | None = None) -> Float[Tensor, "3 {height} _"]:
+    """An RGB image resized to so many pixels (bilinear, antialiased, as Pillow has it), values in [0, 1].
+
+    `width`: by default the height.
+    """
+    width = height if width is None else width
+    if image.size in ((2 * width, 2 * height), (4 * width, 4 * height)):
         # In a third of the time. Of other sizes torch rounds weights, and with them pixels, otherwise than Pillow does.
         whole = rearrange(torch.from_numpy(np.array(image)), "h w c -> 1 c h w")
-        pixels = interpolate(whole, size=(size, size), mode="bilinear", antialias=True)[0]
+        pixels = interpolate(whole, size=(height, width), mode="bilinear", antialias=True)[0]
     else:
-        pixels = torch.from_numpy(np.array(image.resize((size, size), Image.Resampling.BILINEAR))).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.BILINEAR))).permute(2, 0, 1)
     return pixels.contiguous().float() / 255
 
 

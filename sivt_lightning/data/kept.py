@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sivt_lightning.data.dataset import ImageDataset
 from sivt_lightning.data.remote import RemotePath, version_of
+from sivt_lightning.data.samples import Sample, Tile
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.fill import Wanted, keep
 from sivt_lightning.features.store import FeatureDataset, content_digest, in_threads
@@ -53,14 +54,21 @@ class KeptFeatures:
         # Held-out scores become thresholds, so their features are as exact as those in prediction.
         dtypes = (torch.float16, torch.float32)
         wanted = [
-            Wanted([sample.path for sample in images.samples], partial(_image, images), features, dtype, content_keys)
+            Wanted(images.samples, partial(_image, images), features, dtype, image_keys)
             for (images, features), dtype in zip(self.features.items(), dtypes, strict=True)
         ]
         keep(wanted, folder, shape, compute, threads, processes)
 
 
+def image_keys(samples: Sequence[Sample]) -> list[str]:
+    """By which features are found again: what photo they are of, and which tile of it."""
+    paths = list(dict.fromkeys(sample.path for sample in samples))
+    keys = dict(zip(paths, content_keys(paths), strict=True))
+    return [keys[sample.path] + _named(sample.tile) for sample in samples]
+
+
 def content_keys(paths: Sequence[Path]) -> list[str]:
-    """By which photos' features are found again: their bytes or, so that nothing is fetched, what their store says."""
+    """Of photos: their bytes or, so that nothing is fetched, what their store says."""
     folders = {path.parent: None for path in paths if isinstance(path, RemotePath)}
     listed = {path: known for folder in folders for path, known in folder.listed().items()}
     said = {path: version for path, known in listed.items() if (version := version_of(path, known))}
@@ -72,8 +80,12 @@ def content_keys(paths: Sequence[Path]) -> list[str]:
     return in_threads(key, paths)
 
 
+def _named(tile: Tile | None) -> str:
+    return "" if tile is None else "-" + hashlib.sha256(repr(tile).encode()).hexdigest()[:16]
+
+
 def _image(images: ImageDataset, position: int) -> Float[Tensor, "3 size size"]:
     item = images[position]
     if item.error:
         raise SIVTError(item.error)
-    return item.image
+    return item.images[0]

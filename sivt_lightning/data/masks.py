@@ -60,9 +60,9 @@ def of_one_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(across - along) <= max(across, along) * SHAPE
 
 
-def mask_to_tensor(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[Tensor, "{size} {size}"]:
-    """A mask squeezed to `size` x `size` pixels, each taking its nearest neighbour's value."""
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+def mask_to_tensor(mask: Bool[np.ndarray, "_ _"], height: int, width: int | None = None) -> Bool[Tensor, "{height} _"]:
+    """A mask resized to so many pixels, by default a square, each taking its nearest neighbour's value."""
+    resized = Image.fromarray(mask.astype(np.uint8)).resize((width or height, height), Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(resized) > 0)
 
 

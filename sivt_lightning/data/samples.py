@@ -9,11 +9,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sivt_lightning.data.grid import Grid
 from sivt_lightning.errors import SIVTError
 
 Split = Literal["train", "validation", "test", "predict"]  # validation: held out; predict: nothing is known of it
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "predict")
 MIN_TRAIN_IMAGES = 2  # one to learn from, one to hold out
+
+
+class Tile(NamedTuple):
+    """One of the images that are made of a photo."""
+
+    grid: Grid
+    number: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Sample:
     split: Split = field(default="train", compare=False)
     layout: str = field(default="", compare=False)
     roi_path: Path | None = field(default=None, compare=False)  # which part of its product's photos is inspected
+    tile: Tile | None = None  # which alone is meant; None for the photo in all its tiles
 
 
 class Selection(NamedTuple):

@@ -114,8 +114,8 @@ class Evaluation(Callback):
         """Keep what the model said; the data module has stopped at an image that cannot be read."""
         scores, maps = outputs.score, outputs.map
         index = batch.index.tolist()
-        for i, good in zip(index, (scores.isfinite() & maps.isfinite().all(-1).all(-1)).tolist(), strict=True):
-            if not good:
+        for i, score, one in zip(index, scores, maps, strict=True):
+            if not (score.isfinite() and one.isfinite().all()):
                 self.trouble = f"No figures: an anomaly score of {self.tally.samples[i].path} is {NOT_FINITE}"
                 if trainer.world_size == 1:
                     raise SIVTError(self.trouble)
@@ -269,9 +269,9 @@ class Evaluation(Callback):
         names = module.about.categories if self.judge else []
         thresholds = {name: self.judge.threshold(name).pixel for name in names} if self.judge else {}
 
-        def detect(batch: Batch) -> Tensor:
+        def detect(batch: Batch) -> list[Tensor]:
             names = [shown.samples[i].category for i in batch.index.tolist()]
-            return module.about.inspection(module.test_step(batch, 0), names).map
+            return list(module.about.inspection(module.test_step(batch, 0), names).map)
 
         write_gallery(self.folder / "gallery.png", shown, scores, detect, thresholds)
         print(f"Pictures: {self.folder / 'gallery.png'}")

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from sivt_lightning.data.dataset import Batch, ImageDataset, collate
+from sivt_lightning.data.dataset import Batch, ImageDataset, Item, collate
+from sivt_lightning.data.masks import mask_to_tensor
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.files import whole
 from sivt_lightning.report.sheets import Exhibit, Row, draw_gallery
@@ -34,7 +37,7 @@ def write_gallery(
     file: Path,
     data: ImageDataset,
     scores: Mapping[int, float],
-    detect: Callable[[Batch], Float[Tensor, "B S S"]],
+    detect: Callable[[Batch], Sequence[Float[Tensor, "_ _"]]],
     pixel_thresholds: Mapping[str, float],
 ) -> None:
     """The sheet as PNG.
@@ -51,16 +54,23 @@ def write_gallery(
         if not chosen:  # no image of it was tested
             continue
         items = [data[i] for i in chosen.values()]
-        maps = detect(collate(items)).float().cpu().numpy()
+        maps = detect(collate(items))
         captions = [
             f"{data.samples[i].path.parent.name}/{data.samples[i].path.name}: {scores[i]:.3g}, {why}"
             for why, i in chosen.items()
         ]
         exhibits = [
-            Exhibit(item.image.permute(1, 2, 0).numpy(), anomaly_map, item.mask.numpy(), caption)
+            Exhibit(*_squeezed(item, anomaly_map), caption)
             for item, anomaly_map, caption in zip(items, maps, captions, strict=True)
         ]
-        rows.append(Row(category, exhibits, pixel_thresholds.get(category, float(maps.max()) / 3)))
+        rows.append(Row(category, exhibits, pixel_thresholds.get(category, max(float(one.max()) for one in maps) / 3)))
     if rows:
         with whole(file) as part:
             Image.fromarray(draw_gallery(rows)).save(part, format="PNG")
+
+
+def _squeezed(item: Item, anomaly_map: Float[Tensor, "height width"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, map and mask in the square of the sheet; the last image of a photo that was cut shows all of it."""
+    image, size = item.images[-1], item.images.shape[-2:]
+    shown = interpolate(anomaly_map[None, None].float().cpu(), size=size, mode="bilinear", antialias=True)[0, 0]
+    return image.permute(1, 2, 0).numpy(), shown.numpy(), mask_to_tensor(item.mask.numpy(), *size).numpy()

@@ -59,7 +59,7 @@ class LabelledReport:
     def add(self, batch: Batch, detection: Detection, judged: Sequence[Judgement]) -> None:
         """Have the pictures of a batch written."""
         masks = (mask.cpu().numpy() for mask in batch.masks)
-        said = (detection.score.tolist(), detection.map.numpy(), judged)
+        said = (detection.score.tolist(), [one.numpy() for one in detection.map], judged)
         images = zip(batch.index.tolist(), *said, masks, batch.views, strict=True)
         self.shown |= dict(self.queue.put([partial(self._show, *image) for image in images]))
 
@@ -71,7 +71,7 @@ class LabelledReport:
         self,
         index: int,
         score: float,
-        anomaly_map: Float[np.ndarray, "S S"],
+        anomaly_map: Float[np.ndarray, "h w"],
         judged: Judgement,
         mask: Bool[np.ndarray, "height width"],
         view: View | None,

@@ -74,7 +74,7 @@ class Tally:
         self,
         index: Sequence[int],
         scores: Float[Tensor, " B"],
-        maps: Float[Tensor, "B S S"],
+        maps: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "B S S"],
         masks: Sequence[Bool[Tensor, "_ _"]],
     ) -> None:
         """Take in the images at positions `index` of the samples; a map is compared at its mask's size."""
@@ -87,9 +87,8 @@ class Tally:
             rows = [row for row in all_rows if samples[row].mask_path is not None or not samples[row].anomalous]
             if not rows or category in self.without_masks:
                 continue
-            truth, predicted = torch.stack([masks[row] for row in rows]), maps[rows]
-            if predicted.shape[1:] != size:
-                predicted = interpolate(predicted[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+            truth = torch.stack([masks[row] for row in rows])
+            predicted = torch.stack([_at(maps[row], size) for row in rows])
             inspected = self._inspected(category, size)
             self.pixels[category].update(predicted, truth, inspected)
             empty = ~truth.flatten(1).any(1)
@@ -151,6 +150,13 @@ class Tally:
                     "defects cannot be found and are not in its pixel figures; as images they count as anomalous."
                 )
         return notes
+
+
+def _at(anomaly_map: Float[Tensor, "_ _"], size: torch.Size) -> Float[Tensor, "height width"]:
+    """A map at the size of a mask."""
+    if anomaly_map.shape == size:
+        return anomaly_map
+    return interpolate(anomaly_map[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def _groups(keys: Iterable[Key]) -> dict[Key, list[int]]:

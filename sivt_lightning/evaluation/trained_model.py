@@ -7,6 +7,7 @@ from lightning import LightningModule
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.models import Model, open_model
+from sivt_lightning.inference.photos import look
 from sivt_lightning.model.detection import Detection
 
 
@@ -44,7 +45,7 @@ class TrainedModel(LightningModule):
 
     # Lightning would have evaluation steps return mappings, but hands whatever they return to the callbacks.
     def test_step(self, batch: Batch, batch_idx: int) -> Detection:  # type: ignore[override]
-        return self.model(batch.images)
+        return look(self.model, batch.images, batch.grids)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Detection:
-        return self.model(batch.images)
+        return look(self.model, batch.images, batch.grids)

@@ -27,7 +27,7 @@ OPSET = 23  # the first with attention as one operation, which runtimes compute 
 class Graph(nn.Module):
     """The detector's outputs as plain tensors, computed in this precision: "fp32" or "bf16".
 
-    `residual`: also that, which regions of interest ask for.
+    `residual`: also that, which regions of interest and tiles ask for.
     """
 
     def __init__(self, detector: Detector, precision: str, residual: bool = False) -> None:

@@ -47,7 +47,8 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
         made = Path(temporary, "model", path.name)
         made.parent.mkdir()
-        _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"), bool(about.inspection.regions))
+        residual = bool(about.inspection.regions) or about.tiles.cut
+        _write(made, kind, precision, detector, images, Path(temporary, "plain.onnx"), residual)
         files = sorted(made.parent.iterdir())
         backbone = detector.backbone
         side_car = SideCar(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -34,11 +34,11 @@ Compute = Callable[[Float[Tensor, "1 3 S S"]], Float[Tensor, "1 C H W"]]
 class Wanted(NamedTuple):
     """Images whose features are to be kept."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Any]  # what names each to `digests`, by default its file
     read: Read  # the image at a position
     features: FeatureDataset  # is given the store
     dtype: torch.dtype
-    digests: Callable[[Sequence[Path]], Sequence[str]] = content_digests  # names images by their content
+    digests: Callable[[Sequence[Any]], Sequence[str]] = content_digests  # names images by their content
 
 
 def keep(

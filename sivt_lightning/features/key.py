@@ -14,6 +14,7 @@ from sivt_lightning.model.detector import Detector
 SOURCES = (
     "data/dataset.py",
     "data/depth.py",
+    "data/grid.py",
     "data/images.py",
     "data/opening.py",
     "data/pillow_inside.py",

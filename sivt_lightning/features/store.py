@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -131,7 +131,7 @@ class DiskStore:
     Each holds a checksum of its numbers. Processes divide the reading of images and files among them.
 
     Args:
-        paths: image files.
+        paths: image files, or whatever else names images to `digests`.
         folder: of the features; another network, preprocessing or precision needs another folder.
         shape: of one feature map.
         dtype: in which they are kept.
@@ -140,11 +140,11 @@ class DiskStore:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Any],
         folder: Path,
         shape: Sequence[int],
         dtype: torch.dtype,
-        digests: Callable[[Sequence[Path]], Sequence[str]] | None = None,
+        digests: Callable[[Sequence[Any]], Sequence[str]] | None = None,
     ) -> None:
         self.shape, self.dtype = torch.Size(shape), dtype
         kind = str(dtype).removeprefix("torch.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sivt_lightning.data.depth import Depth
+from sivt_lightning.data.grid import Tiles
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint
@@ -44,6 +45,11 @@ class About:
     data: Mapping[str, Any]
     training: Mapping[str, Any]
     inspection: Inspection = field(default_factory=Inspection)
+
+    @property
+    def tiles(self) -> Tiles:
+        """Into which it was trained to cut photos."""
+        return Tiles(str(self.data.get("tiles", "1")))
 
     @property
     def known(self) -> Calibration | Thresholds | None:

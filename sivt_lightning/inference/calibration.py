@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from sivt_lightning.errors import SIVTError, listing
@@ -129,7 +130,7 @@ class Good(NamedTuple):
                 "The model gives no descriptor, by which products are told apart: it was exported by an earlier "
                 "version of sivt_lightning. Export it again."
             )
-        peaks = detection.map.flatten(1).amax(1)
+        peaks = torch.stack([one.max() for one in detection.map])
         return cls(*(numbers.double().numpy() for numbers in (detection.score, peaks, detection.descriptor)))
 
 

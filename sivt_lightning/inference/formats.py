@@ -2,7 +2,8 @@
 
 Format 0 said no number. Format 1 says it, as `format_number`. Format 2 has descriptors and, once it is calibrated, a
 calibration. Format 3 can say blocks of a vision transformer, and says of what map and image score are made.
-Format 4 has a memory bank. Format 5 has regions of interest, which an earlier version would take no notice of.
+Format 4 has a memory bank. Format 5 has regions of interest and format 6 tiles, which an earlier version would take no
+notice of.
 """
 
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from typing import Any
 
 from sivt_lightning.errors import SIVTError
 
-FORMAT = 5
+FORMAT = 6
 # Settings of the data that some format has added, and their values in files that do not say them. Those of the model
 # say this of themselves, see `model.settings`.
-DATA_BEFORE: dict[str, Any] = {"depth": None}
+DATA_BEFORE: dict[str, Any] = {"depth": None, "tiles": "1"}
 
 
 def format_of(stored: Mapping[str, Any], file: str) -> int:

@@ -17,6 +17,7 @@ from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
 from sivt_lightning.inference.models import Model
 from sivt_lightning.inference.photo_lists import read_list
+from sivt_lightning.inference.photos import look
 from sivt_lightning.model.detection import Detection
 
 BATCH = 8  # as Predictor has it
@@ -65,7 +66,7 @@ class GoodPhotos:
                 f"{data.root} is no longer what the model was trained on: of {changed[0]}, {there[changed[0]]} photos "
                 f"would be held out, but {before[changed[0]]} were. {remedy}"
             )
-        return cls(data, data.val_set.samples, data.train_set.samples, "" if root is None else str(data.root))
+        return cls(data, data.val_photos, data.train_photos, "" if root is None else str(data.root))
 
     @classmethod
     def again(cls, about: About, remedy: str = REMEDY) -> "GoodPhotos":
@@ -127,10 +128,10 @@ class GoodPhotos:
 
     def said(self, model: Model, samples: Sequence[Sample], inspected: Inspected) -> dict[str, Good]:
         """What a model says of photos, by product, of what is inspected of them."""
-        parts = [
-            Good.of(inspected(model(batch.images), [samples[i].category for i in batch.index.tolist()]))
-            for batch in self.data.batches(samples)
-        ]
+        parts = []
+        for batch in self.data.batches(samples):
+            found = look(model, batch.images, batch.grids)
+            parts.append(Good.of(inspected(found, [samples[i].category for i in batch.index.tolist()])))
         if not parts:
             return {}
         every = Good(*(np.concatenate(numbers) for numbers in zip(*parts, strict=True)))
@@ -158,7 +159,7 @@ def _of_each(data: SIVTDataModule, remedy: str) -> Counter[str]:
         data.setup("fit")
     except SIVTError as error:
         raise SIVTError(f"The photos of the training are needed, and there are none: {error} {remedy}") from error
-    return Counter(sample.category for sample in data.val_set.samples)
+    return Counter(sample.category for sample in data.val_photos)
 
 
 def _names(samples: Sequence[Sample]) -> list[str]:

@@ -38,13 +38,13 @@ class Inspection:
         """With maps of 0 where they are not inspected, and image scores of what is; None for a product not known."""
         if not any(name in self.regions for name in products):
             return detection
-        scores, maps = detection.score.clone(), detection.map.clone()
+        scores, maps = detection.score.clone(), list(detection.map)
         for position, name in enumerate(products):
             if (region := self.of(name)) is not None:
-                region = region.to(maps.device)
+                region = region.to(scores.device)
                 maps[position] = seen = self._within(detection, position, region)
                 scores[position] = image_score(seen[None], self.settings["image_score"], region)[0]
-        return detection._replace(score=scores, map=maps)
+        return detection._replace(score=scores, map=torch.stack(maps))
 
     def _within(self, detection: Detection, position: int, region: Bool[Tensor, "S S"]) -> Float[Tensor, "S S"]:
         """The map of one photo of a batch. Without a residual it is cut out, with what shines into it from beside."""
@@ -52,9 +52,9 @@ class Inspection:
             return torch.where(region, detection.map[position], 0)
         from sivt_lightning.model.averaging import Averaging  # takes a second, and few models have regions
 
-        averaging = Averaging(*(self.settings[name] for name in ("image_size", "map_power", "smoothing_sigma")))
+        averaging = Averaging(*(self.settings[name] for name in ("feature_stride", "map_power", "smoothing_sigma")))
         with torch.autocast(region.device.type, enabled=False):  # it would smooth in half precision
-            return averaging.within(detection.residual[position : position + 1], region)[0]
+            return averaging.within(detection.residual[position][None], region)[0]
 
     def of(self, product: str | None) -> Bool[Tensor, "S S"] | None:
         """The region of a product, None where all is inspected."""

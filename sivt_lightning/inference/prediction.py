@@ -34,7 +34,7 @@ class Prediction:
         verdict: "normal", "anomalous", or "unknown" where it shows none of the products.
         score: 0 or more, without an upper bound; compares with scores of the same product and model only.
         threshold: the score above which an image of its product is anomalous.
-        anomaly_map: (S, S) float32 at the network's size, whatever the photo's.
+        anomaly_map: float32 at the network's size, whatever the photo's; of one cut into tiles, at that of these.
         pixel_threshold: the value of the map above which a pixel is anomalous.
         size: width and height of the photo.
         product: recognised or told; None where it is unknown, or the model recognises none.
@@ -48,20 +48,20 @@ class Prediction:
     verdict: Verdict
     score: float
     threshold: float
-    anomaly_map: Float[np.ndarray, "S S"]
+    anomaly_map: Float[np.ndarray, "height width"]
     pixel_threshold: float
     size: tuple[int, int]
     product: str | None = None
     calibrated: float | None = None
     note: str = ""
-    inspected: Bool[np.ndarray, "S S"] | None = None
+    inspected: Bool[np.ndarray, "height width"] | None = None
     smallest_region: int = 0
 
     @classmethod
     def of(
         cls,
         score: float,
-        anomaly_map: Float[np.ndarray, "S S"],
+        anomaly_map: Float[np.ndarray, "height width"],
         judged: Judgement,
         size: tuple[int, int],
         note: str = "",
@@ -85,12 +85,12 @@ class Prediction:
         return self.verdict != "normal"
 
     @property
-    def mask(self) -> Bool[np.ndarray, "S S"]:
+    def mask(self) -> Bool[np.ndarray, "height width"]:
         """The anomalous pixels of the map: none of a photo that is normal."""
         return self.above & self.is_anomalous
 
     @property
-    def above(self) -> Bool[np.ndarray, "S S"]:
+    def above(self) -> Bool[np.ndarray, "height width"]:
         """Pixels above the threshold, in regions that are large enough; of a photo that is normal, too."""
         if not self.smallest_region:
             return self.anomaly_map > self.pixel_threshold
@@ -104,7 +104,9 @@ class Prediction:
         return [region for region in found if region.area >= self.smallest_region]
 
 
-def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: tuple[int, int]) -> list[Region]:
+def find_regions(
+    anomaly_map: Float[np.ndarray, "height width"], threshold: float, size: tuple[int, int]
+) -> list[Region]:
     """Regions of a photo of this width and height; map pixels that touch at a side or corner belong together.
 
     >>> find_regions(np.array([[0, 0, 0, 0], [0, 5, 7, 0], [0, 0, 0, 0], [9, 0, 0, 0]], np.float32), 1.0, (8, 40))
@@ -122,8 +124,8 @@ def find_regions(anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: 
 
 
 def labelled(
-    anomaly_map: Float[np.ndarray, "S S"], threshold: float, size: tuple[int, int]
-) -> tuple[Int[np.ndarray, "S S"], Int[np.ndarray, " regions"]]:
+    anomaly_map: Float[np.ndarray, "height width"], threshold: float, size: tuple[int, int]
+) -> tuple[Int[np.ndarray, "height width"], Int[np.ndarray, " regions"]]:
     """The number of each pixel's region, from 1 on, 0 for none; and the regions' areas in pixels of the photo."""
     labels, _ = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
     pixels = np.bincount(labels.ravel(), minlength=1)[1:]

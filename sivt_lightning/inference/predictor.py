@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
-from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb, to_tensor
+from sivt_lightning.data.grid import Grid
+from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb
 from sivt_lightning.data.urls import is_url, path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.models import open_model
+from sivt_lightning.inference.photos import look
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.system import cpus
 
@@ -31,9 +33,10 @@ Source = str | os.PathLike | bytes | bytearray | memoryview | io.BytesIO | Image
 class Prepared(NamedTuple):
     """An image as the model takes it."""
 
-    pixels: Float[Tensor, "3 S S"]  # RGB in [0, 1]
+    images: Float[Tensor, "tiles 3 S S"]  # RGB in [0, 1]
     size: tuple[int, int]  # width and height of the photo
     note: str = ""  # what to know of how it was read
+    grid: Grid = Grid()
 
 
 class Predictor:
@@ -84,7 +87,7 @@ class Predictor:
         self.judge = about.judge(Asked(None, category, threshold, false_alarms, unknown, smallest_region), path)
         check_depth(chosen, about.depth)
         self.depth = chosen or about.depth
-        self.batch_size = batch_size
+        self.batch_size, self.tiles = batch_size, about.tiles
 
     # A str is a sequence of str, too, but the first signature that fits counts.
     @overload
@@ -124,20 +127,23 @@ class Predictor:
         Raises SIVTError where it cannot be read.
         """
         photo, note = _decoded(image, self.depth, most_pixels)
-        return Prepared(to_tensor(photo, self.model.about.image_size), photo.size, note)
+        size = self.model.about.image_size
+        grid = self.tiles.grid(photo.size, size)
+        return Prepared(grid.cut(photo, size), photo.size, note, grid)
 
     def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
         """The verdicts on images computed as one batch. Raises SIVTError where a map is not finite."""
-        detection = self.model(torch.stack([image.pixels for image in images]))
-        if not (detection.map.isfinite().all() and detection.score.isfinite().all()):
+        every = torch.cat([image.images for image in images])
+        detection = look(self.model, every, [image.grid for image in images])
+        if not (all(one.isfinite().all() for one in detection.map) and detection.score.isfinite().all()):
             raise SIVTError(
                 "An anomaly map or score is not finite: the model diverged, or the precision is too narrow for it."
             )
         told = [None] * len(images)
         detection = self.judge.inspected(detection, told)
         judged = self.judge(detection, told)
-        results = zip(detection.score.tolist(), detection.map.numpy(), judged, images, strict=True)
-        return [Prediction.of(score, one, what, image.size, image.note) for score, one, what, image in results]
+        results = zip(detection.score.tolist(), detection.map, judged, images, strict=True)
+        return [Prediction.of(score, one.numpy(), what, image.size, image.note) for score, one, what, image in results]
 
 
 def _decoded(image: Source, depth: Depth | None, most_pixels: int | None) -> Photo:

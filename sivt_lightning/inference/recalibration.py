@@ -32,7 +32,7 @@ def moved(before: Calibration | None, now: Calibration, products: Sequence[str])
 def learned(about: About, photos: GoodPhotos) -> str:
     """What to know where the model has learned from some of the photos, or ""; they are told by their places."""
     try:
-        own = GoodPhotos.of_training(about).data.train_set.samples
+        own = GoodPhotos.of_training(about).data.train_photos
     except SIVTError:
         return ""  # the training's photos are not there
     known = {sample.path.resolve() for sample in own}

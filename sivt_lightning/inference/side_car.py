@@ -51,6 +51,11 @@ class SideCar:
     versions: dict[str, str]
     inspection: Inspection = field(default_factory=Inspection)
 
+    @property
+    def has_residual(self) -> bool:
+        """Whether it is an output, too: maps of regions and of tiles are made of it."""
+        return bool(self.inspection.regions) or self.settings.get("data", {}).get("tiles", "1") != "1"
+
     def text(self) -> str:
         """As JSON."""
         size = self.image_size
@@ -70,7 +75,7 @@ class SideCar:
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
             "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]}
-            | ({"residual": ["batch", "rows", "columns"]} if self.inspection.regions else {}),
+            | ({"residual": ["batch", "rows", "columns"]} if self.has_residual else {}),
             "calibrated_on": self.calibrated_on,
             "calibration": self.calibration and self.calibration.plain(),
             # For programs without this package: what follows from the calibration.

@@ -129,11 +129,11 @@ class Held(NamedTuple):
 def held_of(
     categories: Sequence[str],
     scores: Float[Tensor, " B"],
-    maps: Float[Tensor, "B S S"],
+    maps: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "B S S"],
     regions: Mapping[str, Bool[Tensor, "S S"]] = MappingProxyType({}),
 ) -> list[Held]:
     """A batch of them; of categories with a region, the pixels that are inspected."""
-    pixels = list(maps[:, ::STRIDE, ::STRIDE].float().flatten(1).cpu().numpy())
+    pixels = [one[::STRIDE, ::STRIDE].float().flatten().cpu().numpy() for one in maps]
     for position, name in enumerate(categories):
         if name in regions:
             pixels[position] = maps[position].float().cpu()[regions[name].cpu()].numpy()

@@ -19,16 +19,16 @@ class Averaging:
     draws closer outlines.
 
     Args:
-        image_size: side of the map in pixels.
+        stride: pixels of the map to a position, in both directions.
         power: of the mean.
         sigma: of the smoothing, in pixels.
     """
 
-    image_size: int
+    stride: int
     power: float
     sigma: float
 
-    def __call__(self, logarithm: Float[Tensor, "B H W"]) -> Float[Tensor, "B S S"]:
+    def __call__(self, logarithm: Float[Tensor, "B H W"]) -> Float[Tensor, "B height width"]:
         """The map of these logarithms of residuals."""
         if self.power == 0:
             return self._averaged(logarithm).exp()
@@ -48,8 +48,8 @@ class Averaging:
             maps = (self._averaged((self.power * logarithm).exp() * counted) / weight).pow(1 / self.power)
         return torch.where(inspected, maps, 0)
 
-    def _averaged(self, values: Float[Tensor, "B H W"]) -> Float[Tensor, "B S S"]:
-        size = self.image_size
+    def _averaged(self, values: Float[Tensor, "B H W"]) -> Float[Tensor, "B height width"]:
+        size = [side * self.stride for side in values.shape[1:]]
         upsampled = interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)
         return smooth(upsampled, self.sigma)[:, 0]
 
@@ -64,7 +64,7 @@ def positions(inspected: Bool[Tensor, "*B S S"], grid: int) -> Float[Tensor, "*B
     return adaptive_max_pool2d(inspected.float(), grid) if inspected.ndim == 3 else positions(inspected[None], grid)[0]
 
 
-def smooth(maps: Float[Tensor, "B 1 S S"], sigma: float) -> Float[Tensor, "B 1 S S"]:
+def smooth(maps: Float[Tensor, "B 1 height width"], sigma: float) -> Float[Tensor, "B 1 height width"]:
     """Gaussian filter of deviation `sigma` pixels, cut at 4 sigma, mirrored at the border; 0 for none."""
     if sigma == 0:
         return maps

@@ -26,11 +26,11 @@ class Scoring:
 
     Args:
         parts: channels of each output of the backbone, in the order in which F holds them.
-        image_size: side of the map in pixels.
+        feature_stride: pixels of the map to a position of the feature map.
     """
 
     parts: Sequence[int]
-    image_size: int
+    feature_stride: int
     residual: Residual
     map_power: float
     smoothing_sigma: float
@@ -41,7 +41,7 @@ class Scoring:
         """As a model's settings say."""
         return cls(
             parts,
-            settings.image_size,
+            settings.feature_stride,
             settings.residual,
             settings.map_power,
             settings.smoothing_sigma,
@@ -62,7 +62,7 @@ class Scoring:
     @property
     def averaging(self) -> Averaging:
         """Of the residuals, which makes the map."""
-        return Averaging(self.image_size, self.map_power, self.smoothing_sigma)
+        return Averaging(self.feature_stride, self.map_power, self.smoothing_sigma)
 
     def anomaly_map(
         self,

@@ -101,6 +101,6 @@ def _draw(kind: str, title: str, photo: Image.Image, prediction: Prediction, sca
     return render_overlay(photo, prediction.anomaly_map, prediction.mask, finding, scale, prediction.inspected)
 
 
-def mask_picture(mask: Bool[np.ndarray, "s s"], size: tuple[int, int]) -> Image.Image:
+def mask_picture(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Image.Image:
     """The mask as 0 and 255 at the photo's own size."""
     return Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)

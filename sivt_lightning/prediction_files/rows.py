@@ -59,7 +59,7 @@ class RowWriter:
         self,
         index: int,
         score: float,
-        anomaly_map: Float[np.ndarray, "s s"],
+        anomaly_map: Float[np.ndarray, "h w"],
         judged: Judgement,
         error: str,
         view: View | None,

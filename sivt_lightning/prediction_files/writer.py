@@ -185,7 +185,14 @@ class PredictionWriter(Callback):
         told = [self.told[index] for index in indices]
         seen = self.judge.inspected(outputs, told)
         judged = self.judge(seen, told)
-        results = (seen.score.tolist(), seen.map.numpy(), judged, batch.errors, batch.views, batch.notes)
+        results = (
+            seen.score.tolist(),
+            [one.numpy() for one in seen.map],
+            judged,
+            batch.errors,
+            batch.views,
+            batch.notes,
+        )
         with self._writing():
             self._note(self.queue.put([partial(self.rows_of, *of) for of in zip(indices, *results, strict=True)]))
 

@@ -73,11 +73,11 @@ class Finding(NamedTuple):
 
 def render_overlay(
     photo: Image.Image,
-    anomaly_map: Float[np.ndarray, "s s"],
-    mask: Bool[np.ndarray, "s s"],
+    anomaly_map: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"],
     finding: Finding,
     scale: ColourScale,
-    inspected: Bool[np.ndarray, "s s"] | None = None,
+    inspected: Bool[np.ndarray, "h w"] | None = None,
 ) -> Image.Image:
     """Draw header, outlined photo, blended map and colour bar; map and mask are stretched to the photo's shape. What is
     not `inspected` is dimmed."""
@@ -152,7 +152,7 @@ def outlined(photo: Image.Image, mask: Bool[np.ndarray, "h w"]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def dimmed(photo: Image.Image, inspected: Bool[np.ndarray, "s s"] | None) -> Image.Image:
+def dimmed(photo: Image.Image, inspected: Bool[np.ndarray, "h w"] | None) -> Image.Image:
     """The photo, pale and hatched where it is not inspected."""
     if inspected is None:
         return photo

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sivt_lightning.data.datamodule import SIVTDataModule, data_of
 from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.depth import check_depth
+from sivt_lightning.data.grid import TILE
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.key import feature_key
 from sivt_lightning.features.store import FeatureBatch
@@ -42,6 +43,7 @@ class Validation(NamedTuple):
 
     score: Float[Tensor, " B"]
     map: Float[Tensor, "B S S"]
+    residual: Float[Tensor, "B H W"]
     loss: Float[Tensor, " B"]
 
 
@@ -72,6 +74,11 @@ class SIVT(LightningModule):
         # Anew for each training: a strategy may have wrapped the reconstructor.
         self.batch_loss = kind(self.detector.reconstructor, self.settings.cosine_weight)
         network, data = self.detector.backbone, data_of(self.trainer)
+        if data.tiles.cut and network.grid % TILE:
+            raise SIVTError(
+                f"data.tiles is {data.tiles.text}, but the feature map's side of {network.grid} (model.image_size over "
+                f"feature_stride) is no multiple of {TILE}: choose an image_size of {TILE} times the stride, or more."
+            )
         self.inspection = Inspection(asdict(self.settings), data.regions)
         key = feature_key(self.detector, str(self.trainer.precision), self.device.type, data.preprocessing())
         data.keep_features(self.frozen_features, (network.channels, network.grid, network.grid), key)
@@ -173,9 +180,11 @@ class SIVT(LightningModule):
         if inspected is not None:
             samples = data_of(self.trainer).val_set.samples
             detection = self.inspection(detection, [samples[i].category for i in batch.index.tolist()])
+        assert isinstance(detection.map, Tensor)
+        assert isinstance(detection.residual, Tensor)
         loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight, inspected)
         self.log("val/loss", loss.mean(), prog_bar=True, batch_size=len(features), sync_dist=True)
-        return Validation(detection.score, detection.map, loss)
+        return Validation(detection.score, detection.map, detection.residual, loss)
 
     def configure_optimizers(self) -> Any:
         """The optimizer; linear warm-up, then cosine or constant, stepped with it."""

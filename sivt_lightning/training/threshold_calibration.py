@@ -1,12 +1,18 @@
 """Thresholds from the held-out normal images, so that a score can become a verdict."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from sivt_lightning.data.datamodule import data_of
+from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import Agreed, SIVTError
+from sivt_lightning.inference.photos import joined
 from sivt_lightning.inference.thresholds import Held, held_of, thresholds_of
 from sivt_lightning.processes import gather
 
@@ -27,10 +33,11 @@ class ThresholdCalibration(Callback):
             raise SIVTError(f"The quantile of the thresholds must lie between 0 and 1, both excluded; got {quantile}.")
         self.quantile = quantile
         self.held: dict[int, Held] = {}  # by place among the held-out images
+        self.tiles: dict[int, Tensor] = {}  # residuals of those that are tiles of a photo
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation."""
-        self.held = {}
+        self.held, self.tiles = {}, {}
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
@@ -40,20 +47,38 @@ class ThresholdCalibration(Callback):
             samples, places = data_of(trainer).val_set.samples, batch.index.tolist()
             categories = [samples[place].category for place in places]
             regions = data_of(trainer).regions
-            self.held |= dict(zip(places, held_of(categories, outputs.score, outputs.map, regions), strict=True))
+            held = dict(zip(places, held_of(categories, outputs.score, outputs.map, regions), strict=True))
+            cut = [row for row, place in enumerate(places) if samples[place].tile is not None]
+            self.tiles |= {places[row]: outputs.residual[row].float().cpu() for row in cut}
+            self.held |= {place: image for place, image in held.items() if place not in self.tiles}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the same thresholds on every process."""
         if not _calibrates(trainer):
             return
-        held = {place: image for part in gather(self.held) for place, image in part.items()}
-        self.held = {}
         module: Any = pl_module
+        held = {place: image for part in gather(self.held) for place, image in part.items()}
+        tiles = {place: residual for part in gather(self.tiles) for place, residual in part.items()}
+        if tiles:
+            held |= _of_photos(data_of(trainer).val_set.samples, tiles, asdict(module.settings))
+        self.held, self.tiles = {}, {}
         module.thresholds_step = trainer.global_step
         try:
             module.thresholds = thresholds_of(list(held.values()), self.quantile)
         except SIVTError as error:
             raise Agreed(str(error)) from error
+
+
+def _of_photos(samples: Sequence[Sample], tiles: Mapping[int, Tensor], settings: Mapping[str, Any]) -> dict[int, Held]:
+    """Of each photo that was cut, at the place of its first tile."""
+    held = {}
+    for place, sample in enumerate(samples):
+        if sample.tile is not None and sample.tile.number == 0 and place in tiles:
+            grid = sample.tile.grid
+            residuals = [tiles[place + number] for number in range(grid.images)]
+            score, anomaly_map, _ = joined(torch.stack(residuals), grid, settings)
+            held[place] = held_of([sample.category], score[None], [anomaly_map])[0]
+    return held
 
 
 def _calibrates(trainer: Trainer) -> bool:
