@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import torch
 import uvicorn
 from fastapi.testclient import TestClient
 from forked import Forked
@@ -43,8 +44,13 @@ THRESHOLDS = Thresholds(0.99, Threshold(100.0, 1.0, 9), {"bolt": Threshold(100.0
 class ColouredModel:
     """The score, and every value of the map, is the first pixel's red, in bytes; the descriptor is its green."""
 
+    precision, device = "32-true", torch.device("cpu")
+
     def __init__(self, known: Calibration | Thresholds) -> None:
         self.about = about_of(known, 8)
+
+    def identity(self) -> str:
+        return "coloured"
 
     def __call__(self, images: Tensor) -> Detection:
         red, green, _ = (255 * images[:, :, 0, 0]).round().unbind(1)
@@ -70,7 +76,7 @@ class Coloured(Predictor):
         time.sleep(self.seconds)
         assert self.free.wait(30)
         self.batches.append(len(images))
-        if any(round(255 * float(image.pixels[0, 0, 0])) == 13 for image in images):
+        if any(round(255 * float(image.images[0, 0, 0, 0])) == 13 for image in images):
             raise RuntimeError("thirteen")
         return super().predict(images)
 

@@ -87,7 +87,7 @@ class Predictor:
         self.judge = about.judge(Asked(None, category, threshold, false_alarms, unknown, smallest_region), path)
         check_depth(chosen, about.depth)
         self.depth = chosen or about.depth
-        self.batch_size, self.tiles = batch_size, about.tiles
+        self.batch_size = batch_size
 
     # A str is a sequence of str, too, but the first signature that fits counts.
     @overload
@@ -128,7 +128,7 @@ class Predictor:
         """
         photo, note = _decoded(image, self.depth, most_pixels)
         size = self.model.about.image_size
-        grid = self.tiles.grid(photo.size, size)
+        grid = self.model.about.tiles.grid(photo.size, size)
         return Prepared(grid.cut(photo, size), photo.size, note, grid)
 
     def predict(self, images: Sequence[Prepared]) -> list[Prediction]:
