@@ -67,6 +67,14 @@ def test_an_older_checkpoint_gets_the_calibration_that_fit_would_have_given(
     assert all(torch.equal(new["state_dict"][name], value) for name, value in old["state_dict"].items())
 
 
+def test_a_checkpoint_that_holds_nothing_is_calibrated(checkpoint: Path, tmp_path: Path) -> None:
+    """Of a training that was stopped before its first validation, say: it knows no products yet."""
+    bare, target = tmp_path / "bare.ckpt", tmp_path / "new.ckpt"
+    torch.save(read_checkpoint(str(checkpoint)) | {"calibration": None, "thresholds": None}, bare)
+    assert main(["calibrate", "--ckpt_path", str(bare), "--output", str(target)]) == 0
+    assert calibration_of(target).products.keys() == calibration_of(checkpoint).products.keys()
+
+
 def test_an_older_checkpoint_says_what_it_lacks(
     before: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

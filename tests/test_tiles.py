@@ -20,6 +20,7 @@ from sivt_lightning.data.grid import FARTHEST, MOST_TILES, NEAREST, Grid, Tiles
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.inference.about import read_about
+from sivt_lightning.inference.good_photos import GoodPhotos
 from sivt_lightning.inference.photos import joined
 from sivt_lightning.model.stitching import WHOLE, stitched
 
@@ -290,10 +291,22 @@ def test_an_export_is_given_the_same_tiles(trained: Path, tmp_path: Path) -> Non
     with contextlib.chdir(trained):
         options = ["--format", "onnx", "--output", str(file), "--keep_thresholds"]
         assert main(["export", "--ckpt_path", "model/best.ckpt", *options]) == 0
+    assert json.loads(file.with_name("model.onnx.json").read_text())["input"]["tiles"] == "auto"
     photos = [picture(32, 80, 5), picture(32, 32, 6)]
     for one, other in zip(Predictor(file)(photos), Predictor(trained / "model/best.ckpt")(photos), strict=True):
         assert one.score == pytest.approx(other.score, rel=1e-3)
         assert one.anomaly_map.shape == other.anomaly_map.shape
+
+
+def test_int8_is_scaled_by_one_image_of_each_photo(trained: Path) -> None:
+    with contextlib.chdir(trained):
+        photos = GoodPhotos.of_training(read_about("model/best.ckpt"))
+    images = torch.cat(photos.scaling())
+    assert len(images) == len(photos.scaled) == 14
+    strips = [sample for sample in photos.scaled if sample.category == "strip"]
+    cut = Tiles("auto").grid((32, 80), 32).cut(Image.open(strips[1].path).convert("RGB"), 32)
+    place = photos.scaled.index(strips[1])
+    assert torch.equal(images[place], cut[place % 4])
 
 
 @pytest.mark.parametrize("verb", ["test", "predict"])

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sivt_lightning.data.datamodule import CALIBRATION_IMAGES, SIVTDataModule
+from sivt_lightning.data.dataset import Batch
 from sivt_lightning.data.layouts import train_samples
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
@@ -117,8 +118,11 @@ class GoodPhotos:
         return f"{of}, and {len(self.trained)} that it was trained on" if self.trained else of
 
     def scaling(self) -> list[Float[Tensor, "_ 3 S S"]]:
-        """Images by which int8 is scaled, of the training where these are: as many as a new model is measured on."""
-        return [batch.images for batch in self.data.batches(self.scaled)]
+        """Images by which int8 is scaled, of the training where these are: as many as a new model is measured on.
+
+        Of photos that are cut each gives one of its tiles, in turn.
+        """
+        return [batch.images[_in_turn(batch)] for batch in self.data.batches(self.scaled)]
 
     def measure(self, model: Model, false_alarms: float) -> Calibration:
         """What a model's numbers are on them. Raises SIVTError at a photo that cannot be read."""
@@ -170,3 +174,10 @@ def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     """At most so many, spread evenly."""
     chosen = np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int)
     return [samples[i] for i in chosen]
+
+
+def _in_turn(batch: Batch) -> list[int]:
+    """One image of each photo of a batch."""
+    ends = np.cumsum([grid.images for grid in batch.grids]).tolist()
+    numbers = zip(batch.index.tolist(), ends, batch.grids, strict=True)
+    return [end - grid.images + place % grid.images for place, end, grid in numbers]

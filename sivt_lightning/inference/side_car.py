@@ -54,7 +54,12 @@ class SideCar:
     @property
     def has_residual(self) -> bool:
         """Whether it is an output, too: maps of regions and of tiles are made of it."""
-        return bool(self.inspection.regions) or self.settings.get("data", {}).get("tiles", "1") != "1"
+        return bool(self.inspection.regions) or self.tiles != "1"
+
+    @property
+    def tiles(self) -> str:
+        """Into which photos are cut, see `data.tiles`."""
+        return str(self.settings.get("data", {}).get("tiles", "1"))
 
     def text(self) -> str:
         """As JSON."""
@@ -71,6 +76,7 @@ class SideCar:
                 "colours": "RGB, 0 to 1",
                 "depth": self.depth,
                 "white": None if self.depth in (None, "bytes") else white_of(self.depth),
+                "tiles": self.tiles,
                 "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
