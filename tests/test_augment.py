@@ -10,6 +10,7 @@ import torch
 from sivt_lightning.data.augment import Augmentation
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import Batch
+from sivt_lightning.data.grid import Grid
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.seeding import generator_for
 
@@ -86,6 +87,7 @@ def batch(size: int = 4) -> Batch:
         [""] * size,
         [None] * size,
         [""] * size,
+        [Grid()] * size,
     )
 
 

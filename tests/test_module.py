@@ -10,6 +10,7 @@ import torch
 from timm.optim import Muon
 
 from sivt_lightning.data.dataset import Batch
+from sivt_lightning.data.grid import Grid
 from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detector import Detector
 from sivt_lightning.model.loss import reconstruction_loss
@@ -59,7 +60,7 @@ def module(**changes: Any) -> SIVT:
 def batch(size: int = 3) -> Batch:
     images = torch.rand(size, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     masks, nothing = [torch.zeros(32, 32, dtype=torch.bool)] * size, [""] * size
-    return Batch(images, masks, torch.arange(size), nothing, [None] * size, nothing)
+    return Batch(images, masks, torch.arange(size), nothing, [None] * size, nothing, [Grid()] * size)
 
 
 @pytest.mark.parametrize("self_induction", [True, False])
