@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,9 +177,9 @@ class SIVTDataModule(LightningDataModule):
                 "these do not go together yet: cut the photos to the region, or set data.tiles to 1."
             )
         self.remarks += remarks
-        held_out = {sample.path for sample in self.val_photos}
-        parts = [[s for s in every if (s.path in held_out) == held] for held in (False, True)]
-        return self.images_of(parts[0]), self.images_of(parts[1])
+        count = len(self.train_photos)
+        train, held_out = (list(chain(*part)) for part in (every[:count], every[count:]))
+        return self.images_of(train), self.images_of(held_out)
 
     def images_of(self, samples: Sequence[Sample], full_masks: bool = False, views: bool = False) -> ImageDataset:
         """These samples as the model sees them, with what else `ImageDataset` gives."""
