@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from sivt_lightning import Predictor
+from sivt_lightning.cli import main as run_cli
 from sivt_lightning.inference.checkpoint import read_checkpoint
 
 TILES = ("1", "2x2", "3x3", "4x4")
@@ -32,10 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--photos", type=int, default=5, help="judged in each process, after the first")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     settings = parser.parse_args()
     if settings.measure:
-        print(json.dumps(measured(settings.checkpoint, settings.photos)))
+        print(json.dumps(MEASURES[settings.measure](settings.checkpoint, settings.photos)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -44,51 +45,41 @@ def main() -> None:
             contents = read_checkpoint(str(settings.checkpoint))
             contents["datamodule_hyper_parameters"] = {**contents["datamodule_hyper_parameters"], "tiles": tiles}
             torch.save(contents, folder / f"{tiles}.ckpt")
-            own = [__file__, str(folder / f"{tiles}.ckpt"), "--measure", "--photos", str(settings.photos)]
-            rate, memory = json.loads(run(own).stdout)
-            print(
-                f"{tiles:>4} tiles: {rate:.2f} photos/s, {memory:.2f} GB; {predicted(folder, tiles):.2f} GB in predict"
-            )
+            (rate, memory), (_, whole) = (run(folder / f"{tiles}.ckpt", kind, settings.photos) for kind in MEASURES)
+            print(f"{tiles:>4} tiles: {rate:.2f} photos/s, {memory:.2f} GB; {whole:.2f} GB in predict")
 
 
-def measured(checkpoint: Path, photos: int) -> tuple[float, float]:
-    """Photos a second, and the most memory in GB."""
+def run(checkpoint: Path, kind: str, photos: int) -> list[float]:
+    """Photos a second, and the most memory in GB, of a process of its own."""
+    own = [sys.executable, __file__, str(checkpoint), "--measure", kind, "--photos", str(photos)]
+    said = subprocess.run(own, check=True, capture_output=True, text=True)
+    return [float(number) for number in json.loads(said.stdout.splitlines()[-1])]
+
+
+def of_predictor(checkpoint: Path, photos: int) -> tuple[float, float]:
+    """As `run` gives it, of Predictor."""
     predictor, photo = Predictor(checkpoint), checkpoint.parent / "photos/photo.jpg"
     predictor(photo)
     start = time.perf_counter()
     for _ in range(photos):
         predictor(photo)
-    return photos / (time.perf_counter() - start), most(resource.RUSAGE_SELF)
+    return photos / (time.perf_counter() - start), most()
 
 
-def predicted(folder: Path, tiles: str) -> float:
-    """The most memory in GB of `sivt predict` of one photo."""
-    code = f"import resource, sys; from sivt_lightning.cli import main; main(sys.argv[1:]); {MOST}"
-    output = ["--output", str(folder / tiles)]
-    said = run(
-        [
-            "-c",
-            code,
-            "predict",
-            "--ckpt_path",
-            str(folder / f"{tiles}.ckpt"),
-            "--data.predict_path",
-            str(folder / "photos"),
-            *output,
-        ]
-    )
-    return int(said.stdout.split()[-1]) / 2**20
+def of_predict(checkpoint: Path, photos: int) -> tuple[float, float]:
+    """As `run` gives it, of `sivt predict` of the one photo."""
+    start, folder = time.perf_counter(), checkpoint.parent
+    output = ["--output", str(folder / checkpoint.stem)]
+    run_cli(["predict", "--ckpt_path", str(checkpoint), "--data.predict_path", str(folder / "photos"), *output])
+    return 1 / (time.perf_counter() - start), most()
 
 
-MOST = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+MEASURES = {"predictor": of_predictor, "predict": of_predict}
 
 
-def most(who: int) -> float:
-    return resource.getrusage(who).ru_maxrss / 2**20
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
+def most() -> float:
+    """Memory in GB that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def write_photo(path: Path) -> None:

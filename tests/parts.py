@@ -15,6 +15,23 @@ from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.reconstructor import Reconstructor
 from sivt_lightning.model.settings import ModelSettings
 
+# The feature map is the photo itself, so that a defect is seen where it lies.
+PIXELS = """
+model:
+  backbone: pixels
+  strides: [4]
+  weights: random
+  image_size: 32
+  patch_size: 1
+  feature_stride: 4
+  width: 16
+  encoder_depth: 1
+  decoder_depth: 1
+  heads: 4
+  smoothing_sigma: 1.0
+  memory_bank: 64
+"""
+
 
 def backbone_of(name: str, strides: Sequence[int], image_size: int, **changes: Any) -> Backbone:
     """With a reconstructor that fits any feature map."""

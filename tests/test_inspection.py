@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import rows_of, write_tiny_data
 from lightning import Trainer
-from parts import Probe, calibration_of
+from parts import PIXELS, Probe, calibration_of
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
@@ -30,23 +30,8 @@ from sivt_lightning.inference.thresholds import Threshold
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.prediction_files.writer import PredictionWriter
 
-# The feature map is the photo itself, so that a defect is seen where it lies.
-TINY = """
-model:
-  backbone: pixels
-  strides: [4]
-  weights: random
-  image_size: 32
-  patch_size: 1
-  feature_stride: 4
-  width: 16
-  encoder_depth: 1
-  decoder_depth: 1
-  heads: 4
-  smoothing_sigma: 1.0
-  memory_bank: 64
-data: {root: ROOT, batch_size: 4, num_workers: 0}
-trainer: {max_epochs: 1, accelerator: cpu}
+TINY = f"""{PIXELS}data: {{root: ROOT, batch_size: 4, num_workers: 0}}
+trainer: {{max_epochs: 1, accelerator: cpu}}
 """
 EXPORT = """
 from sivt_lightning.cli import main

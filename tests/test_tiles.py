@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import rows_of
+from parts import PIXELS
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
@@ -26,23 +27,8 @@ from sivt_lightning.model.stitching import WHOLE, stitched
 
 SETTINGS = {"feature_stride": 4, "map_power": 0.0, "smoothing_sigma": 1.0, "image_score": "highest"}
 STRIP = Grid((0, 6, 12))
-# The feature map is the photo itself, so that a defect is seen where it lies.
-TINY = """
-model:
-  backbone: pixels
-  strides: [4]
-  weights: random
-  image_size: 32
-  patch_size: 1
-  feature_stride: 4
-  width: 16
-  encoder_depth: 1
-  decoder_depth: 1
-  heads: 4
-  smoothing_sigma: 1.0
-  memory_bank: 64
-data: {root: data, batch_size: 4, num_workers: 0, tiles: auto}
-trainer: {max_epochs: 2, accelerator: cpu}
+TINY = f"""{PIXELS}data: {{root: data, batch_size: 4, num_workers: 0, tiles: auto}}
+trainer: {{max_epochs: 2, accelerator: cpu}}
 """
 
 
@@ -123,6 +109,8 @@ def test_tiles_are_pieces_of_one_resized_photo_and_the_whole_is_as_without_tiles
     for number, top in enumerate((0, 24, 48)):
         assert torch.equal(images[number], canvas[:, top : top + 32])
     assert torch.equal(images[3], to_tensor(photo, 32))
+    for number in range(4):
+        assert torch.equal(STRIP.image(photo, 32, number), images[number])
 
 
 def test_a_piece_is_what_its_tile_shows() -> None:
@@ -136,6 +124,10 @@ def test_a_piece_is_what_its_tile_shows() -> None:
 def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(SIVTError, match=r"give 1 to see photos as a whole.*ROWSxCOLUMNS.*or auto"):
         Tiles(text)
+
+
+def test_one_tile_is_none_however_it_is_said() -> None:
+    assert [(Tiles(text).text, Tiles(text).cut) for text in ("1", "1x1")] == [("1", False)] * 2
 
 
 def test_an_image_size_without_eighths_is_refused() -> None:

@@ -99,7 +99,7 @@ class TrainedCLI(SIVTCLI):
         if by_hand and self.about.kind != "checkpoint":
             raise SIVTError(f"trainer.precision: {path} was exported in {self.about.precision}; export it in another.")
         check_depth(config.data.depth, self.about.depth)
-        check_tiles(config.data.tiles, self.about.tiles.text)
+        check_tiles(config.data.tiles, self.about.tiles)
         trained = self.about.model.get("seed", config.seed_everything)
         if config.seed_everything != trained:
             raise SIVTError(

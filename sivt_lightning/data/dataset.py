@@ -102,11 +102,12 @@ class ImageDataset(Dataset[Item]):
     def _read(self, sample: Sample, index: int) -> Item:
         image, note = read_image(sample.path, self.depth)
         view = View(shrunk(image), image.size) if self.views else None
-        grid = self.tiles.grid(image.size, self.image_size)
+        if sample.tile is None:
+            grid = self.tiles.grid(image.size, self.image_size)
+            images = grid.cut(image, self.image_size)
+        else:  # of a training, which looks at no mask
+            grid, images = Grid(), sample.tile.grid.image(image, self.image_size, sample.tile.number)[None]
         mask, mask_note = self._mask(sample, image, grid)
-        images = (sample.tile.grid if sample.tile else grid).cut(image, self.image_size)
-        if sample.tile is not None:  # of a training, which looks at no mask
-            grid, images = Grid(), images[sample.tile.number][None]
         return Item(images, mask, index, "", view, " ".join(filter(None, (note, mask_note))), grid)
 
     def _mask(self, sample: Sample, image: Image.Image, grid: Grid) -> tuple[Bool[Tensor, "height width"], str]:

@@ -2,7 +2,8 @@
 
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -57,13 +58,26 @@ class Grid(NamedTuple):
         whole = to_tensor(photo, size)
         if self.tiles == 1:
             return whole[None]
-        canvas, unit = to_tensor(photo, *self.canvas(size)), size // TILE
-        corners = ((top * unit, left * unit) for top in self.tops for left in self.lefts)
-        return torch.stack([*(canvas[:, y : y + size, x : x + size] for y, x in corners), whole])
+        canvas = to_tensor(photo, *self.canvas(size))
+        return torch.stack([*(self._tile(canvas, size, number) for number in range(self.tiles)), whole])
+
+    def image(self, photo: Image.Image, size: int, number: int) -> Float[Tensor, "3 {size} {size}"]:
+        """One of what `cut` gives."""
+        if self._is_whole(number):
+            return to_tensor(photo, size)
+        return self._tile(to_tensor(photo, *self.canvas(size)), size, number)
+
+    def _tile(self, canvas: Float[Tensor, "3 _ _"], size: int, number: int) -> Float[Tensor, "3 {size} {size}"]:
+        row, column = divmod(number, len(self.lefts))
+        y, x = (start * size // TILE for start in (self.tops[row], self.lefts[column]))
+        return canvas[:, y : y + size, x : x + size]
+
+    def _is_whole(self, number: int) -> bool:
+        return self.tiles == 1 or number == self.tiles
 
     def piece(self, photo: Image.Image, number: int) -> Image.Image:
         """What a tile, or the last of the images, shows, in the photo's own pixels."""
-        if number >= self.tiles or self.tiles == 1:
+        if self._is_whole(number):
             return photo
         row, column = divmod(number, len(self.lefts))
         high, wide = (ends[-1] + TILE for ends in self)
@@ -83,7 +97,6 @@ class Tiles:
     """
 
     def __init__(self, text: str) -> None:
-        self.text = text
         found = re.fullmatch(r"(\d{1,3})x(\d{1,3})", "1x1" if text == "1" else text)
         if text != "auto" and not (found and all(int(number) >= 1 for number in found.groups())):
             raise SIVTError(
@@ -91,6 +104,12 @@ class Tiles:
                 "3x1, or auto."
             )
         self.fixed = tuple(map(int, found.groups())) if found else None
+        self.text = text if self.cut else "1"
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Tiles":
+        """By the settings of the data in a model's file; those of earlier versions cut none."""
+        return cls(str(data.get("tiles", "1")))
 
     @property
     def cut(self) -> bool:
@@ -134,10 +153,10 @@ def _starts(tiles: int, length: float) -> tuple[int, ...]:
     return tuple(round(last * number / max(tiles - 1, 1)) for number in range(tiles))
 
 
-def check_tiles(given: str, trained: str) -> None:
+def check_tiles(given: str, trained: Tiles) -> None:
     """Raises SIVTError where tiles are asked for that a model was not trained with: its scores are of its own."""
-    if given != trained:
+    if Tiles(given).text != trained.text:
         raise SIVTError(
-            f"data.tiles is {given}, but the model was trained with {trained}, and its scores are of these: leave it "
-            f"out, or train again with --data.tiles {given}."
+            f"data.tiles is {given}, but the model was trained with {trained.text}, and its scores are of these: leave "
+            f"it out, or train again with --data.tiles {given}."
         )

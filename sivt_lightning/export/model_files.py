@@ -66,6 +66,7 @@ def write_model(
             {file.name: sha256_of(file) for file in files},
             {name: version(name) for name in ("sivt-lightning", "torch", *PACKAGES[kind])},
             about.inspection,
+            residual,
         )
         if photos is not None:
             side_car = _calibrated(side_car, made, photos)

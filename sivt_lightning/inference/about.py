@@ -49,7 +49,7 @@ class About:
     @property
     def tiles(self) -> Tiles:
         """Into which it was trained to cut photos."""
-        return Tiles(str(self.data.get("tiles", "1")))
+        return Tiles.of(self.data)
 
     @property
     def known(self) -> Calibration | Thresholds | None:

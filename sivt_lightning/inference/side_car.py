@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sivt_lightning.data.depth import Depth, white_of
+from sivt_lightning.data.grid import Tiles
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration
 from sivt_lightning.inference.formats import FORMAT, format_of
@@ -34,6 +35,7 @@ class SideCar:
         sha256: of each of the model's files, by name.
         versions: of the packages that made it.
         inspection: which part of each product's photos counts.
+        residual: whether it is an output, too: maps of regions and of tiles are made of it.
     """
 
     format: str
@@ -50,16 +52,7 @@ class SideCar:
     sha256: dict[str, str]
     versions: dict[str, str]
     inspection: Inspection = field(default_factory=Inspection)
-
-    @property
-    def has_residual(self) -> bool:
-        """Whether it is an output, too: maps of regions and of tiles are made of it."""
-        return bool(self.inspection.regions) or self.tiles != "1"
-
-    @property
-    def tiles(self) -> str:
-        """Into which photos are cut, see `data.tiles`."""
-        return str(self.settings.get("data", {}).get("tiles", "1"))
+    residual: bool = False
 
     def text(self) -> str:
         """As JSON."""
@@ -76,12 +69,12 @@ class SideCar:
                 "colours": "RGB, 0 to 1",
                 "depth": self.depth,
                 "white": None if self.depth in (None, "bytes") else white_of(self.depth),
-                "tiles": self.tiles,
+                "tiles": Tiles.of(self.settings.get("data", {})).text,
                 "resize": "to exactly this size, bilinear and antialiased (Pillow's BILINEAR)",
             },
             "normalization": {"mean": list(self.mean), "std": list(self.std), "done_by": "the model"},
             "outputs": {"score": ["batch"], "map": ["batch", size, size], "descriptor": ["batch", "channels"]}
-            | ({"residual": ["batch", "rows", "columns"]} if self.has_residual else {}),
+            | ({"residual": ["batch", "rows", "columns"]} if self.residual else {}),
             "calibrated_on": self.calibrated_on,
             "calibration": self.calibration and self.calibration.plain(),
             # For programs without this package: what follows from the calibration.
@@ -130,6 +123,7 @@ def read_side_car(model: Path) -> SideCar:
             dict(contents["sha256"]),
             contents["versions"],
             Inspection.from_plain(contents.get("regions", {}), settings.get("model", {})),
+            "residual" in contents.get("outputs", {}),
         )
     except FileNotFoundError as error:
         raise SIVTError(f"Model {model}: its {path.name} is missing, which `sivt export` writes beside it.") from error

@@ -45,12 +45,12 @@ class ThresholdCalibration(Callback):
         """Keep what is said of each image; the data module has stopped at an image that cannot be read."""
         if _calibrates(trainer):
             samples, places = data_of(trainer).val_set.samples, batch.index.tolist()
-            categories = [samples[place].category for place in places]
-            regions = data_of(trainer).regions
-            held = dict(zip(places, held_of(categories, outputs.score, outputs.map, regions), strict=True))
             cut = [row for row, place in enumerate(places) if samples[place].tile is not None]
             self.tiles |= {places[row]: outputs.residual[row].float().cpu() for row in cut}
-            self.held |= {place: image for place, image in held.items() if place not in self.tiles}
+            rows = [row for row in range(len(places)) if row not in cut]
+            categories, regions = [samples[places[row]].category for row in rows], data_of(trainer).regions
+            held = held_of(categories, outputs.score[rows], outputs.map[rows], regions)
+            self.held |= dict(zip((places[row] for row in rows), held, strict=True))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the same thresholds on every process."""
