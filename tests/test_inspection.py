@@ -38,7 +38,7 @@ from sivt_lightning.cli import main
 for kind in ("onnx", "torch"):
     assert main(["export", "--ckpt_path", "model/best.ckpt", "--format", kind, "--keep_thresholds"]) == 0
 """
-SETTINGS = {"image_score": "highest"}
+SETTINGS = {"image_size": 32, "image_score": "highest"}
 KNOWN = calibration_of(bolt=(0.4, 50, 50), nut=(0.4, 150, 50))
 LEFT = torch.arange(16).repeat(16, 1) < 8
 

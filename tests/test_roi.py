@@ -276,7 +276,7 @@ def test_the_score_is_that_of_the_pixels_inspected(kind: Any) -> None:
 
 def test_without_a_region_nothing_is_touched() -> None:
     detection = Detection(drawn(2), drawn(2, 16, 16), drawn(2, 3), drawn(2, 4, 4))
-    inspection = Inspection({"image_score": "highest"}, {"bolt": LEFT})
+    inspection = Inspection({"image_size": 16, "image_score": "highest"}, {"bolt": LEFT})
     assert inspection(detection, ["nut", None]) is detection
     score, maps, *_ = inspection(Detection(*detection[:3]), ["nut", "bolt"])
     assert torch.equal(score[0], detection.score[0])

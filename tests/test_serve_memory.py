@@ -105,7 +105,7 @@ def test_all_that_is_held_is_counted_and_given_back() -> None:
 @pytest.mark.parametrize(
     ("memory", "given", "status", "sentence"),
     [
-        (100_000, {"content": photo(1, (100, 70))}, 400, "takes 98000 bytes to decode, and the server has 75000"),
+        (100_000, {"content": photo(1, (100, 70))}, 400, "takes 98768 bytes to decode, and the server has 75000"),
         (10_000, {"content": photo(1)[:-1] + bytes(2500)}, 413, "and the server has 2500 for it"),
         (10_000, as_json(bytes(800)), 413, "or send it as it is"),
         (10_000, {"content": iter([bytes(2501)])}, 413, "more than 3000 bytes"),

@@ -1,6 +1,7 @@
 """Large photos in tiles: how they are cut, seen and put together again, from training to verdict."""
 
 import contextlib
+import io
 import itertools
 import json
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from coloured import client_of
 from conftest import rows_of
 from parts import PIXELS
 from PIL import Image
@@ -19,11 +21,16 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import ImageDataset, collate
 from sivt_lightning.data.grid import FARTHEST, MOST_TILES, NEAREST, Grid, Tiles
 from sivt_lightning.data.images import to_tensor
-from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.roi import at_size, seen_of
+from sivt_lightning.data.samples import Sample, Tile
 from sivt_lightning.inference.about import read_about
 from sivt_lightning.inference.good_photos import GoodPhotos
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.photos import joined
+from sivt_lightning.model.detection import Detection
+from sivt_lightning.model.image_score import image_score
 from sivt_lightning.model.stitching import WHOLE, stitched
+from sivt_lightning.serve.service import Limits
 
 SETTINGS = {"feature_stride": 4, "map_power": 0.0, "smoothing_sigma": 1.0, "image_score": "highest"}
 STRIP = Grid((0, 6, 12))
@@ -40,14 +47,19 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Strips of 32 x 80, three tiles each, and squares of 32 x 32, which are not cut; a model of both, and its test."""
+    """Strips of 32 x 80, three tiles each, and squares of 32 x 32, which are not cut; a model of both, and its test.
+
+    Of strips named half, the upper half is inspected.
+    """
     folder = tmp_path_factory.mktemp("tiles")
-    for name, height in (("strip", 80), ("square", 32)):
+    for name, height in (("strip", 80), ("half", 80), ("square", 32)):
         for part, count in (("train/good", 8), ("test/good", 2), ("test/spot", 2)):
             place = folder / "data" / name / part
             place.mkdir(parents=True)
             for number in range(count):
                 photo = picture(32, height, len(part) * 100 + number)
+                if name == "half":  # told from the strips by its tone
+                    photo = photo.point([value // 3 for value in range(256)] * 3)
                 if part == "test/spot":
                     photo.paste((250, 250, 250), (8, height - 14, 14, height - 8))
                     mask = Image.new("L", photo.size)
@@ -56,6 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     masks.mkdir(parents=True, exist_ok=True)
                     mask.save(masks / f"{number}_mask.png")
                 photo.save(place / f"{number}.png")
+    (folder / "data/half/roi.json").write_text(json.dumps({"inspect": [[[0, 0], [1, 0], [1, 0.5], [0, 0.5]]]}))
     (folder / "tiny.yaml").write_text(TINY)
     with contextlib.chdir(folder):
         assert main(["fit", "--config", "tiny.yaml"]) == 0
@@ -195,17 +208,23 @@ def test_a_small_defect_counts_alike_however_large_the_photo() -> None:
 def test_a_training_sees_tiles_and_counts_photos(trained: Path) -> None:
     data = SIVTDataModule(root=str(trained / "data"), image_size=32, tiles="auto", num_workers=0)
     data.setup("fit")
-    assert (len(data.train_photos), len(data.val_photos)) == (14, 2)
-    assert (len(data.train_set), len(data.val_set)) == (7 * 4 + 7, 4 + 1)
+    assert (len(data.train_photos), len(data.val_photos)) == (21, 3)
+    assert (len(data.train_set), len(data.val_set)) == (7 * 4 + 7 * 3 + 7, 4 + 3 + 1)
     assert [remark for remark in data.remarks if "3 x 1 tiles of 32 x 32" in remark] == [
+        "half: 8 photos of 32 x 80 pixels are each cut into 3 x 1 tiles of 32 x 32, and seen as a whole, too: 3 images "
+        "each, as 1 show nothing of what is inspected.",
         "strip: 8 photos of 32 x 80 pixels are each cut into 3 x 1 tiles of 32 x 32, and seen as a whole, too: 4 "
-        "images each."
+        "images each.",
     ]
     batch = next(iter(data.train_dataloader()))
     assert batch.images.shape[1:] == (3, 32, 32)
     calibration = read_about(str(trained / "model/best.ckpt")).calibration
     assert calibration is not None
-    assert {name: product.score.held_out for name, product in calibration.products.items()} == {"square": 1, "strip": 1}
+    assert {name: product.score.held_out for name, product in calibration.products.items()} == {
+        "half": 1,
+        "square": 1,
+        "strip": 1,
+    }
 
 
 def test_without_tiles_nothing_is_another(trained: Path) -> None:
@@ -236,7 +255,7 @@ def test_kept_features_train_the_same_model(
     ours, theirs = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("t", "plain"))
     assert ours["mean"]["image_auroc"] == pytest.approx(theirs["mean"]["image_auroc"], abs=0.05)
     if cache == "disk":  # a file for each tile, held out or not
-        assert len(list(tmp_path.glob("runs/features/*/*.safetensors"))) == 40
+        assert len(list(tmp_path.glob("runs/features/*/*.safetensors"))) == 8 * (4 + 3 + 1)
 
 
 def test_a_test_compares_at_the_photos_own_size_and_draws_all(trained: Path, tmp_path: Path) -> None:
@@ -268,6 +287,24 @@ def test_predict_and_predictor_say_the_same_in_the_photos_own_pixels(trained: Pa
         assert all(box[2] <= 32 and box[3] <= 80 for box in (region.box for region in one.regions))
 
 
+def test_a_server_says_the_same_and_counts_what_tiles_hold(trained: Path) -> None:
+    predictor = Predictor(trained / "model/best.ckpt")
+    file = io.BytesIO()
+    picture(200, 200, 3).save(file, "PNG")
+    with client_of(predictor) as client:
+        answer = client.post("/v1/predict", content=file.getvalue()).json()
+        decoding = client.app.state.service.decoding  # type: ignore[attr-defined]
+    expected = predictor(file.getvalue())
+    assert answer["score"] == pytest.approx(expected.score, rel=1e-4)
+    assert [region["box"] for region in answer["regions"]] == [list(region.box) for region in expected.regions]
+    images = Tiles("auto").most_images * 3 * 32 * 32 * 4
+    assert decoding.held == 0
+    assert decoding.peak > images
+    with client_of(predictor, Limits(memory=images)) as client:
+        refused = client.post("/v1/predict", content=file.getvalue())
+    assert (refused.status_code, "--max_memory" in refused.text) == (400, True)
+
+
 def test_photos_of_several_sizes_in_one_batch(trained: Path) -> None:
     predictor = Predictor(trained / "model/best.ckpt")
     photos = [picture(32, 80, 5), picture(32, 32, 6), picture(90, 30, 7), picture(1, 200, 8), picture(9, 9, 9)]
@@ -278,23 +315,63 @@ def test_photos_of_several_sizes_in_one_batch(trained: Path) -> None:
         np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=1e-4)
 
 
-def test_an_export_is_given_the_same_tiles(trained: Path, tmp_path: Path) -> None:
-    file = tmp_path / "model.onnx"
+@pytest.mark.parametrize(("kind", "name"), [("onnx", "m.onnx"), ("openvino", "m.xml"), ("torch", "m.pt2")])
+def test_an_export_is_given_the_same_tiles_and_region(trained: Path, tmp_path: Path, kind: str, name: str) -> None:
+    file = tmp_path / name
     with contextlib.chdir(trained):
-        options = ["--format", "onnx", "--output", str(file), "--keep_thresholds"]
+        options = ["--format", kind, "--output", str(file), "--keep_thresholds"]
         assert main(["export", "--ckpt_path", "model/best.ckpt", *options]) == 0
-    assert json.loads(file.with_name("model.onnx.json").read_text())["input"]["tiles"] == "auto"
+    assert json.loads(file.with_name(f"{name}.json").read_text())["input"]["tiles"] == "auto"
     photos = [picture(32, 80, 5), picture(32, 32, 6)]
-    for one, other in zip(Predictor(file)(photos), Predictor(trained / "model/best.ckpt")(photos), strict=True):
-        assert one.score == pytest.approx(other.score, rel=1e-3)
-        assert one.anomaly_map.shape == other.anomaly_map.shape
+    for category in ("half", "strip"):
+        both = (Predictor(model, category=category)(photos) for model in (file, trained / "model/best.ckpt"))
+        for one, other in zip(*both, strict=True):
+            assert one.score == pytest.approx(other.score, rel=1e-3)
+            np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=2e-3)
+
+
+def test_a_region_of_interest_holds_for_the_photo_as_its_tiles_show_it(trained: Path, tmp_path: Path) -> None:
+    """What lies in the lower half is in no map and no region, and no defect there counts in a test."""
+    spot, good = (Image.open(next((trained / f"data/half/test/{part}").iterdir())) for part in ("spot", "good"))
+    whole, half = (Predictor(trained / "model/best.ckpt", category=name) for name in ("strip", "half"))
+    assert whole(spot).anomaly_map[48:].max() > 10 * whole(good).anomaly_map.max()
+    seen = half(spot)
+    assert not seen.anomaly_map[40:].any()
+    assert (seen.anomaly_map[:36] > 0).all()
+    assert seen.score < 0.1 * whole(spot).score
+    with contextlib.chdir(trained):
+        assert main(["test", "--ckpt_path", "model/best.ckpt", "--output", str(tmp_path)]) == 0
+    assert "half: outside the region that is inspected lies all of the masks" in (tmp_path / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize("grid", [Grid((0, 6, 12)), Grid((0, 4), (0, 5)), Grid()])
+def test_a_region_is_cut_as_the_photo_is(grid: Grid) -> None:
+    """Tiles of a photo that is white where it is inspected are white there."""
+    region = torch.zeros(128, 128, dtype=torch.bool)
+    region[16:80, :96] = True
+    photo = Image.fromarray(region.numpy().astype(np.uint8) * 255).convert("RGB")
+    for number, image in enumerate(grid.cut(photo, 32)):
+        seen = seen_of(region, Tile(grid, number), 32)
+        assert (seen == (image[0] > 0.5)).float().mean() > 0.95
+        assert torch.equal(seen, seen_of(at_size(region, 128, 128), Tile(grid, number), 32))
+
+
+def test_a_region_smaller_than_a_tile_is_scored_as_a_photo_that_shows_no_more() -> None:
+    inspection = Inspection(SETTINGS | {"image_size": 16}, {"bolt": torch.arange(64).repeat(64, 1) < 32})
+    residual = torch.rand(10, 10, generator=torch.Generator().manual_seed(0))
+    scores = []
+    for tiles in (1.0, 40 * 40 / 16**2):
+        _, maps, *_ = inspection(Detection(torch.zeros(1), [torch.zeros(40, 40)], None, [residual]), ["bolt"])
+        scores.append(image_score(maps[0][None, :, :20], "highest", torch.ones(40, 20, dtype=torch.bool), tiles))
+    found = inspection(Detection(torch.zeros(1), [torch.zeros(40, 40)], None, [residual]), ["bolt"]).score
+    assert scores[0] < found < scores[1]  # of 800 pixels, 256 of which a tile has
 
 
 def test_int8_is_scaled_by_one_image_of_each_photo(trained: Path) -> None:
     with contextlib.chdir(trained):
         photos = GoodPhotos.of_training(read_about("model/best.ckpt"))
     images = torch.cat(photos.scaling())
-    assert len(images) == len(photos.scaled) == 14
+    assert len(images) == len(photos.scaled) == 21
     strips = [sample for sample in photos.scaled if sample.category == "strip"]
     cut = Tiles("auto").grid((32, 80), 32).cut(Image.open(strips[1].path).convert("RGB"), 32)
     place = photos.scaled.index(strips[1])
@@ -309,18 +386,6 @@ def test_other_tiles_than_those_of_the_training_are_refused(
         options = ["--data.tiles", "2x2", "--output", str(tmp_path / "out")]
         assert main([verb, "--ckpt_path", "model/best.ckpt", *options]) == 1
     assert "data.tiles is 2x2, but the model was trained with auto" in capsys.readouterr().err
-
-
-def test_a_region_of_interest_is_refused_with_tiles(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(trained / "data", tmp_path / "data")
-    region = Image.new("L", (32, 80))
-    region.paste(255, (0, 0, 32, 40))
-    region.save(tmp_path / "data/strip/roi.png")
-    with contextlib.chdir(tmp_path):
-        assert main(["fit", "--config", str(trained / "tiny.yaml"), "--data.root", "data"]) == 1
-    assert "strip has a region of interest, and these do not go together yet" in capsys.readouterr().err
 
 
 def test_a_photo_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.loaders import Progress, TrainLoader, loader_settings, raise_errors, readers
 from sivt_lightning.data.names import listed
 from sivt_lightning.data.remote import RemotePath
-from sivt_lightning.data.roi import Regions, planes, regions_of
+from sivt_lightning.data.roi import FINER, Regions, regions_of, seen_of
 from sivt_lightning.data.samples import Sample, hold_out
 from sivt_lightning.data.survey import decide_depth
 from sivt_lightning.data.tiled import tiled
 from sivt_lightning.data.urls import common_folder, path_of
-from sivt_lightning.errors import SIVTError, listing
+from sivt_lightning.errors import SIVTError
 from sivt_lightning.features.store import FeatureBatch, FeatureDataset
 from sivt_lightning.seeding import generator_for
 
@@ -153,7 +153,8 @@ class SIVTDataModule(LightningDataModule):
                 self.remarks += remarks
             self.train_photos, self.val_photos = train, validation
             self.folder_of([*train, *validation])  # is asked for later, and refuses photos that have none
-            self.regions, remarks = regions_of([*train, *validation], self.image_size)
+            side = (FINER if self.tiles.cut else 1) * self.image_size  # tiles show more of a photo
+            self.regions, remarks = regions_of([*train, *validation], side)
             self.remarks += remarks
             self.train_set, self.val_set = self._images_of_training()
             self.kept.begin(self.train_set, self.val_set)
@@ -169,13 +170,9 @@ class SIVTDataModule(LightningDataModule):
             self.predict_set = self.images_of(self.asked.samples)
 
     def _images_of_training(self) -> tuple[ImageDataset, ImageDataset]:
-        """A sample for each tile. Raises SIVTError where they go not with something else."""
-        every, remarks = tiled([*self.train_photos, *self.val_photos], self.tiles, self.image_size)
-        if remarks and self.regions:
-            raise SIVTError(
-                f"data.tiles is {self.tiles.text}, but {listing(sorted(self.regions))} has a region of interest, and "
-                "these do not go together yet: cut the photos to the region, or set data.tiles to 1."
-            )
+        """A sample for each tile that shows something of what is inspected."""
+        photos = [*self.train_photos, *self.val_photos]
+        every, remarks = tiled(photos, self.tiles, self.image_size, self.regions)
         self.remarks += remarks
         count = len(self.train_photos)
         train, held_out = (list(chain(*part)) for part in (every[:count], every[count:]))
@@ -273,12 +270,19 @@ class SIVTDataModule(LightningDataModule):
 
     def inspected(self, data: ImageDataset, index: Sequence[int], epoch: int) -> Bool[Tensor, "B size size"]:
         """What is inspected of images at these positions of `train_set`, as an epoch shows them, or of `val_set`."""
-        seen = planes(self.regions, [data.samples[i].category for i in index], self.image_size)
+        whole = torch.ones(self.image_size, self.image_size, dtype=torch.bool)
+        regions = [self.region_of(data.samples[i]) for i in index]
+        seen = torch.stack([whole if region is None else region for region in regions])
         moves = self.augmentation._replace(light=0.0)
         if data is not self.train_set or not moves:
             return seen
         generators = [generator_for(self.seed, epoch, i, 1) for i in index]  # as the images themselves were moved
         return moves(seen[:, None].expand(-1, 3, -1, -1).float(), generators)[:, 0] > 0.5
+
+    def region_of(self, sample: Sample) -> Bool[Tensor, "size size"] | None:
+        """What is inspected of this photo, or tile of one; None where its product has no region of interest."""
+        region = self.regions.get(sample.category)
+        return None if region is None else seen_of(region, sample.tile, self.image_size)
 
     def preprocessing(self) -> dict[str, Any]:
         """The settings that decide an image's pixels, apart from its file."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from PIL import Image
 from torch import Tensor
 
@@ -59,25 +59,27 @@ class Grid(NamedTuple):
         if self.tiles == 1:
             return whole[None]
         canvas = to_tensor(photo, *self.canvas(size))
-        return torch.stack([*(self._tile(canvas, size, number) for number in range(self.tiles)), whole])
+        return torch.stack([*(self.tile(canvas, size, number) for number in range(self.tiles)), whole])
 
     def image(self, photo: Image.Image, size: int, number: int) -> Float[Tensor, "3 {size} {size}"]:
         """One of what `cut` gives."""
-        if self._is_whole(number):
+        if self.is_whole(number):
             return to_tensor(photo, size)
-        return self._tile(to_tensor(photo, *self.canvas(size)), size, number)
+        return self.tile(to_tensor(photo, *self.canvas(size)), size, number)
 
-    def _tile(self, canvas: Float[Tensor, "3 _ _"], size: int, number: int) -> Float[Tensor, "3 {size} {size}"]:
+    def tile(self, canvas: Shaped[Tensor, "*C _ _"], size: int, number: int) -> Shaped[Tensor, "*C {size} {size}"]:
+        """A part of what lies over the photo at the canvas's size."""
         row, column = divmod(number, len(self.lefts))
         y, x = (start * size // TILE for start in (self.tops[row], self.lefts[column]))
-        return canvas[:, y : y + size, x : x + size]
+        return canvas[..., y : y + size, x : x + size]
 
-    def _is_whole(self, number: int) -> bool:
+    def is_whole(self, number: int) -> bool:
+        """Whether this one of the images is the whole photo."""
         return self.tiles == 1 or number == self.tiles
 
     def piece(self, photo: Image.Image, number: int) -> Image.Image:
         """What a tile, or the last of the images, shows, in the photo's own pixels."""
-        if self._is_whole(number):
+        if self.is_whole(number):
             return photo
         row, column = divmod(number, len(self.lefts))
         high, wide = (ends[-1] + TILE for ends in self)
@@ -115,6 +117,12 @@ class Tiles:
     def cut(self) -> bool:
         """Whether any photo may be."""
         return self.fixed != (1, 1)
+
+    @property
+    def most_images(self) -> int:
+        """That the network may see of a photo."""
+        tiles = MOST_TILES if self.fixed is None else math.prod(self.fixed)
+        return tiles + (tiles > 1)
 
     def grid(self, photo: tuple[int, int], size: int) -> Grid:
         """Of a photo of this width and height, for tiles of `size` pixels.

@@ -6,7 +6,8 @@ A picture, in which it is white, or polygons in fractions of width and height:
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ import torch
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sivt_lightning.data.folders import entries, is_image, is_roi
 from sivt_lightning.data.masks import mask_to_tensor, of_one_shape, read_mask
-from sivt_lightning.data.samples import Sample
+from sivt_lightning.data.samples import Sample, Tile
 from sivt_lightning.data.survey import read_headers
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.processes import divide
 
-FINER = 4  # pixels of the canvas that polygons are drawn on, to one of the region
+FINER = 4  # pixels of the canvas that polygons are drawn on, to one of the image; and of a region that is cut
 PARTS = ("inspect", "ignore")
 EXAMPLE = '{"inspect": [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]], "ignore": []}'
 
-Regions = dict[str, Bool[Tensor, "size size"]]  # by product, True where it is inspected; none of one that is all so
+Regions = dict[str, Bool[Tensor, "_ _"]]  # by product, True where it is inspected; none of one that is all so
 
 
 def find_roi(folder: Path) -> Path | None:
@@ -40,7 +42,7 @@ def find_roi(folder: Path) -> Path | None:
 
 
 def regions_of(samples: Sequence[Sample], size: int) -> tuple[Regions, list[str]]:
-    """Those of all products, at `size` x `size` pixels as photos are; and sentences on them. All processes call it.
+    """Those of all products, at `size` x `size` pixels; and sentences on them. All processes call it.
 
     Raises SIVTError where one cannot be read, is empty, or a picture has not the shape of its product's photos.
     """
@@ -60,7 +62,8 @@ def other_regions(samples: Sequence[Sample], regions: Mapping[str, Tensor], size
     """A sentence for each product whose file says another part than the `regions` that a model keeps."""
     said = []
     for name, path in _files(samples):
-        now, kept = read_roi(path, size), regions.get(name)
+        kept = regions.get(name)
+        now = read_roi(path, size if kept is None else len(kept))
         if not (now.all() if kept is None else torch.equal(now, kept)):
             said.append(
                 f"{name}: {path} says another part than the model was trained to inspect, and is taken no notice of. "
@@ -86,10 +89,19 @@ def read_roi(path: Path, size: int) -> Bool[Tensor, "{size} {size}"]:
     return region
 
 
-def planes(regions: Mapping[str, Tensor], products: Iterable[str], size: int) -> Bool[Tensor, "B {size} {size}"]:
-    """What is inspected of a photo of each of these products."""
-    whole = torch.ones(size, size, dtype=torch.bool)
-    return torch.stack([regions.get(name, whole) for name in products])
+def at_size(region: Bool[Tensor, "_ _"], height: int, width: int) -> Bool[Tensor, "{height} {width}"]:
+    """It for photos, maps or masks of another size; each pixel takes its nearest neighbour's value."""
+    if region.shape == (height, width):
+        return region
+    return interpolate(region[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0] > 0
+
+
+@lru_cache(maxsize=1024)  # all photos of a product have the same; regions are told apart as objects
+def seen_of(region: Bool[Tensor, "_ _"], tile: Tile | None, size: int) -> Bool[Tensor, "{size} {size}"]:
+    """What is inspected of a photo as a whole, or of its `tile`."""
+    if tile is None or tile.grid.is_whole(tile.number):
+        return at_size(region, size, size)
+    return tile.grid.tile(at_size(region, *tile.grid.canvas(size)), size, tile.number)
 
 
 def _refuse_other_shape(path: Path, photos: Sequence[Path]) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sivt_lightning.data.roi import at_size
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import listing
 from sivt_lightning.evaluation.metrics.figures import IMAGE_FIGURES, PIXEL_FIGURES, Bounded, Curve, Ranking
@@ -56,7 +57,7 @@ class Tally:
     """
 
     def __init__(
-        self, samples: Sequence[Sample], regions: Mapping[str, Bool[Tensor, "S S"]] = MappingProxyType({})
+        self, samples: Sequence[Sample], regions: Mapping[str, Bool[Tensor, "_ _"]] = MappingProxyType({})
     ) -> None:
         self.samples, self.regions = samples, regions
         self.categories = sorted({sample.category for sample in samples})
@@ -100,9 +101,7 @@ class Tally:
     def _inspected(self, category: str, size: torch.Size) -> Bool[Tensor, "height width"] | None:
         """What is inspected of a category's images, at the size of their masks."""
         region = self.regions.get(category)
-        if region is None or region.shape == size:
-            return region
-        return interpolate(region[None, None].float(), size=size, mode="nearest-exact")[0, 0] > 0
+        return None if region is None else at_size(region, *size)
 
     def outcome(self) -> Outcome:
         """The figures over all processes; the metrics are empty afterwards."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
+from torch import Tensor
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.calibration import Calibration, check_share
@@ -78,7 +79,7 @@ class Judgement(NamedTuple):
         calibrated: log10 N, where about 1 of N good parts of the product scores as high or higher; None where the model
             has no calibration.
         nearest: the product that it was held against; that of an unknown photo, too.
-        inspected: the pixels of the map that count, None for all.
+        inspected: what counts of the photo, at a size of its own; None for all.
         smallest_region: see `Asked`.
     """
 
@@ -87,7 +88,7 @@ class Judgement(NamedTuple):
     product: str | None = None
     calibrated: float | None = None
     nearest: str | None = None
-    inspected: Bool[np.ndarray, "S S"] | None = None
+    inspected: Bool[Tensor, "_ _"] | None = None
     smallest_region: int = 0
 
 
@@ -188,7 +189,7 @@ class ProductJudge:
         reference = self.calibration.products[recognised.product].score
         calibrated = float(reference.rarity(np.array([score / (1 + ROUNDING)]))[0])
         product = recognised.product
-        told = (calibrated, product, _of(self.inspection, product), self.asked.smallest_region)
+        told = (calibrated, product, self.inspection.of(product), self.asked.smallest_region)
         if self.asked.unknown and not recognised.strangeness <= 1:  # NaN is no product, either
             return Judgement("unknown", threshold, None, *told)
         share = self.false_alarms
@@ -234,7 +235,7 @@ class PooledJudge:
         return [self._judged(*of) for of in zip(detection.score.double().tolist(), products, strict=True)]
 
     def _judged(self, score: float, product: str | None) -> Judgement:
-        threshold, seen = self.threshold(product), _of(self.inspection, product)
+        threshold, seen = self.threshold(product), self.inspection.of(product)
         verdict: Verdict = "anomalous" if score > threshold.image else "normal"
         return Judgement(verdict, threshold, product, None, product, seen, self.asked.smallest_region)
 
@@ -248,11 +249,6 @@ def _descriptors(detection: Detection) -> Descriptors:
     if detection.descriptor is None:
         raise SIVTError("The model gives no descriptor, by which products are recognised. Export it again.")
     return detection.descriptor.numpy()
-
-
-def _of(inspection: Inspection, product: str | None) -> Bool[np.ndarray, "S S"] | None:
-    region = inspection.of(product)
-    return None if region is None else region.numpy()
 
 
 def judge_of(known: Calibration | Thresholds, asked: Asked, inspection: Inspection | None = None) -> Judge:

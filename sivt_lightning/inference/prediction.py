@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from sivt_lightning.data.roi import at_size
 from sivt_lightning.inference.judge import Judgement, Verdict
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -72,7 +73,8 @@ class Prediction:
         """
         limit, least = judged.threshold, judged.smallest_region
         known = (judged.product, judged.calibrated)
-        seen = (judged.inspected, least)
+        region = judged.inspected
+        seen = (None if region is None else at_size(region, *anomaly_map.shape).numpy(), least)
         made = cls(judged.verdict, score, limit.image, anomaly_map, limit.pixel, size, *known, note, *seen)
         if not least or made.verdict != "anomalous" or made.regions:
             return made

@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sivt_lightning.data.roi import at_size
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.reference import ROUNDING
 
 MOST_KEPT = 512  # scores that a threshold remembers
+MOST_PIXELS = 2**18  # of what is inspected of a photo; without a region STRIDE thins them
 STRIDE = 4  # maps are smooth: every fourth pixel in both directions says the same of their values in 1/16 of the memory
 
 
@@ -130,13 +132,15 @@ def held_of(
     categories: Sequence[str],
     scores: Float[Tensor, " B"],
     maps: Sequence[Float[Tensor, "_ _"]] | Float[Tensor, "B S S"],
-    regions: Mapping[str, Bool[Tensor, "S S"]] = MappingProxyType({}),
+    regions: Mapping[str, Bool[Tensor, "_ _"]] = MappingProxyType({}),
 ) -> list[Held]:
     """A batch of them; of categories with a region, the pixels that are inspected."""
     pixels = [one[::STRIDE, ::STRIDE].float().flatten().cpu().numpy() for one in maps]
     for position, name in enumerate(categories):
         if name in regions:
-            pixels[position] = maps[position].float().cpu()[regions[name].cpu()].numpy()
+            one = maps[position].float().cpu()
+            inspected = one[at_size(regions[name].cpu(), *one.shape)]  # all: a narrow part may lie between every fourth
+            pixels[position] = inspected[:: max(1, len(inspected) // MOST_PIXELS)].numpy()
     return [Held(*image) for image in zip(categories, scores.float().tolist(), pixels, strict=True)]
 
 

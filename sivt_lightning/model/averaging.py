@@ -34,13 +34,15 @@ class Averaging:
             return self._averaged(logarithm).exp()
         return self._averaged((self.power * logarithm).exp()).pow(1 / self.power)
 
-    def within(self, logarithm: Float[Tensor, "B H W"], inspected: Bool[Tensor, "S S"]) -> Float[Tensor, "B S S"]:
+    def within(
+        self, logarithm: Float[Tensor, "B H W"], inspected: Bool[Tensor, "height width"]
+    ) -> Float[Tensor, "B height width"]:
         """The map where it is inspected, 0 elsewhere.
 
         Means are over positions that hold an inspected pixel: beside a region lies what the model has never learned to
         rebuild, and in the plain map that would shine into the region.
         """
-        counted = positions(inspected, logarithm.shape[-1])
+        counted = positions(inspected, *logarithm.shape[1:])
         weight = self._averaged(counted[None])  # above 0 at each inspected pixel
         if self.power == 0:
             maps = (self._averaged(logarithm * counted) / weight).exp()
@@ -54,14 +56,15 @@ class Averaging:
         return smooth(upsampled, self.sigma)[:, 0]
 
 
-def positions(inspected: Bool[Tensor, "*B S S"], grid: int) -> Float[Tensor, "*B {grid} {grid}"]:
+def positions(inspected: Bool[Tensor, "*B _ _"], rows: int, columns: int) -> Float[Tensor, "*B {rows} {columns}"]:
     """1 at positions of the feature map that hold an inspected pixel, 0 at others.
 
-    >>> positions(torch.tensor([[True, False, False, False], *[[False] * 4] * 3]), 2)
+    >>> positions(torch.tensor([[True, False, False, False], *[[False] * 4] * 3]), 2, 2)
     tensor([[1., 0.],
             [0., 0.]])
     """
-    return adaptive_max_pool2d(inspected.float(), grid) if inspected.ndim == 3 else positions(inspected[None], grid)[0]
+    planes = inspected.float().reshape(-1, 1, *inspected.shape[-2:])
+    return adaptive_max_pool2d(planes, (rows, columns)).reshape(*inspected.shape[:-2], rows, columns)
 
 
 def smooth(maps: Float[Tensor, "B 1 height width"], sigma: float) -> Float[Tensor, "B 1 height width"]:

@@ -71,6 +71,9 @@ class Service:
         self.arriving = set[asyncio.Timeout]()
         self.uploads, self.decoding = map(Budget, limits.shares())
         self.drift = Drifts(predictor.judge)
+        about = predictor.model.about
+        # The network's images, float32, beside the photo that they are made of; of one that is cut the canvas, too.
+        self.prepared = (2 * about.tiles.most_images - 1) * 3 * about.image_size**2 * 4
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
@@ -110,8 +113,9 @@ class Service:
             raise Refusal(503, "The server has all the requests that it can take. Try again.", **{"Retry-After": "1"})
         self.taken += 1
         try:
-            image = await self._image(request)
-            prediction, batch_size = await self.batcher.answer(image)
+            image, room = await self._image(request)
+            with room:
+                prediction, batch_size = await self.batcher.answer(image)
             details: dict[str, Any] = {
                 "score": prediction.score,
                 "verdict": prediction.verdict,
@@ -126,8 +130,8 @@ class Service:
         finally:
             self.taken -= 1
 
-    async def _image(self, request: Request) -> Prepared:
-        """Holds of each budget, while it needs it, what this request may take."""
+    async def _image(self, request: Request) -> tuple[Prepared, Share]:
+        """Holds of each budget, while it needs it, what this request may take; and still what the image itself does."""
         body = body_of(request.headers.get("content-type", ""))
         most, amount, known = self._size(body, request.headers.get("content-length", ""))
         with await self._room(self.uploads, amount) as upload:
@@ -139,12 +143,18 @@ class Service:
                 raise self._too_large()
             upload.shrink(len(content))
             request.scope["details"]["bytes"] = len(content)
-            cost = await self.decoders.run(decoding_cost, content, self.limits.pixels)
+            cost = self.prepared + await self.decoders.run(decoding_cost, content, self.limits.pixels)
             if cost > self.decoding.most:
                 reason = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
                 raise Refusal(400, f"{reason} (--max_memory). Shrink it.")
-            with await self._room(self.decoding, cost):
-                return await self.decoders.run(self._prepare, content)
+            room = await self._room(self.decoding, cost)
+            try:
+                image = await self.decoders.run(self._prepare, content)
+            except BaseException:
+                room.shrink(0)
+                raise
+            room.shrink(image.images.nbytes)
+            return image, room
 
     def _too_large(self) -> Refusal:
         limit = self.limits.bytes

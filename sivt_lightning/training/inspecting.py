@@ -20,6 +20,6 @@ def inspected_positions(
     """
     if not data.regions:
         return None
-    seen = positions(data.inspected(images, index.tolist(), epoch), grid)
+    seen = positions(data.inspected(images, index.tolist(), epoch), grid, grid)
     # A region at the border may have been shifted out of a photo: then all of that counts rather than nothing.
     return torch.where(seen.amax((1, 2), keepdim=True) > 0, seen, 1.0).to(index.device)

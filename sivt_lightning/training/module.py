@@ -179,7 +179,8 @@ class SIVT(LightningModule):
         inspected = self._inspected(batch.index)
         if inspected is not None:
             samples = data_of(self.trainer).val_set.samples
-            detection = self.inspection(detection, [samples[i].category for i in batch.index.tolist()])
+            regions = [data_of(self.trainer).region_of(samples[i]) for i in batch.index.tolist()]
+            detection = self.inspection.within(detection, regions)
         assert isinstance(detection.map, Tensor)
         assert isinstance(detection.residual, Tensor)
         loss = reconstruction_loss(features, reconstruction, self.settings.cosine_weight, inspected)

@@ -40,10 +40,10 @@ class Panel(Callback):
         held_out = data.val_set.samples
         chosen = np.unique(np.linspace(0, len(held_out) - 1, min(self.images, len(held_out))).round().astype(int))
         photos, size = [data.val_set.photo(i) for i in chosen.tolist()], data.image_size
-        names = [held_out[i].category for i in chosen]
+        regions = [data.region_of(held_out[i]) for i in chosen]
         pairs = (
-            twins(photo, photos[i - 1], size, generator_for(i), data.regions.get(name))
-            for i, (photo, name) in enumerate(zip(photos, names, strict=True))
+            twins(photo, photos[i - 1], size, generator_for(i), region)
+            for i, (photo, region) in enumerate(zip(photos, regions, strict=True))
         )
         good, bad, masks = zip(*pairs, strict=True)
         images = torch.stack([*good, *bad])
@@ -51,7 +51,7 @@ class Panel(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             parts = [module.detector(part) for part in images.to(module.device).split(data.eval_batch_size)]
         detection = Detection(*(torch.cat(of).cpu() for of in zip(*parts, strict=True)))
-        maps = module.inspection(detection, [*names, *names]).map
+        maps = module.inspection.within(detection, [*regions, *regions]).map
         picture = panel(
             images.permute(0, 2, 3, 1).numpy(),
             maps.numpy(),

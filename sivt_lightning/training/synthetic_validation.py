@@ -94,7 +94,7 @@ class SyntheticValidation(Callback):
                 # The last number sets these numbers apart from those of partitions and augmentations.
                 generator = generator_for(module.settings.seed, i, number, 2)
                 other = data.train_set.photo(integer(generator, 0, len(data.train_set) - 1))
-                inspected = data.regions.get(data.val_set.samples[i].category)
+                inspected = data.region_of(data.val_set.samples[i])
                 good, bad, mask = twins(data.val_set.photo(i), other, data.image_size, generator, inspected)
                 made += [Twin(i, False, keep(good), torch.zeros_like(mask)), Twin(i, True, keep(bad), mask)]
             return made
@@ -118,7 +118,8 @@ class SyntheticValidation(Callback):
             else:
                 features = torch.stack(list(kept)).to(module.device)
             detection, _ = module.detector.detect(features)
-            detection = module.inspection(detection, [data.val_set.samples[i].category for i in indices])
+            regions = [data.region_of(data.val_set.samples[i]) for i in indices]
+            detection = module.inspection.within(detection, regions)
             scores += list(zip(indices, defective, detection.score.tolist(), strict=True))
             self._add(data, indices, detection.map, torch.stack(list(masks)))
         return scores
@@ -128,8 +129,8 @@ class SyntheticValidation(Callback):
             self.finite = False
             return
         for i, anomaly_map, mask in zip(indices, maps, masks, strict=True):
-            name = data.val_set.samples[i].category
-            self.pixels[name].update(anomaly_map[None], mask[None], data.regions.get(name))
+            sample = data.val_set.samples[i]
+            self.pixels[sample.category].update(anomaly_map[None], mask[None], data.region_of(sample))
 
     def _pixel_ap(self) -> float:
         values = []

@@ -1,7 +1,6 @@
 """Thresholds from the held-out normal images, so that a score can become a verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,8 +11,10 @@ from torch import Tensor
 from sivt_lightning.data.datamodule import data_of
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import Agreed, SIVTError
+from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.inference.photos import joined
 from sivt_lightning.inference.thresholds import Held, held_of, thresholds_of
+from sivt_lightning.model.detection import Detection
 from sivt_lightning.processes import gather
 
 
@@ -60,7 +61,7 @@ class ThresholdCalibration(Callback):
         held = {place: image for part in gather(self.held) for place, image in part.items()}
         tiles = {place: residual for part in gather(self.tiles) for place, residual in part.items()}
         if tiles:
-            held |= _of_photos(data_of(trainer).val_set.samples, tiles, asdict(module.settings))
+            held |= _of_photos(data_of(trainer).val_set.samples, tiles, module.inspection)
         self.held, self.tiles = {}, {}
         module.thresholds_step = trainer.global_step
         try:
@@ -69,15 +70,22 @@ class ThresholdCalibration(Callback):
             raise Agreed(str(error)) from error
 
 
-def _of_photos(samples: Sequence[Sample], tiles: Mapping[int, Tensor], settings: Mapping[str, Any]) -> dict[int, Held]:
-    """Of each photo that was cut, at the place of its first tile."""
-    held = {}
+def _of_photos(samples: Sequence[Sample], tiles: Mapping[int, Tensor], inspection: Inspection) -> dict[int, Held]:
+    """Of each photo that was cut, at the place of the last of its images, the whole."""
+    held, seen = {}, dict[int, Tensor]()
     for place, sample in enumerate(samples):
-        if sample.tile is not None and sample.tile.number == 0 and place in tiles:
-            grid = sample.tile.grid
-            residuals = [tiles[place + number] for number in range(grid.images)]
-            score, anomaly_map, _ = joined(torch.stack(residuals), grid, settings)
-            held[place] = held_of([sample.category], score[None], [anomaly_map])[0]
+        if sample.tile is None or place not in tiles:
+            continue
+        grid, number = sample.tile
+        seen[number] = tiles[place]
+        if grid.is_whole(number):
+            # Tiles that show nothing of what is inspected were left out, and count for nothing.
+            residuals = [seen.get(tile, torch.zeros_like(tiles[place])) for tile in range(grid.images)]
+            score, anomaly_map, residual = joined(torch.stack(residuals), grid, inspection.settings)
+            whole = Detection(score[None], [anomaly_map], None, [residual])
+            score, maps, *_ = inspection(whole, [sample.category])
+            held[place] = held_of([sample.category], score, maps, inspection.regions)[0]
+            seen = {}
     return held
 
 
