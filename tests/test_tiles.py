@@ -5,7 +5,9 @@ import io
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.dataset import ImageDataset, collate
 from sivt_lightning.data.grid import FARTHEST, MOST_TILES, NEAREST, Grid, Tiles
-from sivt_lightning.data.images import to_tensor
+from sivt_lightning.data.images import Photo, read_image, to_tensor
 from sivt_lightning.data.roi import at_size, seen_of
 from sivt_lightning.data.samples import Sample, Tile
 from sivt_lightning.inference.about import read_about
@@ -256,6 +258,23 @@ def test_kept_features_train_the_same_model(
     assert ours["mean"]["image_auroc"] == pytest.approx(theirs["mean"]["image_auroc"], abs=0.05)
     if cache == "disk":  # a file for each tile, held out or not
         assert len(list(tmp_path.glob("runs/features/*/*.safetensors"))) == 8 * (4 + 3 + 1)
+
+
+def test_a_photo_is_decoded_once_for_features_of_all_its_tiles(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = Counter[Path]()
+
+    def counting(path: Path, *options: Any) -> Photo:
+        decoded[path] += 1
+        return read_image(path, *options)
+
+    monkeypatch.setattr("sivt_lightning.data.dataset.read_image", counting)
+    data = SIVTDataModule(root=str(trained / "data"), image_size=32, tiles="auto", cache="memory")
+    data.setup("fit")
+    data.kept.fill(lambda images: torch.zeros(1, 2, 8, 8), (2, 8, 8), "key", threads=1, processes=1)
+    assert set(decoded.values()) == {1}
+    assert len(decoded) == 24
+    assert len(data.train_set[0].images) == 1  # once more, and not from memory
+    assert sum(decoded.values()) == 25
 
 
 def test_a_test_compares_at_the_photos_own_size_and_draws_all(trained: Path, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Samples to batches of tensors, and the order in which each process reads them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.data.grid import Grid, Tiles
-from sivt_lightning.data.images import read_image
+from sivt_lightning.data.images import Photo, read_image
 from sivt_lightning.data.masks import mask_to_tensor, of_one_shape, read_mask
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.errors import SIVTError
@@ -79,6 +82,16 @@ class ImageDataset(Dataset[Item]):
         self.samples = list(samples)
         self.image_size, self.depth, self.tiles = image_size, depth, tiles
         self.full_masks, self.views = full_masks, views
+        self.decode: Callable[[Path, Depth | None], Photo] = read_image
+
+    @contextmanager
+    def photos_kept(self) -> Iterator[None]:
+        """Within it, images of one photo that are asked for one after another decode it once."""
+        self.decode = lru_cache(maxsize=2)(read_image)  # two, for threads that are at the last of one and at the next
+        try:
+            yield
+        finally:
+            self.decode = read_image
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -96,11 +109,11 @@ class ImageDataset(Dataset[Item]):
         Raises SIVTError where it cannot be read.
         """
         sample = self.samples[index]
-        photo = read_image(sample.path, self.depth).image
+        photo = self.decode(sample.path, self.depth).image
         return photo if sample.tile is None else sample.tile.grid.piece(photo, sample.tile.number)
 
     def _read(self, sample: Sample, index: int) -> Item:
-        image, note = read_image(sample.path, self.depth)
+        image, note = self.decode(sample.path, self.depth)
         view = View(shrunk(image), image.size) if self.views else None
         if sample.tile is None:
             grid = self.tiles.grid(image.size, self.image_size)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -57,7 +58,10 @@ class KeptFeatures:
             Wanted(images.samples, partial(_image, images), features, dtype, image_keys)
             for (images, features), dtype in zip(self.features.items(), dtypes, strict=True)
         ]
-        keep(wanted, folder, shape, compute, threads, processes)
+        with ExitStack() as stack:
+            for images in self.features:
+                stack.enter_context(images.photos_kept())
+            keep(wanted, folder, shape, compute, threads, processes)
 
 
 def image_keys(samples: Sequence[Sample]) -> list[str]:
