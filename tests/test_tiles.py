@@ -141,6 +141,12 @@ def test_other_words_are_refused(text: str) -> None:
         Tiles(text)
 
 
+def test_more_tiles_than_memory_has_room_for_are_refused() -> None:
+    assert Tiles("20x20").most_images == 401
+    with pytest.raises(SIVTError, match="more than 400 tiles of a photo take too much memory: give fewer"):
+        Tiles("999x999")
+
+
 def test_one_tile_is_none_however_it_is_said() -> None:
     assert [(Tiles(text).text, Tiles(text).cut) for text in ("1", "1x1")] == [("1", False)] * 2
 

@@ -18,7 +18,8 @@ TILE = 8
 NEAREST, FARTHEST = 4, 7  # from one tile to the next: they overlap by an eighth to a half
 SHRUNK = 2  # pixels of the photo to one of a tile: with more, what is small there is lost
 SQUEEZED = 10  # a side of this length is squeezed into a tile rather than cut into two
-MOST_TILES = 16
+MOST_TILES = 16  # by "auto"
+MOST_GIVEN = 400  # 20 megapixels one to one in tiles of 256, 0.3 GB of images
 
 
 class Grid(NamedTuple):
@@ -106,6 +107,10 @@ class Tiles:
                 "3x1, or auto."
             )
         self.fixed = tuple(map(int, found.groups())) if found else None
+        if self.fixed and math.prod(self.fixed) > MOST_GIVEN:
+            raise SIVTError(
+                f"data.tiles is {text}: more than {MOST_GIVEN} tiles of a photo take too much memory: give fewer."
+            )
         self.text = text if self.cut else "1"
 
     @classmethod
