@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+STATUS = Path("/proc/self/status")
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
 DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65_536
 
@@ -62,6 +63,14 @@ def _left(group: Path, files: _Groups) -> list[int]:
     except (OSError, ValueError):  # a limit of "max" is none
         return []
     return [most - used + sum(int(value) for name, value in lines if name in files.copies)]
+
+
+def peak_memory() -> int | None:
+    """Bytes that this process has held at most; None where the system does not tell."""
+    if not STATUS.exists():
+        return None
+    said = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(said.split()[1]) * 1024
 
 
 def keep_freed_memory(keep: bool = True) -> bool:

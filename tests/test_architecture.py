@@ -27,6 +27,7 @@ ALLOWED = {
     "cli.__init__": "?",  # the file of a command
     "cli.benchmark": "benchmark data inference report training",
     "cli.calibrate": "data inference",
+    "cli.check": "data golden",
     "cli.compare": "evaluation report",
     "cli.data": "data",
     "cli.data_check": "check data inference report",
@@ -58,6 +59,7 @@ ALLOWED = {
     "features": "errors processes system",
     "features.key": "inference model",
     "files": "errors",
+    "golden": "errors files inference system",
     "inference": "errors model",
     "inference.about": "data",
     "inference.calibrated": "files",

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from sivt_lightning.model.precision import DTYPES
-from sivt_lightning.system import give_back_freed_memory
+from sivt_lightning.system import give_back_freed_memory, peak_memory
 
-CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,4 @@ class Machine:
         """The most memory in use since: the device's, or that of this process; None where the system does not tell."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        if not CLEAR.exists():
-            return None
-        said = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(said.split()[1]) * 1024
+        return peak_memory()

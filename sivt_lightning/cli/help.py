@@ -124,6 +124,20 @@ HELP: dict[str, Help] = {
         ),
         ("sivt calibrate --ckpt_path best.ckpt --good photos/good --defects photos/defects",),
     ),
+    "check": Help(
+        "Says whether the deployed model judges golden photos as the tested one did.",
+        "First the tested model records\nwhat it says of them (--record); then, wherever a model runs, the same is "
+        "asked of it: another resize, colour\norder or runtime shows. Exit code 0 where all agrees, else 1.",
+        "sivt check --model FILE --golden FOLDER [options]",
+        (
+            ("--model", "a checkpoint, or a file of sivt export"),
+            ("--golden", "folder of a few dozen photos, good ones and defects of each product"),
+            ("--record", "write down what this model says of them, beside them"),
+            ("--tolerance", "share by which scores and maps may be off; default: 0.02"),
+            ("--json", "file of every difference, for other programs"),
+        ),
+        ("sivt check --model best.ckpt --golden golden --record", "sivt check --model best.xml --golden golden"),
+    ),
     "serve": Help(
         "Answers over HTTP: an image in, score, verdict and regions out.",
         "Ctrl-C or SIGTERM ends it in good order.",
