@@ -106,7 +106,8 @@ def test_the_file_in_a_form_or_json_has_the_same_limit() -> None:
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/model", "/v1/drift", "/openapi.json", "/health/"])
 def test_head_is_get_without_a_body(path: str) -> None:
     with client_of(Coloured()) as client:
-        head, get = client.head(path), client.get(path)
+        name = {"X-Request-ID": "one"}
+        head, get = client.head(path, headers=name), client.get(path, headers=name)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers == get.headers
     with client_of(Coloured(), token=TOKEN) as client:

@@ -18,6 +18,7 @@ from sivt_lightning.serve.cors import CORS
 from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import LastWord, RequestLog
 from sivt_lightning.serve.messages import About, Drift, Health, Problem, ProductDrift, Refusal, Threshold, Verdict
+from sivt_lightning.serve.metrics import TYPE
 from sivt_lightning.serve.service import Limits, Service
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
@@ -55,7 +56,7 @@ def build_app(predictor: Predictor, limits: Limits, token: str | None = None, or
     app.add_middleware(LastWord)
     if origins:
         app.add_middleware(CORS, origins=origins)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, seen=service.metrics.seen)
     app.add_middleware(Linger, most=4 * limits.bytes, seconds=limits.linger)
     _answer_in_sentences(app)
     _route(app, service, token)
@@ -123,6 +124,11 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             unknown=seen.unknown,
             products=products,
         )
+
+    @_looked_up(app, "/metrics", 401, include_in_schema=False, **guarded)  # a monitoring knows its format
+    async def metrics() -> Response:
+        """What a monitoring reads, in the format of Prometheus."""
+        return Response(service.metrics.text(service.drift), media_type=TYPE)
 
     body = {"requestBody": {"required": True, "content": PHOTO}}
     problems = _problems(400, 401, 408, 413, 422, 500, 503)

@@ -22,8 +22,8 @@ class CORS(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID"],
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

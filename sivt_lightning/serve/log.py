@@ -3,12 +3,18 @@
 import asyncio
 import json
 import logging
+import re
 import sys
 import time
+import uuid
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID = "x-request-id"
+WORD = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # what others make up lands in a log
 
 
 async def answer(send: Send, status: int, sentence: str) -> None:
@@ -32,10 +38,16 @@ class JSONLines(logging.Handler):
 
 
 class RequestLog:
-    """Writes time, method, path, status, milliseconds and what the request added to `scope["details"]` to stderr."""
+    """Writes time, id, method, path, status, milliseconds and what the request added to `scope["details"]` to stderr.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    The id is the client's own `X-Request-ID`, where it is a word, else a new one; the answer has it, too.
+
+    Args:
+        seen: is given each line.
+    """
+
+    def __init__(self, app: ASGIApp, seen: Callable[[Mapping[str, Any]], None]) -> None:
+        self.app, self.seen = app, seen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,23 +55,29 @@ class RequestLog:
             return
         start, status, details = time.perf_counter(), 0, dict[str, Any]()
         scope["details"] = details
+        sent = dict(scope["headers"]).get(REQUEST_ID.encode(), b"").decode("latin-1")
+        name = sent if WORD.fullmatch(sent) else uuid.uuid4().hex
 
         async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = [*message.get("headers", ()), (REQUEST_ID.encode(), name.encode())]
+                message = {**message, "headers": headers}
             await send(message)
 
         try:
             await self.app(scope, receive, noted)
         finally:
             line = {
+                "id": name,
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
                 "ms": round(1e3 * (time.perf_counter() - start), 1),
             }
             _write(line | details)
+            self.seen(line | details)
 
 
 class LastWord:

@@ -23,10 +23,12 @@ from sivt_lightning.serve.header import LARGEST, decoding_cost
 from sivt_lightning.serve.log import note
 from sivt_lightning.serve.memory import Budget, Share
 from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, Verdict, ending
+from sivt_lightning.serve.metrics import Metrics
 from sivt_lightning.serve.threads import Threads
 from sivt_lightning.system import cpus
 
 MOST_VALUE = 65535  # of a 16-bit PNG
+PATHS = ("/v1/predict", "/v1/model", "/v1/drift", "/health", "/ready", "/metrics", "/openapi.json")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ class Service:
         self.arriving = set[asyncio.Timeout]()
         self.uploads, self.decoding = map(Budget, limits.shares())
         self.drift = Drifts(predictor.judge)
+        self.metrics = Metrics(
+            PATHS,
+            {
+                "sivt_requests_in_work": ("Requests taken and not answered yet", lambda: self.taken),
+                "sivt_upload_bytes": ("Memory that uploads hold", lambda: self.uploads.held),
+                "sivt_decoding_bytes": ("Memory that images hold", lambda: self.decoding.held),
+                "sivt_ready": ("1 while it takes requests", lambda: self.ready),
+            },
+        )
         about = predictor.model.about
         # The network's images, float32, beside the photo that they are made of; of one that is cut the canvas, too.
         self.prepared = (2 * about.tiles.most_images - 1) * 3 * about.image_size**2 * 4
