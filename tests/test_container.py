@@ -1,4 +1,4 @@
-"""The Dockerfile: clean by hadolint, and what it starts is what the command line takes."""
+"""The Dockerfile, compose file and systemd unit: they are clean, and what they start is what the command line takes."""
 
 import json
 import re
@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sivt_lightning.cli import main
+from sivt_lightning.cli.serve import parse_settings
 
 DOCKERFILE = Path(__file__).parents[1] / "Dockerfile"
+SERVICE = Path(__file__).parents[1] / "docs/service"
 
 
 def instruction(name: str) -> list[str]:
@@ -47,3 +50,27 @@ def test_it_runs_as_nobody_in_particular_and_says_how_it_is() -> None:
     assert re.search(r"^USER [1-9][0-9]+$", last, re.M)
     assert "HEALTHCHECK" in last
     assert "/ready" in last
+
+
+def test_the_compose_file_starts_that_container() -> None:
+    service = yaml.safe_load((SERVICE / "compose.yaml").read_text())["services"]["sivt"]
+    assert (SERVICE / service["build"]).resolve() == DOCKERFILE.parent
+    arguments = instruction("CMD")
+    mounted = service["volumes"][0].split(":")[1]
+    assert Path(arguments[arguments.index("--model") + 1]).parent == Path(mounted)
+    assert service["ports"][0].split(":")[1] == arguments[arguments.index("--port") + 1]
+    assert service["environment"] == ["SIVT_TOKEN"]
+
+
+def test_the_unit_is_one_and_starts_the_server(tmp_path: Path) -> None:
+    unit = (SERVICE / "sivt.service").read_text()
+    program, verb, *arguments = re.findall(r"^ExecStart=(.*)$", unit, re.M)[0].split()
+    assert verb == "serve"
+    assert parse_settings(arguments).model == "/var/lib/sivt-model/model.xml"
+    systemd = shutil.which("systemd-analyze")
+    if systemd is None:
+        pytest.skip("there is no systemd on this machine")
+    file = tmp_path / "sivt.service"
+    file.write_text(unit.replace(program, sys.executable))
+    done = subprocess.run([systemd, "verify", str(file)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
