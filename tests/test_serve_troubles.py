@@ -94,7 +94,7 @@ def test_when_the_batcher_has_ended_nobody_waits(capfd: pytest.CaptureFixture[st
     predictor = Coloured()
     predictor.free.clear()
     with client_of(predictor) as client, ThreadPoolExecutor(4) as threads:
-        batcher = client.app.state.service.batcher  # type: ignore[attr-defined]
+        batcher = client.app.state.service.model.batcher  # type: ignore[attr-defined]
         waiting = [threads.submit(client.post, "/v1/predict", content=photo(red)) for red in range(4)]
         while len(batcher.waiting) < 4:
             pass
@@ -116,7 +116,7 @@ def test_when_the_batcher_has_ended_nobody_waits(capfd: pytest.CaptureFixture[st
 def test_a_pool_that_takes_no_work(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     with client_of(Coloured()) as client:
         service = client.app.state.service  # type: ignore[attr-defined]
-        (service.decoders if name == "decoder" else service.batcher.thread).pool.shutdown()
+        (service.decoders if name == "decoder" else service.model.batcher.thread).pool.shutdown()
         answers = [client.post("/v1/predict", content=photo(red)) for red in range(3)]
         assert [answer.status_code for answer in answers] == [500] * 3
         answer = client.get("/ready")
@@ -127,7 +127,7 @@ def test_a_pool_that_takes_no_work(name: str, capfd: pytest.CaptureFixture[str])
 
 def test_a_thread_that_the_system_refuses_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with client_of(Coloured()) as client:
-        pool = client.app.state.service.batcher.thread.pool  # type: ignore[attr-defined]
+        pool = client.app.state.service.model.batcher.thread.pool  # type: ignore[attr-defined]
         with monkeypatch.context() as patch:
             patch.setattr(pool, "submit", lambda *_: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
             assert client.post("/v1/predict", content=photo(1)).status_code == 500

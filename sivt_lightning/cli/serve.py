@@ -1,13 +1,16 @@
 """`sivt serve`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.data.depth import Depth
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.serve.place import TOKEN, find_token, is_loopback, listening
 from sivt_lightning.system import share_heap
+
+if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
+    from sivt_lightning.inference.predictor import Predictor
 
 
 def run(args: Sequence[str]) -> int:
@@ -19,8 +22,6 @@ def run(args: Sequence[str]) -> int:
             f"host {settings.host} can be reached by others, so a token is needed: put it into the environment "
             f"variable {TOKEN} or name a file with --token_file."
         )
-    from sivt_lightning.inference.predictor import Predictor
-
     try:
         from sivt_lightning.serve.app import Limits, build_app
         from sivt_lightning.serve.cors import check_origins
@@ -31,20 +32,13 @@ def run(args: Sequence[str]) -> int:
     place = listening(settings.host, settings.port)
     share_heap()
     with place:
-        predictor = Predictor(
-            settings.model,
-            settings.device,
-            settings.threshold,
-            settings.category,
-            depth=settings.depth,
-            false_alarms=settings.false_alarms,
-            unknown=settings.unknown,
-            smallest_region=settings.smallest_region,
-        )
-        warm_up(predictor, settings.model)
+        files = [settings.model, *([] if settings.shadow is None else [settings.shadow])]
+        predictor, *others = (_predictor(file, settings) for file in files)
+        for one, file in zip((predictor, *others), files, strict=True):
+            warm_up(one, file)
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
-        app = build_app(predictor, limits, token, origins)
+        app = build_app(predictor, limits, token, origins, *others)
         place.listen()  # from now on whoever comes waits, instead of being refused
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
@@ -61,10 +55,27 @@ def run(args: Sequence[str]) -> int:
     return 0
 
 
+def _predictor(file: str, settings: Any) -> "Predictor":
+    from sivt_lightning.inference.predictor import Predictor
+
+    return Predictor(
+        file,
+        settings.device,
+        settings.threshold,
+        settings.category,
+        depth=settings.depth,
+        false_alarms=settings.false_alarms,
+        unknown=settings.unknown,
+        smallest_region=settings.smallest_region,
+    )
+
+
 def parse_settings(args: Sequence[str]) -> Any:
     """From flags. Raises SIVTError for limits that leave nothing to be taken."""
     parser = verb_parser("serve")
     parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO), .onnx or .pt2 file.")
+    text = "Another model that is asked the same, after the answer: /v1/shadow says what it judges otherwise."
+    parser.add_argument("--shadow", type=str | None, help=text)
     parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; others need a token.")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
     text = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."

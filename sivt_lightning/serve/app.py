@@ -17,7 +17,17 @@ from sivt_lightning.serve.body import FORM, JSON
 from sivt_lightning.serve.cors import CORS
 from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import LastWord, RequestLog
-from sivt_lightning.serve.messages import About, Drift, Health, Problem, ProductDrift, Refusal, Threshold, Verdict
+from sivt_lightning.serve.messages import (
+    About,
+    Drift,
+    Health,
+    Problem,
+    ProductDrift,
+    Refusal,
+    ShadowReport,
+    Threshold,
+    Verdict,
+)
 from sivt_lightning.serve.metrics import TYPE
 from sivt_lightning.serve.service import Limits, Service
 
@@ -39,7 +49,13 @@ PHOTO = {
 WITH_MAP = "Also give the anomaly map, as a PNG: true or false; 1, yes and on, or 0, no and off, are taken, too."
 
 
-def build_app(predictor: Predictor, limits: Limits, token: str | None = None, origins: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    predictor: Predictor,
+    limits: Limits,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    shadow: Predictor | None = None,
+) -> FastAPI:
     """The application; with a `token` only those who send it as a bearer token are served.
 
     Args:
@@ -47,8 +63,9 @@ def build_app(predictor: Predictor, limits: Limits, token: str | None = None, or
         limits: of what is taken.
         token: see above.
         origins: of the pages whose scripts may ask.
+        shadow: another model, asked the same.
     """
-    service = Service(predictor, limits)
+    service = Service(predictor, limits, shadow)
     # No pages of documentation: they would load scripts from the internet.
     app = FastAPI(title="SIVT", version="1", docs_url=None, redoc_url=None, lifespan=service.running)
     app.state.service = service
@@ -73,7 +90,6 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN.", **headers)
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
-    predictor = service.predictor
 
     @_looked_up(app, "/health")
     async def health() -> Health:
@@ -89,11 +105,13 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     @_looked_up(app, "/v1/model", 401, **guarded)
     async def about() -> About:
         """What is served."""
+        predictor = service.model.predictor
         judge, model = predictor.judge, predictor.model.about
         one = predictor.category
         chosen = [one] if one is not None or not judge.recognises else model.categories
         limits = {name or "": judge.threshold(name) for name in chosen}
         return About(
+            model=service.model.identity,
             image_size=model.image_size,
             threshold=limits[""].image if "" in limits else None,
             pixel_threshold=limits[""].pixel if "" in limits else None,
@@ -105,7 +123,7 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     @_looked_up(app, "/v1/drift", 401, **guarded)
     async def drift() -> Drift:
         """Whether the scores of normal parts have moved since the model was calibrated."""
-        seen = service.drift
+        seen = service.model.drift
         products = [
             ProductDrift(
                 product=name,
@@ -125,10 +143,21 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             products=products,
         )
 
+    @_looked_up(app, "/v1/shadow", 401, 404, **guarded)
+    async def shadow() -> ShadowReport:
+        """What another model that is asked the same says otherwise."""
+        return service.compared()
+
+    @app.post("/v1/swap", responses=_problems(401, 404, 503), **guarded)
+    async def swap() -> Health:
+        """Served model and shadow change places, without an image lost."""
+        await service.swap()
+        return Health(status=f"{service.model.identity} is served")
+
     @_looked_up(app, "/metrics", 401, include_in_schema=False, **guarded)  # a monitoring knows its format
     async def metrics() -> Response:
         """What a monitoring reads, in the format of Prometheus."""
-        return Response(service.metrics.text(service.drift), media_type=TYPE)
+        return Response(service.metrics.text(service.model.drift), media_type=TYPE)
 
     body = {"requestBody": {"required": True, "content": PHOTO}}
     problems = _problems(400, 401, 408, 413, 422, 500, 503)

@@ -54,9 +54,9 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         start, status, details = time.perf_counter(), 0, dict[str, Any]()
-        scope["details"] = details
         sent = dict(scope["headers"]).get(REQUEST_ID.encode(), b"").decode("latin-1")
-        name = sent if WORD.fullmatch(sent) else uuid.uuid4().hex
+        details["id"] = name = sent if WORD.fullmatch(sent) else uuid.uuid4().hex
+        scope["details"] = details
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -70,7 +70,6 @@ class RequestLog:
             await self.app(scope, receive, noted)
         finally:
             line = {
-                "id": name,
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,

@@ -83,12 +83,51 @@ class Threshold(BaseModel):
 class About(BaseModel):
     """The model that is served."""
 
+    model: str = Field(description="digits that no other model has")
     image_size: int
     threshold: float | None = Field(None, description="where there is one for all products")
     pixel_threshold: float | None = Field(None, description="likewise")
     categories: list[str]
     false_alarms: float | None = Field(description="share of good parts that may be called anomalous, if promised")
     thresholds: dict[str, Threshold] = Field(description="by product; of all under an empty name")
+
+
+class Judged(BaseModel):
+    """What a model said."""
+
+    verdict: str
+    product: str | None
+    score: float
+    threshold: float
+
+
+class Changed(BaseModel):
+    """An image that the shadow judges otherwise."""
+
+    request: str = Field(description="its X-Request-ID")
+    time: str
+    served: Judged
+    shadow: Judged
+
+
+class Turned(BaseModel):
+    """How many images changed from one verdict to another, or to another product."""
+
+    served: str
+    shadow: str
+    parts: int
+
+
+class ShadowReport(BaseModel):
+    """What another model, asked the same, says otherwise."""
+
+    model: str = Field(description="digits that no other model has")
+    parts: int = Field(description="images that both have judged")
+    agreeing: int = Field(description="of them, with the same verdict and product")
+    dropped: int = Field(description="images that it was not asked about, for want of time")
+    failed: int
+    turned: list[Turned]
+    last: list[Changed]
 
 
 class Refusal(Exception):

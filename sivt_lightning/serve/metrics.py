@@ -43,6 +43,7 @@ class Metrics:
 
     def text(self, drift: Drifts) -> bytes:
         """All of it, for the answer."""
+        self.moved.clear()  # another model may be served by now
         for name, monitor in drift.monitors.items():
             self.moved.labels(name or "").set(monitor.verdict.startswith("moved"))
         return generate_latest(self.registry)

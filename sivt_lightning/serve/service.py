@@ -14,21 +14,32 @@ from PIL import Image
 from starlette.requests import ClientDisconnect
 
 from sivt_lightning.errors import SIVTError
-from sivt_lightning.inference.drifts import Drifts
 from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.inference.predictor import Predictor, Prepared
-from sivt_lightning.serve.batcher import Batcher
 from sivt_lightning.serve.body import Body, body_of
 from sivt_lightning.serve.header import LARGEST, decoding_cost
 from sivt_lightning.serve.log import note
 from sivt_lightning.serve.memory import Budget, Share
-from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, Verdict, ending
+from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, ShadowReport, Verdict, ending
 from sivt_lightning.serve.metrics import Metrics
+from sivt_lightning.serve.shadow import Shadow
 from sivt_lightning.serve.threads import Threads
+from sivt_lightning.serve.working import Working
 from sivt_lightning.system import cpus
 
 MOST_VALUE = 65535  # of a 16-bit PNG
-PATHS = ("/v1/predict", "/v1/model", "/v1/drift", "/health", "/ready", "/metrics", "/openapi.json")
+LARGEST_WAITING = 2  # of the largest files, for a shadow
+PATHS = (
+    "/v1/predict",
+    "/v1/model",
+    "/v1/drift",
+    "/v1/shadow",
+    "/v1/swap",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/openapi.json",
+)
 
 
 @dataclass(frozen=True)
@@ -66,13 +77,12 @@ class Limits:
 class Service:
     """The model with all that stands between it and a request."""
 
-    def __init__(self, predictor: Predictor, limits: Limits) -> None:
-        self.predictor, self.limits = predictor, limits
+    def __init__(self, predictor: Predictor, limits: Limits, other: Predictor | None = None) -> None:
+        self.limits, self.predictors = limits, (predictor, other)
         self.taken = 0
         self.ready = False
         self.arriving = set[asyncio.Timeout]()
         self.uploads, self.decoding = map(Budget, limits.shares())
-        self.drift = Drifts(predictor.judge)
         self.metrics = Metrics(
             PATHS,
             {
@@ -82,24 +92,45 @@ class Service:
                 "sivt_ready": ("1 while it takes requests", lambda: self.ready),
             },
         )
-        about = predictor.model.about
-        # The network's images, float32, beside the photo that they are made of; of one that is cut the canvas, too.
-        self.prepared = (2 * about.tiles.most_images - 1) * 3 * about.image_size**2 * 4
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """From the first request to the last that was taken."""
-        self.batcher = Batcher(self.predictor.predict, self.limits.batch)
-        self.batcher.task.add_done_callback(self._noted)
+        self._employ(*self.predictors)
         self.decoders = Threads(cpus(), "decoder")
         self.ready = True
         yield
-        await self.batcher.close()
+        if self.shadow is not None:
+            await self.shadow.close()
+        await self.model.close()
         self.decoders.close()
 
+    def _employ(self, predictor: Predictor, other: Predictor | None) -> None:
+        """The models are these from the next request on."""
+        self.model = Working(predictor, self.limits.batch, self._noted)
+        room = LARGEST_WAITING * self.limits.bytes
+        self.shadow = None if other is None else Shadow(other, room, self.limits.pixels, lambda: self.taken > 0)
+
+    async def swap(self) -> None:
+        """Served and shadow change places; what the old one has taken it still answers. Raises Refusal."""
+        self.check_ready()
+        model, shadow = self.model, self._shadow()
+        self._employ(shadow.predictor, model.predictor)
+        note("info", f"Model {self.model.identity} is served, {model.identity} is its shadow.")
+        await asyncio.gather(shadow.close(), model.close())
+
+    def compared(self) -> ShadowReport:
+        """What the shadow says otherwise. Raises Refusal where there is none."""
+        return self._shadow().report()
+
+    def _shadow(self) -> Shadow:
+        if self.shadow is None:
+            raise Refusal(404, "No other model runs beside this one: start the server with --shadow MODEL.")
+        return self.shadow
+
     def _noted(self, _: object) -> None:
-        if self.ready and self.batcher.stopped is not None:
-            note("error", f"{self.batcher.stopped}; /ready says no. Start the server again.")
+        if self.ready and self.model.batcher.stopped is not None:
+            note("error", f"{self.model.batcher.stopped}; /ready says no. Start the server again.")
 
     def end(self) -> None:
         """Takes nothing more; an upload that is under way is given up, for it may never end."""
@@ -112,7 +143,7 @@ class Service:
         """Raises Refusal where it takes no requests, or cannot answer them."""
         if not self.ready:
             raise ending()
-        trouble = self.batcher.trouble or self.decoders.trouble
+        trouble = self.model.batcher.trouble or self.decoders.trouble
         if trouble is not None:
             raise Refusal(503, f"The server does not work: {trouble}. Start it again.")
 
@@ -123,26 +154,34 @@ class Service:
         if self.taken >= self.limits.requests:
             raise Refusal(503, "The server has all the requests that it can take. Try again.", **{"Retry-After": "1"})
         self.taken += 1
+        model = self.model  # which prepares and judges it, also where another takes its place meanwhile
+        model.users += 1
         try:
-            image, room = await self._image(request)
+            image, room, content = await self._image(request, model)
             with room:
-                prediction, batch_size = await self.batcher.answer(image)
+                prediction, batch_size = await model.batcher.answer(image)
+            if self.shadow is not None:
+                self.shadow.offer(content, prediction, request.scope["details"]["id"])
             details: dict[str, Any] = {
                 "score": prediction.score,
                 "verdict": prediction.verdict,
                 "product": prediction.product,
                 "batch": batch_size,
             }
-            self.drift.add(prediction.verdict, prediction.product, prediction.score)
-            if self.drift.news:
-                details["drift"] = self.drift.news
+            model.drift.add(prediction.verdict, prediction.product, prediction.score)
+            if model.drift.news:
+                details["drift"] = model.drift.news
             request.scope["details"] |= details
             return await self.decoders.run(described, prediction, with_map)
         finally:
             self.taken -= 1
+            model.users -= 1
 
-    async def _image(self, request: Request) -> tuple[Prepared, Share]:
-        """Holds of each budget, while it needs it, what this request may take; and still what the image itself does."""
+    async def _image(self, request: Request, model: Working) -> tuple[Prepared, Share, bytes]:
+        """The image, what it still holds of a budget, and its file.
+
+        Holds of each budget, while it needs it, what this request may take.
+        """
         body = body_of(request.headers.get("content-type", ""))
         most, amount, known = self._size(body, request.headers.get("content-length", ""))
         with await self._room(self.uploads, amount) as upload:
@@ -154,18 +193,18 @@ class Service:
                 raise self._too_large()
             upload.shrink(len(content))
             request.scope["details"]["bytes"] = len(content)
-            cost = self.prepared + await self.decoders.run(decoding_cost, content, self.limits.pixels)
+            cost = model.prepared + await self.decoders.run(decoding_cost, content, self.limits.pixels)
             if cost > self.decoding.most:
                 reason = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
                 raise Refusal(400, f"{reason} (--max_memory). Shrink it.")
             room = await self._room(self.decoding, cost)
             try:
-                image = await self.decoders.run(self._prepare, content)
+                image = await self.decoders.run(self._prepare, content, model.predictor)
             except BaseException:
                 room.shrink(0)
                 raise
             room.shrink(image.images.nbytes)
-            return image, room
+            return image, room, content
 
     def _too_large(self) -> Refusal:
         limit = self.limits.bytes
@@ -223,9 +262,9 @@ class Service:
         finally:
             self.arriving.discard(upload)
 
-    def _prepare(self, content: bytes) -> Prepared:
+    def _prepare(self, content: bytes, predictor: Predictor) -> Prepared:
         try:
-            return self.predictor.prepare(content, self.limits.pixels)
+            return predictor.prepare(content, self.limits.pixels)
         except SIVTError as error:
             raise Refusal(400, str(error)) from error
 
