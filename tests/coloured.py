@@ -26,6 +26,7 @@ from sivt_lightning.inference.thresholds import Threshold, Thresholds
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.service import Limits
+from sivt_lightning.serve.uvicorn_server import Connection
 
 TOKEN = "a-secret-of-the-line"
 
@@ -97,7 +98,7 @@ def listening(
 ) -> Iterator[tuple[str, int]]:
     """The address of a real server."""
     app = build_app(Coloured() if predictor is None else predictor, limits, token)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", http="h11"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", http=Connection))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -30,6 +30,7 @@ from PIL import Image
 from starlette.middleware.cors import CORSMiddleware
 from timm.optim import Muon
 from torch import Tensor, nn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sivt_lightning.cli.parser_inside import options_in
 from sivt_lightning.data.pillow_inside import has_more_pages, silence_pillow, tags, unread_file
@@ -73,6 +74,12 @@ def test_uvicorn_ends_by_what_it_hears_and_at_once_by_a_second_ctrl_c() -> None:
     assert (server.ends, server.ended_at_once) == (True, False), UVICORN
     server.handle_exit(signal.SIGINT, None)
     assert server.ended_at_once, UVICORN
+
+
+def test_uvicorn_keeps_the_state_of_a_connection_where_it_is_looked_up() -> None:
+    source = inspect.getsource(H11Protocol)
+    for used in ("self.conn = h11.Connection(", "self.timeout_keep_alive_handler", "def on_response_complete(self)"):
+        assert used in source, UVICORN
 
 
 def test_uvicorn_takes_the_signals_where_it_is_said_to_and_knows_who_is_connected() -> None:

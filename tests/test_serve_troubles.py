@@ -2,7 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -123,6 +126,40 @@ def test_a_pool_that_takes_no_work(name: str, capfd: pytest.CaptureFixture[str])
         assert answer.status_code == 503
         assert f"{name}: cannot schedule new futures after shutdown" in answer.json()["error"]
     assert all("cannot schedule new futures" in failure for failure in failures(capfd))
+
+
+def test_connections_that_do_not_say_what_they_want_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent ones, ones that come byte by byte, and those that do so after an answer; who asks in time is served."""
+    monkeypatch.setattr("sivt_lightning.serve.uvicorn_server.HEAD", 0.6)
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def ended(address: tuple[str, int], before: bytes, pause: float) -> float:
+        """Seconds until a connection ends that sends a byte now and then."""
+        with socket.create_connection(address) as line:
+            line.sendall(before)
+            line.settimeout(pause)
+            start = time.monotonic()
+            for number in range(200):
+                with contextlib.suppress(TimeoutError):
+                    while line.recv(1000):
+                        pass
+                    return time.monotonic() - start
+                line.sendall(head[number % 20 : number % 20 + 1] if pause < 1 else b"")
+        raise AssertionError("it is still open")
+
+    with listening(Limits()) as address:
+        for before, pause in ((b"", 5.0), (b"", 0.05), (head, 0.05)):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                assert 0.4 < ended(address, before, pause) < 4
+        with socket.create_connection(address) as line, line.makefile("rb") as answers:  # in two parts, and twice
+            for _ in range(2):
+                line.sendall(head[:9])
+                time.sleep(0.1)
+                line.sendall(head[9:])
+                assert answers.readline().startswith(b"HTTP/1.1 200")
+                while answers.readline() != b"\r\n":
+                    pass
+                assert answers.read(18) == b'{"status":"alive"}'
 
 
 def test_a_thread_that_the_system_refuses_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """uvicorn's inside, all that is used of it, as in uvicorn 0.54: how it ends, whom it still serves, where it logs.
 
-It has no public way to end in good order by a signal and go on afterwards, nor to part with clients who do not read.
+It has no public way to end in good order by a signal and go on afterwards, nor to part with clients who do not read,
+or do not say what they want.
 """
 
 import asyncio
@@ -9,8 +10,45 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD = 10.0  # s, for a request's line and headers
+
+
+class Connection(H11Protocol):
+    """Ends where a request's head does not come, or comes byte by byte: each one open takes a file of the process."""
+
+    late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hear()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self._hear()
+        elif self.late is None:
+            self.late = self.loop.call_later(HEAD, self.timeout_keep_alive_handler)
+
+    def _hear(self) -> None:
+        if self.late is not None:
+            self.late.cancel()
+            self.late = None
 
 
 class Server(uvicorn.Server):
@@ -23,7 +61,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, log: logging.Handler) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, http="h11")
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, http=Connection)
         )
         self.hears = False  # signals, by itself
         logger = logging.getLogger("uvicorn.error")
