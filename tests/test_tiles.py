@@ -381,6 +381,14 @@ def test_a_region_is_cut_as_the_photo_is(grid: Grid) -> None:
         assert torch.equal(seen, seen_of(at_size(region, 128, 128), Tile(grid, number), 32))
 
 
+def test_a_region_narrower_than_a_pixel_is_still_inspected() -> None:
+    region = torch.zeros(128, 128, dtype=torch.bool)
+    region[:, 64] = True
+    assert seen_of(region, None, 32).any()
+    assert at_size(region, 20, 50).sum() == 20
+    assert not seen_of(region, Tile(Grid((0,), (0, 7)), 0), 32).all()
+
+
 def test_a_region_smaller_than_a_tile_is_scored_as_a_photo_that_shows_no_more() -> None:
     inspection = Inspection(SETTINGS | {"image_size": 16}, {"bolt": torch.arange(64).repeat(64, 1) < 32})
     residual = torch.rand(10, 10, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from sivt_lightning.data.folders import entries, is_image, is_roi
 from sivt_lightning.data.masks import mask_to_tensor, of_one_shape, read_mask
@@ -90,13 +90,18 @@ def read_roi(path: Path, size: int) -> Bool[Tensor, "{size} {size}"]:
 
 
 def at_size(region: Bool[Tensor, "_ _"], height: int, width: int) -> Bool[Tensor, "{height} {width}"]:
-    """It for photos, maps or masks of another size; each pixel takes its nearest neighbour's value."""
+    """It for photos, maps or masks of another size; each pixel takes its nearest neighbour's value.
+
+    Something is always inspected: what lies between all pixels is in those that it touches.
+    """
     if region.shape == (height, width):
         return region
-    return interpolate(region[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0] > 0
+    plane = region[None, None].float()
+    found = interpolate(plane, size=(height, width), mode="nearest-exact") > 0
+    return (found if found.any() else adaptive_max_pool2d(plane, (height, width)) > 0)[0, 0]
 
 
-@lru_cache(maxsize=1024)  # all photos of a product have the same; regions are told apart as objects
+@lru_cache(maxsize=256)  # all photos of a product have the same; regions are told apart as objects
 def seen_of(region: Bool[Tensor, "_ _"], tile: Tile | None, size: int) -> Bool[Tensor, "{size} {size}"]:
     """What is inspected of a photo as a whole, or of its `tile`."""
     if tile is None or tile.grid.is_whole(tile.number):

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,11 +157,11 @@ class Service:
         model = self.model  # which prepares and judges it, also where another takes its place meanwhile
         model.users += 1
         try:
-            image, room, content = await self._image(request, model)
-            with room:
+            with ExitStack() as held:
+                image, content = await self._image(request, model, held)
                 prediction, batch_size = await model.batcher.answer(image)
-            if self.shadow is not None:
-                self.shadow.offer(content, prediction, request.scope["details"]["id"])
+                if self.shadow is not None and content:
+                    self.shadow.offer(content, prediction, request.scope["details"]["id"])
             details: dict[str, Any] = {
                 "score": prediction.score,
                 "verdict": prediction.verdict,
@@ -177,34 +177,33 @@ class Service:
             self.taken -= 1
             model.users -= 1
 
-    async def _image(self, request: Request, model: Working) -> tuple[Prepared, Share, bytes]:
-        """The image, what it still holds of a budget, and its file.
+    async def _image(self, request: Request, model: Working, held: ExitStack) -> tuple[Prepared, bytes]:
+        """The image; and its file, where a shadow is to be asked about it.
 
-        Holds of each budget, while it needs it, what this request may take.
+        Holds of each budget, while it needs it, what this request may take; what both still do is `held`.
         """
         body = body_of(request.headers.get("content-type", ""))
         most, amount, known = self._size(body, request.headers.get("content-length", ""))
-        with await self._room(self.uploads, amount) as upload:
-            body.expect(known)
-            await self._read(request, body, most)
-            content = await self.decoders.run(body.file)
-            del body
-            if len(content) > self.limits.bytes:
-                raise self._too_large()
-            upload.shrink(len(content))
-            request.scope["details"]["bytes"] = len(content)
-            cost = model.prepared + await self.decoders.run(decoding_cost, content, self.limits.pixels)
-            if cost > self.decoding.most:
-                reason = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
-                raise Refusal(400, f"{reason} (--max_memory). Shrink it.")
-            room = await self._room(self.decoding, cost)
-            try:
-                image = await self.decoders.run(self._prepare, content, model.predictor)
-            except BaseException:
-                room.shrink(0)
-                raise
-            room.shrink(image.images.nbytes)
-            return image, room, content
+        upload = held.enter_context(await self._room(self.uploads, amount))
+        body.expect(known)
+        await self._read(request, body, most)
+        content = await self.decoders.run(body.file)
+        del body
+        if len(content) > self.limits.bytes:
+            raise self._too_large()
+        upload.shrink(len(content))
+        request.scope["details"]["bytes"] = len(content)
+        cost = model.prepared + await self.decoders.run(decoding_cost, content, self.limits.pixels)
+        if cost > self.decoding.most:
+            reason = f"The image takes {cost} bytes to decode, and the server has {self.decoding.most} for it"
+            raise Refusal(400, f"{reason} (--max_memory). Shrink it.")
+        room = held.enter_context(await self._room(self.decoding, cost))
+        image = await self.decoders.run(self._prepare, content, model.predictor)
+        room.shrink(image.images.nbytes)
+        if self.shadow is None:
+            upload.shrink(0)
+            content = b""
+        return image, content
 
     def _too_large(self) -> Refusal:
         limit = self.limits.bytes
