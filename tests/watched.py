@@ -31,7 +31,7 @@ if url:
     from sivt_lightning.watch.webhook import Webhook
     webhook = Webhook(record, url, "a-secret-of-the-line")
     webhook.start()
-watcher = Watcher(Path(folder), Quick(float(seconds)), record, Asked(**asked), webhook.ring if url else lambda: None)
+watcher = Watcher(Path(folder), Quick(float(seconds)), record, Asked(**asked), webhook.ring if url else None)
 signal.signal(signal.SIGTERM, lambda *_: watcher.end())
 ignore_lost_leases()
 print("ready", flush=True)

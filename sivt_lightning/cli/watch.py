@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def parse_settings(args: Sequence[str]) -> Any:
 def run(args: Sequence[str]) -> int:
     """`sivt watch --model FILE --folder DIR --log FILE`, until it is told to end."""
     settings = parse_settings(args)
-    folder, log = Path(settings.folder), Path(settings.log)
+    folder = Path(settings.folder)
+    if not folder.is_dir():
+        raise SIVTError(f"folder {folder} is no folder: make it, or name another.")
     try:
         from sivt_lightning.watch.arrivals import is_share
         from sivt_lightning.watch.record import Record
@@ -60,36 +63,41 @@ def run(args: Sequence[str]) -> int:
         from sivt_lightning.watch.whole import ignore_lost_leases
     except ImportError as error:
         raise SIVTError("`sivt watch` needs more packages: pip install 'sivt-lightning[watch]'.") from error
-    secret = ""
+    secret = _secret(settings)
     if settings.webhook is not None:
         check_url(settings.webhook)
-        secret = find_secret(settings.webhook_secret_file, "webhook_secret_file", SECRET, "secret") or ""
-        if not secret:
-            raise SIVTError(
-                f"webhook {settings.webhook}: what is sent is signed, so put a secret into the environment variable "
-                f"{SECRET}, or name a file with --webhook_secret_file."
-            )
     poll = POLL if settings.poll is None and is_share(folder) else settings.poll
-    asked = Asked(settings.settle, settings.give_up, settings.move, poll)
-    if not folder.is_dir():
-        raise SIVTError(f"folder {folder} is no folder: make it, or name another.")
-    record = Record(log, settings.webhook_queue if settings.webhook else 0)  # before the model, which takes seconds
-    try:
+    with ExitStack() as stack:
+        # Before the model, which takes seconds: another process may have the log.
+        record = Record(Path(settings.log), settings.webhook_queue if settings.webhook else 0)
+        stack.callback(record.close)
         share_heap()
-        predictor = ready_predictor(settings)
-        webhook = Webhook(record, settings.webhook, secret) if settings.webhook else None
-        watcher = Watcher(folder, predictor, record, asked, webhook.ring if webhook else lambda: None)
+        predictor, ring = ready_predictor(settings), None
+        if settings.webhook is not None:
+            webhook = Webhook(record, settings.webhook, secret)
+            stack.callback(webhook.end)
+            webhook.start()
+            ring = webhook.ring
+        asked = Asked(settings.settle, settings.give_up, settings.move, poll)
+        watcher = Watcher(folder, predictor, record, asked, ring)
         ignore_lost_leases()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: watcher.end())
-        print(f"Watching {folder} with {settings.model}, results in {log}. Ctrl-C ends it.", flush=True)
-        if webhook:
-            webhook.start()
+        print(f"Watching {folder} with {settings.model}, results in {settings.log}. Ctrl-C ends it.", flush=True)
         watcher.run()
-        if webhook:
-            webhook.end()
-    finally:
-        record.close()
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(watcher.counts.items()))
     print(f"Ended. Judged: {counts or 'none'}.")
     return 0
+
+
+def _secret(settings: Any) -> str:
+    """Of the webhook, where there is one."""
+    if settings.webhook is None:
+        return ""
+    secret = find_secret(settings.webhook_secret_file, "webhook_secret_file", SECRET, "secret")
+    if secret is None:
+        raise SIVTError(
+            f"webhook {settings.webhook}: what is sent is signed, so put a secret into the environment variable "
+            f"{SECRET}, or name a file with --webhook_secret_file."
+        )
+    return secret

@@ -9,6 +9,7 @@ from threading import Event, Lock, Thread
 
 from watchfiles import Change, watch
 
+from sivt_lightning.errors import first_line
 from sivt_lightning.watch.notices import say
 
 MOST = 4_000  # names that are held; of more the folder is looked through, which holds them all
@@ -92,16 +93,18 @@ class Arrivals:
         while not self.ended.is_set():
             try:
                 self._watch()
-                said = ""
-            except Exception as error:  # of a name that is no UTF-8, or of a share that has gone
-                if not self.folder.is_dir():
-                    if not said:
-                        said = f"{self.folder} cannot be reached: waiting for it."
-                        say(said)
-                    self.ended.wait(AGAIN)
-                elif "decode" not in str(error):
+            except Exception as error:
+                if "decode" not in str(error):  # which is the word for a name that is no UTF-8
+                    if (sentence := self._trouble(error)) != said:
+                        say(sentence)
+                        said = sentence
                     self.ended.wait(AGAIN)
             self._tell(set(), True)
+
+    def _trouble(self, error: Exception) -> str:
+        if not self.folder.is_dir():
+            return f"{self.folder} cannot be reached: waiting for it."
+        return f"The system tells of no changes in {self.folder} ({first_line(error)}): give --poll 0.05."
 
     def _watch(self) -> None:
         """Until the folder is another one, or gone."""

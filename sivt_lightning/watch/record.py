@@ -74,15 +74,14 @@ class Record:
             self.database.executescript(SCHEMA)
         self.log.cut_torn_line()
         with self._troubles():
-            self._catch_up()
             self.queued = self.database.execute("SELECT count(*) FROM queue").fetchone()[0]
+            self._catch_up()
 
     def _catch_up(self) -> None:
         """With the lines that it does not know: the last one after a kill, or all of them."""
         place = self.database.execute("SELECT log_end, before FROM place").fetchone()
         # Of another log, or of none: it is made anew, and what this log says has been sent long since.
         known = place is not None and self.log.tail(place[0]) == place[1]
-        self.queued = 0
         with self._transaction():
             if not known:
                 self.database.execute("DELETE FROM judged")
@@ -120,10 +119,11 @@ class Record:
             query = "SELECT size, mtime_ns FROM judged WHERE name = ? AND NOT moved"
             return self.database.execute(query, (escaped(name),)).fetchone() == stamp
 
-    def moves(self) -> list[Move]:
-        """Of photos that have a line and were perhaps not moved."""
+    def moves(self, all_known: bool) -> list[Move]:
+        """Of photos that have a line and were not moved; all known are also those of which the disk may not know."""
+        query = "SELECT name, size, mtime_ns, target FROM judged WHERE target IS NOT NULL AND (? OR NOT moved)"
         with self.lock, self._troubles():
-            rows = self.database.execute("SELECT name, size, mtime_ns, target FROM judged WHERE target IS NOT NULL")
+            rows = self.database.execute(query, (all_known,))
             return [Move(unescaped(name), Stamp(size, time), unescaped(to)) for name, size, time, to in rows]
 
     def moved(self, name: str) -> None:

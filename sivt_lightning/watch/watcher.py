@@ -28,6 +28,7 @@ AGAIN = 5.0  # seconds between two looks through the folder, for what nobody has
 SHARE_OF_TIME = 20  # a look that takes long is had as much more rarely
 SLICE = 500  # names looked at between two photos
 IDLE = 0.5  # seconds
+SUFFIXES = [[suffix] for suffix in IMAGE_SUFFIXES]
 
 
 @runtime_checkable
@@ -63,9 +64,7 @@ def is_photo(name: str) -> bool:
     [True, False, False, False, False]
     """
     suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
-    return (
-        not name.startswith(".") and suffixes[-1:] != [] and suffixes[-1] in IMAGE_SUFFIXES and not PARTS & {*suffixes}
-    )
+    return not name.startswith(".") and suffixes[-1:] in SUFFIXES and not PARTS & {*suffixes}
 
 
 class Watcher:
@@ -74,7 +73,7 @@ class Watcher:
     Args:
         ring: called after each line, for whoever sends it.
 
-    Raises SIVTError where the folder or its sub-folders cannot be used.
+    Raises SIVTError where its sub-folders cannot be made.
     """
 
     def __init__(
@@ -83,10 +82,8 @@ class Watcher:
         judging: Judging,
         record: Record,
         asked: Asked,
-        ring: Callable[[], None] = lambda: None,
+        ring: Callable[[], None] | None = None,
     ) -> None:
-        if not folder.is_dir():
-            raise SIVTError(f"folder {folder} is no folder: make it, or name another.")
         self.folder, self.judging, self.record, self.ring = folder, judging, record, ring
         self.waiting = Waiting(asked.settle, asked.give_up)
         self.places = Places(folder) if asked.move else None
@@ -103,7 +100,7 @@ class Watcher:
 
     def run(self) -> None:
         """Until `end`. Raises SIVTError where the log cannot be written."""
-        self._finish_moves()
+        self._finish_moves(True)
         self.arrivals.start()
         seconds = 0.0
         while True:
@@ -113,8 +110,9 @@ class Watcher:
             for name in names:
                 self._look(name)
             now = time.monotonic()
-            nobody = self.waiting.full and not self.waiting
-            if self.scan is None and (look_through or nobody or now >= self.next_scan):
+            if look_through or (self.waiting.full and not self.waiting):
+                self.next_scan = now
+            if self.scan is None and now >= self.next_scan:
                 self._begin_scan()
             self._scan_some()
             now = time.monotonic()
@@ -138,11 +136,11 @@ class Watcher:
     def _begin_scan(self) -> None:
         self.unsure |= self.waiting.full
         self.waiting.full = False
-        self.scan_took, self.next_scan = 0.0, time.monotonic() + AGAIN
+        self.scan_took, self.next_scan = 0.0, float("inf")
         try:
             self.scan = os.scandir(self.folder)
         except OSError:  # of a share that has gone, of which `arrivals` speaks
-            self.scan = None
+            self.next_scan = time.monotonic() + AGAIN
 
     def _scan_some(self) -> None:
         """A slice at a time: a folder of a hundred thousand photos takes a second, in which others arrive."""
@@ -159,7 +157,8 @@ class Watcher:
         self.scan_took += time.monotonic() - start
         if not entries:
             self.scan, self.unsure = None, False
-            self.next_scan = time.monotonic() + max(AGAIN, SHARE_OF_TIME * self.scan_took)
+            again = time.monotonic() + max(AGAIN, SHARE_OF_TIME * self.scan_took)
+            self.next_scan = min(again, self.next_scan)  # one may have been asked for meanwhile
             self._finish_moves()
 
     # --- one photo
@@ -180,7 +179,7 @@ class Watcher:
             self.waiting.drop(photo.name)
             return
         except OSError as problem:
-            error = f"The image cannot be read: {problem.strerror}. Allow this user to read it."
+            error = f"The image cannot be read: {problem.strerror}. Check its permissions and its disk."
         except SIVTError as problem:
             error = str(problem)
         else:
@@ -218,7 +217,8 @@ class Watcher:
         )
         self.waiting.drop(photo.name)
         self.counts[verdict or "unreadable"] += 1
-        self.ring()
+        if self.ring is not None:
+            self.ring()
         if self.places and target:
             try:
                 self.places.move(photo.name, target)
@@ -228,11 +228,14 @@ class Watcher:
             self.record.moved(photo.name)
             self.to_keep = True
 
-    def _finish_moves(self) -> None:
-        """What was logged and not moved; of what was moved the disk is asked to keep it, before it is forgotten."""
+    def _finish_moves(self, after_start: bool = False) -> None:
+        """What was logged and not moved; of what was moved the disk is asked to keep it, before it is forgotten.
+
+        After a power cut the disk may have forgotten a move, too.
+        """
         if self.places is None:
             return
-        for name, stamp, target in self.record.moves():
+        for name, stamp, target in self.record.moves(after_start):
             if self.places.finish(name, target, stamp):
                 self.record.moved(name)
         if self.to_keep:

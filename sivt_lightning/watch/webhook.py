@@ -78,26 +78,33 @@ class Webhook:
         with httpx.Client(timeout=TIMEOUT) as client:
             while not self.ended.wait(pause):
                 self.more.clear()
-                queued = self.record.first_queued()
-                if queued is None:
-                    self.more.wait()
-                    continue
-                problem, final = self._send(client, queued)
-                if problem and not final:
-                    if not pause:
-                        say(f"webhook: {problem} It is tried again; lines wait in {self.record.file}.")
-                    pause = min(2 * pause or FIRST_PAUSE, LONGEST_PAUSE)
-                    continue
-                if problem:
-                    say(f"webhook: {problem} This line is left out: {queued.id}. The log has it.")
-                elif pause:
-                    say(f"webhook: {self.url} takes lines again.")
-                pause = 0.0
-                if not self.gone:
-                    self.record.sent(queued)
+                try:
+                    pause = self._deliver(client, pause)
+                except SIVTError as error:  # a full disk, of which the judging will speak, too
+                    say(f"webhook: {error}")
+                    pause = LONGEST_PAUSE
+
+    def _deliver(self, client: httpx.Client, pause: float) -> float:
+        """The first line of the queue, or waits for one; seconds until the next, after so many before this."""
+        queued = self.record.first_queued()
+        if queued is None:
+            self.more.wait()
+            return 0.0
+        problem, final = self._send(client, queued)
+        if not final:
+            if not pause:
+                say(f"webhook: {problem} It is tried again; lines wait in {self.record.file}.")
+            return min(2 * pause or FIRST_PAUSE, LONGEST_PAUSE)
+        if problem:
+            say(f"webhook: {problem} This line is left out: {queued.id}. The log has it.")
+        elif pause:
+            say(f"webhook: {self.url} takes lines again.")
+        if not self.gone:
+            self.record.sent(queued)
+        return 0.0
 
     def _send(self, client: httpx.Client, queued: Queued) -> tuple[str, bool]:
-        """What went wrong, if anything, and whether it always would."""
+        """What went wrong, if anything, and whether the line is done with."""
         body, timestamp = queued.line.encode(), str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
