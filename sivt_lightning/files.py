@@ -57,6 +57,20 @@ def visible(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def escaped(text: str) -> str:
+    r"""As `visible`, but so that `unescaped` gives the text back: a backslash before an x is \x5c.
+
+    >>> print(escaped("\udcff"), escaped(r"\xff"), unescaped(escaped(r"\xff")))
+    \xff \x5cxff \xff
+    """
+    return visible(text.replace("\\x", "\\x5cx"))
+
+
+def unescaped(text: str) -> str:
+    """What `escaped` was given."""
+    return _BYTE.sub(lambda escape: bytes.fromhex(escape[1]).decode("utf-8", "surrogateescape"), text)
+
+
 def _shown(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -83,7 +97,7 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    text = visible(text.replace("\\x", "\\x5cx"))
+    text = escaped(text)
     if not _HARMLESS.fullmatch(text):
         text = _UNGUARDED.sub(r"\1'", text)
     return '"' + text.replace('"', '""') + '"' if re.search('[",;\r\n]', text) else text
@@ -120,7 +134,7 @@ def unguarded(cell: str) -> str:
     ('=1+1.png', "o'clock.png")
     """
     cell = cell if _HARMLESS.fullmatch(cell) else _GUARDED.sub(r"\1", cell)
-    return _BYTE.sub(lambda escape: bytes.fromhex(escape[1]).decode("utf-8", "surrogateescape"), cell)
+    return unescaped(cell)
 
 
 def spare(photos: Iterable[Path], files: Iterable[Path]) -> None:

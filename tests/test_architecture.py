@@ -38,7 +38,9 @@ ALLOWED = {
     "cli.lightning_hooks": "lightning",
     "cli.lightning_cli": "data inference lightning model training",
     "cli.photo_table": "data lightning report",
-    "cli.serve": "data inference serve system",
+    "cli.serve": "serve system",
+    "cli.verdict_options": "data inference",
+    "cli.watch": "secret system watch",
     "cli.trained": "data evaluation inference lightning prediction_files training",
     "data": "errors seeding",
     "data.layouts.listed": "files",
@@ -81,7 +83,9 @@ ALLOWED = {
     "prediction_files.writer": "lightning",
     "processes": "errors",
     "report": "files",
-    "serve": "data errors inference system",
+    "secret": "errors",
+    "serve": "data errors inference secret system",
+    "watch": "data errors files inference",
     "training": "data errors evaluation.metrics features files inference lightning model processes report seeding",
 }
 WITHIN = ("evaluation.metrics", "model.scoring")  # parts that lie in another one, and are apart all the same

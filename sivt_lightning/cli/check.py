@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
+from sivt_lightning.cli.verdict_options import add_model
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.files import write_whole
 
@@ -20,7 +21,7 @@ SHOWN = 5  # photos in the table, those that are farthest off
 def parse_settings(args: Sequence[str]) -> Any:
     """From flags. Raises SIVTError for a tolerance that is none."""
     parser = verb_parser("check")
-    parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO), .onnx or .pt2 file.")
+    add_model(parser)
     text = "Folder of photos, in which golden.json and golden.safetensors say what the tested model made of them."
     parser.add_argument("--golden", type=str, required=True, help=text)
     parser.add_argument("--record", action="store_true", help="Write these files: the model is the tested one.")

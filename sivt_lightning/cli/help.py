@@ -151,6 +151,22 @@ HELP: dict[str, Help] = {
         ),
         ("sivt serve --model best-int8.xml --port 8000",),
     ),
+    "watch": Help(
+        "Judges every photo that arrives in a folder, once, and writes a line of JSON for each.",
+        "Killed and started\nagain it goes on where it was. Ctrl-C or SIGTERM ends it after the photo at hand.",
+        "sivt watch --model FILE --folder FOLDER --log FILE [options]",
+        (
+            ("--model", "a checkpoint, or a file of sivt export: .xml is the fastest on processors"),
+            ("--folder", "where photos arrive; what lies there at the start is judged first"),
+            ("--log", "file of the results, which is gone on with where it is there"),
+            ("--move", "move each photo into ok/, ng/ or unknown/ of the folder"),
+            ("--webhook", "address that each line is sent to, signed"),
+        ),
+        (
+            "sivt watch --model best-int8.xml --folder camera --log results.jsonl --move",
+            "sivt watch --model best-int8.xml --folder camera --log results.jsonl --webhook https://line.example/verdicts",
+        ),
+    ),
     "data": Help(
         "Looks at photos before a training, or makes a list of them.",
         "check says what a careful colleague\nwould: copies, wrong masks, other light, defects among good parts, with "

@@ -1,16 +1,13 @@
 """`sivt serve`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
-from sivt_lightning.data.depth import Depth
+from sivt_lightning.cli.verdict_options import add_model, add_verdicts, ready_predictor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.serve.place import TOKEN, find_token, is_loopback, listening
 from sivt_lightning.system import share_heap
-
-if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
-    from sivt_lightning.inference.predictor import Predictor
 
 
 def run(args: Sequence[str]) -> int:
@@ -25,20 +22,18 @@ def run(args: Sequence[str]) -> int:
     try:
         from sivt_lightning.serve.app import Limits, build_app
         from sivt_lightning.serve.cors import check_origins
-        from sivt_lightning.serve.server import UNREAD, serve, warm_up
+        from sivt_lightning.serve.server import UNREAD, serve
     except ImportError as error:
         raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
     origins = check_origins(settings.cors_origin)
     place = listening(settings.host, settings.port)
     share_heap()
     with place:
-        files = [settings.model, *([] if settings.shadow is None else [settings.shadow])]
-        predictor, *others = (_predictor(file, settings) for file in files)
-        for one, file in zip((predictor, *others), files, strict=True):
-            warm_up(one, file)
+        predictor = ready_predictor(settings.model, settings)
+        shadow = None if settings.shadow is None else ready_predictor(settings.shadow, settings)
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
-        app = build_app(predictor, limits, token, origins, *others)
+        app = build_app(predictor, limits, token, origins, shadow)
         place.listen()  # from now on whoever comes waits, instead of being refused
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
@@ -55,40 +50,17 @@ def run(args: Sequence[str]) -> int:
     return 0
 
 
-def _predictor(file: str, settings: Any) -> "Predictor":
-    from sivt_lightning.inference.predictor import Predictor
-
-    return Predictor(
-        file,
-        settings.device,
-        settings.threshold,
-        settings.category,
-        depth=settings.depth,
-        false_alarms=settings.false_alarms,
-        unknown=settings.unknown,
-        smallest_region=settings.smallest_region,
-    )
-
-
 def parse_settings(args: Sequence[str]) -> Any:
     """From flags. Raises SIVTError for limits that leave nothing to be taken."""
     parser = verb_parser("serve")
-    parser.add_argument("--model", type=str, required=True, help="A .ckpt, .xml (OpenVINO), .onnx or .pt2 file.")
+    add_model(parser)
     text = "Another model that is asked the same, after the answer: /v1/shadow says what it judges otherwise."
     parser.add_argument("--shadow", type=str | None, help=text)
     parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; others need a token.")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
     text = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
     parser.add_argument("--token_file", type=str | None, help=text)
-    parser.add_argument("--threshold", type=float | None, help="Score above which an image is anomalous.")
-    parser.add_argument("--category", type=str | None, help="The product of all images; by default it is recognised.")
-    text = "Share of good parts that may be called anomalous, such as 0.01. Default: that of the model's calibration."
-    parser.add_argument("--false_alarms", type=float | None, help=text)
-    parser.add_argument("--unknown", type=bool, default=True, help="Call an image of none of the products unknown.")
-    text = "Pixels of an image; smaller anomalous regions are none, and an image without any is normal."
-    parser.add_argument("--smallest_region", type=int, default=0, help=text)
-    parser.add_argument("--depth", type=Depth | None, help="Of photos of more than 8 bits. Default: the training's.")
-    parser.add_argument("--device", type=str | None, help="Where the model runs, as Predictor has it.")
+    add_verdicts(parser)
     parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")
     parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")
     parser.add_argument("--max_bytes", type=int, default=32_000_000, help="Of an image's file; larger ones get 413.")

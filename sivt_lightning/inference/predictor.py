@@ -18,7 +18,7 @@ from sivt_lightning.data.depth import DEPTHS, Depth, check_depth
 from sivt_lightning.data.grid import Grid
 from sivt_lightning.data.images import Photo, array_to_rgb, read_image, read_image_bytes, to_rgb
 from sivt_lightning.data.urls import is_url, path_of
-from sivt_lightning.errors import SIVTError
+from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.models import open_model
 from sivt_lightning.inference.photos import look
@@ -88,6 +88,17 @@ class Predictor:
         check_depth(chosen, about.depth)
         self.depth = chosen or about.depth
         self.batch_size = batch_size
+
+    def warm_up(self, path: str | Path) -> None:
+        """The model's first call, which takes longer than others. Raises SIVTError where it fails."""
+        size = self.model.about.image_size
+        try:
+            self.model(torch.zeros(1, 3, size, size))
+        except SIVTError:
+            raise
+        except Exception as error:
+            remedy = "Try another --device, or export the model again."
+            raise SIVTError(f"Model {path} cannot be run on this machine: {first_line(error)}. {remedy}") from error
 
     # A str is a sequence of str, too, but the first signature that fits counts.
     @overload

@@ -1,14 +1,12 @@
 """Where a server listens, and the token that it asks for."""
 
 import ipaddress
-import os
 import socket
-from pathlib import Path
 
 from sivt_lightning.errors import SIVTError
+from sivt_lightning.secret import find_secret
 
 TOKEN = "SIVT_TOKEN"
-SHORTEST = 16  # letters of a token: fewer can be guessed
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -39,17 +37,4 @@ def is_loopback(host: str) -> bool:
 
 def find_token(path: str | None) -> str | None:
     """From the file, or the environment. Raises SIVTError where there is a place for it, but no token in it."""
-    if path is None:
-        token, place = os.environ.get(TOKEN), f"The environment variable {TOKEN}"
-        if token is None:
-            return None
-    else:
-        place = f"token_file {path}"
-        try:
-            token = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise SIVTError(f"{place} cannot be read. Give a text file that holds the token.") from error
-    token = token.strip()
-    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
-        raise SIVTError(f"{place} holds no token: put one word of {SHORTEST} or more ASCII letters and digits into it.")
-    return token
+    return find_secret(path, "token_file", TOKEN)

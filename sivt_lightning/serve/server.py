@@ -5,11 +5,8 @@ import logging
 import socket
 from typing import NamedTuple
 
-import torch
 from fastapi import FastAPI
 
-from sivt_lightning.errors import SIVTError, first_line
-from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.serve.log import JSONLines
 from sivt_lightning.serve.service import Service
 from sivt_lightning.serve.uvicorn_server import Server
@@ -29,18 +26,6 @@ def serve(app: FastAPI, place: socket.socket) -> Ended:
     server = Server(app, JSONLines(logging.WARNING))
     unread = asyncio.run(run(server, place, app.state.service))
     return Ended(server.ended_at_once, unread)
-
-
-def warm_up(predictor: Predictor, path: str) -> None:
-    """A model's first call, which takes longer than others. Raises SIVTError where it fails."""
-    size = predictor.model.about.image_size
-    try:
-        predictor.model(torch.zeros(1, 3, size, size))
-    except SIVTError:
-        raise
-    except Exception as error:
-        remedy = "Try another --device, or export the model again."
-        raise SIVTError(f"Model {path} cannot be run on this machine: {first_line(error)}. {remedy}") from error
 
 
 async def run(server: Server, place: socket.socket, service: Service) -> int:

@@ -12,7 +12,7 @@ from sivt_lightning.training.interruption import Interruption
 from sivt_lightning.training.progress import TrainingProgress
 from sivt_lightning.training.saving import MODES, EarlyStopping, Monitor, WholeCheckpointIO, checkpoint_callbacks
 from sivt_lightning.training.threshold_calibration import ThresholdCalibration
-from sivt_lightning.training.watch import TrainingWatch
+from sivt_lightning.training.training_watch import TrainingWatch
 
 
 def fit_parts(

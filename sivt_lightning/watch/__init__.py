@@ -1,0 +1,1 @@
+"""A folder judged as it fills."""
