@@ -500,6 +500,7 @@ def test_the_queue_outlives_kills_and_is_bounded(folder: Path, log: Path) -> Non
         time.sleep(0.011)
     process = started(folder, log, url=url, queue=5)  # where nobody listens, and judging goes on
     until(lambda: len(lines(log)) == 8)
+    time.sleep(1.0)  # in which the webhook is tried, at least once
     process.kill()
     said = process.communicate()[1]
     assert "lines were left out, the oldest: more than 5 wait" in said
@@ -509,6 +510,23 @@ def test_the_queue_outlives_kills_and_is_bounded(folder: Path, log: Path) -> Non
         (folder / "new.png").write_bytes(picture())
         until(lambda: len(receiver.taken) == 6)
     assert receiver.names() == ["3.png", "4.png", "5.png", "6.png", "7.png", "new.png"]
+
+
+def test_a_line_that_a_kill_kept_from_the_queue_is_entered_at_the_start(log: Path) -> None:
+    told = [{"id": str(i), "path": f"{i}.png", "size": 1, "mtime_ns": 1, "moved_to": None} for i in range(4)]
+    record = Record(log, 2)
+    for line in told[:2]:
+        record.add(line)
+    for line in told[2:]:
+        record.log.append(line)
+    record.close()
+    record = Record(log, 2)
+    kept = []
+    while (queued := record.first_queued()) is not None:
+        kept.append(queued.id)
+        record.sent(queued)
+    record.close()
+    assert kept == ["2", "3"]
 
 
 # --- the command
