@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TINY = """
 model:
-  backbone: resnet18
+  backbone: test_resnet
   strides: [2, 4]
   weights: random
   image_size: 32
