@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test tests lint format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,8 +36,11 @@ format: install ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test: install ## lint and every test, at the same time
+	@$(MAKE) --no-print-directory --jobs 2 lint tests
+
 # Tests of one file share what they have trained and exported, so they stay in one process.
-test: lint ## lint, then every test
+tests:
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 clean: ## delete .venv, runs, predictions and caches

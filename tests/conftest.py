@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 # thread only waits for the first, and where other programs share the processors it waits for them as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Before the package is: what is first loaded from within it, where jaxtyping adds its checks, is compiled from source.
-import kornia  # noqa: F401
-import lightning.pytorch.cli  # noqa: F401
 import numpy as np
 import pytest
-import timm  # noqa: F401
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TINY = """
 model:
-  backbone: resnet18
+  backbone: test_resnet
   strides: [2, 4]
   weights: random
   image_size: 32
@@ -45,6 +41,14 @@ model:
 data: {root: ROOT, batch_size: 4, num_workers: 0}
 trainer: {max_epochs: 2, accelerator: cpu}
 """
+
+
+def pytest_collectstart() -> None:
+    """Not above: the process that hands tests to others collects none, and they wait until it has started."""
+    # Before the package is: what is first loaded from within it, where jaxtyping adds its checks, is compiled anew.
+    import kornia  # noqa: F401
+    import lightning.pytorch.cli  # noqa: F401
+    import timm  # noqa: F401
 
 
 def write_tiny_data(root: Path, train: int = 10, good: int = 3, bad: int = 3) -> Path:

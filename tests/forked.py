@@ -1,4 +1,4 @@
-"""Processes that start at once: forked from one that has loaded the package and done nothing else.
+"""Processes that start at once: forked from one that has loaded every command and done nothing else.
 
 Python, torch and Lightning take seconds to load, which most tests of several processes would spend several times.
 """
@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 SERVER = """
-import gc, json, os, runpy, signal, socket, sys
-import sivt_lightning.cli
+import atexit, gc, json, os, runpy, signal, socket, sys, threading
+from sivt_lightning.cli import HELP, command
 from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
+import torch.utils.tensorboard  # Lightning loads it for a training's first log
+for verb in HELP:
+    command(verb)
 gc.freeze()  # or each child looks through all that is loaded, for garbage, before it ends
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
 asked = socket.socket(fileno=int(sys.argv[1]))
@@ -50,10 +53,22 @@ os.environ.clear()
 os.environ.update(ask["env"])
 rank_zero_only.rank = _get_rank() or 0  # which Lightning asks the environment for as it is loaded
 sys.argv = ask["argv"]
-if ask["code"] is None:
-    runpy.run_module(ask["module"], run_name="__main__", alter_sys=True)
-else:
-    exec(ask["code"], {"__name__": "__main__"})
+code = None
+try:
+    if ask["code"] is None:
+        runpy.run_module(ask["module"], run_name="__main__", alter_sys=True)
+    else:
+        exec(ask["code"], {"__name__": "__main__"})
+except SystemExit as end:
+    code = end.code
+if "WORLD_SIZE" in ask["env"] or isinstance(code, str):
+    sys.exit(code)  # one of several processes has to be seen to take its threads apart
+# Python would free each of a million objects, for half a second.
+threading._shutdown()
+atexit._run_exitfuncs()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code or 0)
 """
 
 

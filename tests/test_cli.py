@@ -73,7 +73,7 @@ def test_a_checkpoint_holds_what_test_and_predict_need(trained: Path) -> None:
     assert best["state_dict"]["detector.partition"].dtype == torch.int64
     assert best["state_dict"]["detector.backbone.net.bn1.running_mean"].abs().max() > 0  # calibrated
     assert "optimizer_states" not in best  # weights only: a file to pass on
-    assert best["hyper_parameters"]["backbone"] == "resnet18"
+    assert best["hyper_parameters"]["backbone"] == "test_resnet"
 
 
 def threshold_of(run: Path, product: str) -> float:

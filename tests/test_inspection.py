@@ -3,13 +3,12 @@
 import contextlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -63,8 +62,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(trained: Path) -> Path:
     """Its exports beside the model."""
-    # Without the checks of shapes, which are no numbers while torch traces.
-    subprocess.run([sys.executable, "-c", EXPORT], cwd=trained, check=True)
+    with contextlib.chdir(trained):
+        forked.run(code=EXPORT)  # without the checks of shapes, which are no numbers while torch traces
     return trained / "model"
 
 

@@ -32,7 +32,7 @@ from sivt_lightning.data.survey import read_headers
 from sivt_lightning.data.urls import common_folder, path_of
 from sivt_lightning.errors import SIVTError
 
-CONFIG = TINY.replace("resnet18", "pixels").replace("[2, 4]", "[4]").replace("max_epochs: 2", "max_epochs: 1")
+CONFIG = TINY.replace("test_resnet", "pixels").replace("[2, 4]", "[4]").replace("max_epochs: 2", "max_epochs: 1")
 KINDS = ("memory", "zip")
 
 

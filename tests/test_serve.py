@@ -233,6 +233,7 @@ def test_other_requests_are_refused_with_a_sentence() -> None:
         assert "query.map" in answer.json()["error"]
 
 
+pytest_plugins = ["schemathesis.pytest.plugin"]  # makes a test of each path
 schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(Coloured(), Limits(bytes=5000), TOKEN))
 
 

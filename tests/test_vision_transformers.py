@@ -158,7 +158,7 @@ def test_kept_features_are_of_their_blocks() -> None:
 def test_trained_restored_and_exported(tiny_data: Path, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     network = "backbone: test_vit\n  blocks: [1, 3]"
-    config.write_text(TINY.replace("ROOT", str(tiny_data)).replace("backbone: resnet18\n  strides: [2, 4]", network))
+    config.write_text(TINY.replace("ROOT", str(tiny_data)).replace("backbone: test_resnet\n  strides: [2, 4]", network))
     with contextlib.chdir(tmp_path):
         assert main(["fit", "--config", str(config), "--trainer.max_epochs", "1", "--synthetic.per_image", "0"]) == 0
         next(Path("runs").rglob("best.ckpt")).rename("best.ckpt")

@@ -1,6 +1,7 @@
 """What features depend on, apart from the image: those of one key are interchangeable."""
 
 import ast
+import functools
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -49,6 +50,7 @@ def feature_key(detector: Detector, precision: str, device: str, preprocessing: 
     return key.hexdigest()[:16]
 
 
+@functools.cache
 def code_of(source: str) -> str:
     """Without comments and layout, which change nothing.
 
