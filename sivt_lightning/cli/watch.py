@@ -63,9 +63,9 @@ def run(args: Sequence[str]) -> int:
         from sivt_lightning.watch.whole import ignore_lost_leases
     except ImportError as error:
         raise SIVTError("`sivt watch` needs more packages: pip install 'sivt-lightning[watch]'.") from error
-    secret = _secret(settings)
     if settings.webhook is not None:
         check_url(settings.webhook)
+    secret = _secret(settings)
     poll = POLL if settings.poll is None and is_share(folder) else settings.poll
     with ExitStack() as stack:
         # Before the model, which takes seconds: another process may have the log.
