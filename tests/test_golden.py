@@ -15,7 +15,7 @@ from sivt_lightning.cli import main
 from sivt_lightning.data import grid
 from sivt_lightning.data.images import to_tensor
 from sivt_lightning.golden.comparing import compare, table
-from sivt_lightning.golden.record import Record, Run, Said
+from sivt_lightning.golden.recorded import Record, Run, Said
 from sivt_lightning.inference.checkpoint_model import CheckpointModel
 
 RUN = Run("m.ckpt", "abc", 0.03, None, {"python": "3.11.7"})

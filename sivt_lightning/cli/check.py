@@ -13,7 +13,7 @@ from sivt_lightning.files import write_whole
 
 if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
     from sivt_lightning.golden.comparing import Compared
-    from sivt_lightning.golden.record import Record
+    from sivt_lightning.golden.recorded import Record
 
 SHOWN = 5  # photos in the table, those that are farthest off
 
@@ -45,7 +45,7 @@ def run(args: Sequence[str]) -> int:
 
 def _record(settings: Any, folder: Path) -> int:
     from sivt_lightning.data.asked import predict_samples
-    from sivt_lightning.golden.record import MAPS, RECORD
+    from sivt_lightning.golden.recorded import MAPS, RECORD
     from sivt_lightning.golden.running import run as run_model
 
     if not folder.is_dir():
@@ -68,7 +68,7 @@ def _record(settings: Any, folder: Path) -> int:
 
 def _check(settings: Any, folder: Path) -> int:
     from sivt_lightning.golden.comparing import compare, other_versions, table
-    from sivt_lightning.golden.record import Record
+    from sivt_lightning.golden.recorded import Record
     from sivt_lightning.golden.running import run as run_model
 
     then = Record.read(folder)

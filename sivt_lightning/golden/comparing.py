@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from sivt_lightning.golden.record import Record, Run, Said
+from sivt_lightning.golden.recorded import Record, Run, Said
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sivt_lightning.golden.record import Record, Run, Said, digest
+from sivt_lightning.golden.recorded import Record, Run, Said, digest
 from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.system import peak_memory
 

@@ -3,10 +3,9 @@
 Lengths are in pixels of that photo.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32
 from numpy.random import Generator
 
 from sivt_lightning.data.demo.drawing import Canvas, Colour, Plane, box, cloud, tint, tone, turned
@@ -73,7 +72,8 @@ def traces(board: Board, flaw: Generator, fault: str | None) -> Traces:
     return Traces(line, pad, hole, ball)
 
 
-def has_chip(column: Plane | int, row: Plane | int) -> Bool[np.ndarray, "..."] | bool:
+def has_chip(column: Any, row: Any) -> Any:
+    """Whether a square of the board holds a chip: numbers or planes of them."""
     return (column - row) % 3 == 0
 
 
