@@ -39,9 +39,10 @@ format: install ## rewrite the code in the project's format
 test: install ## lint and every test, at the same time
 	@$(MAKE) --no-print-directory --jobs 2 lint tests
 
-# Tests of one file share what they have trained and exported, so they stay in one process.
+# Tests of one file share what they have trained and exported, so they stay in one process; tests/conftest.py says in
+# which order.
 tests:
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 clean: ## delete .venv, runs, predictions and caches
 	rm -rf $(VENV) runs predictions build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Those that take longest, and few of which have many tests, begin first: none is left to one process at the end.
+LONGEST = ("test_cli", "test_export", "test_experiment", "test_processes", "test_restart", "test_calibrate")
 TINY = """
 model:
   backbone: test_resnet
@@ -49,6 +51,10 @@ def pytest_collectstart() -> None:
     import kornia  # noqa: F401
     import lightning.pytorch.cli  # noqa: F401
     import timm  # noqa: F401
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def write_tiny_data(root: Path, train: int = 10, good: int = 3, bad: int = 3) -> Path:

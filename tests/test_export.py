@@ -48,6 +48,7 @@ RUNTIMES = {"onnx": "onnxruntime", "xml": "openvino", "pt2": "torch"}
 EXPORT = """
 import socket
 from pathlib import Path
+from onnx.utils import extract_model
 def asked(*arguments, **_):
     Path("asked.txt").write_text(repr(arguments))
     raise OSError("there is no network")
@@ -72,8 +73,10 @@ assert main(["export", *told]) == 0
 class Earlier(graph.Graph):
     def forward(self, images):
         return super().forward(images)[:2]
-graph.Graph, graph.OUTPUTS = Earlier, graph.OUTPUTS[:2]
-made.clear()
+graph.Graph = Earlier
+def save_onnx(detector, path, residual):
+    extract_model("fp32.onnx", str(path), ["images"], list(graph.OUTPUTS[:2]))
+graph.save_onnx = save_onnx
 for kind, suffix in (("onnx", "onnx"), ("openvino", "xml"), ("torch", "pt2")):
     told = ["--ckpt_path", "best.ckpt", "--format", kind, "--keep_thresholds", "--output", f"earlier.{{suffix}}"]
     assert main(["export", *told]) == 0
@@ -110,6 +113,7 @@ def folder(twins: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFact
     """A checkpoint, and every export of it."""
     folder = tmp_path_factory.mktemp("exported")
     arguments = ["--data.root", str(twins), "--data.val_share", "0.3", "--trainer.max_epochs", "1"]
+    arguments += ["--model.backbone", "resnet18"]  # what torch itself errs in smaller ones is little by chance
     with contextlib.chdir(folder):
         assert main(["fit", "--config", str(tiny_config), *arguments]) == 0
         shutil.copy("runs/tiny/version_0/checkpoints/best.ckpt", "best.ckpt")
