@@ -3,8 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from sivt_lightning.data.demo import CONDITIONS, SMALLEST, VISIBLE, defective_picture, write_demo_data
+from sivt_lightning.data.demo import CIRCUIT, CONDITIONS, SMALLEST, VISIBLE, defective_picture, write_demo_data
+from sivt_lightning.data.demo.circuit import FAULTS, LARGE
 from sivt_lightning.data.demo.defects import DEFECTS
 from sivt_lightning.data.demo.products import PAINTERS
 from sivt_lightning.errors import SIVTError
@@ -107,6 +109,26 @@ def test_harder_data_have_fainter_defects_and_vary_more():
         faintness[difficulty], variation[difficulty] = np.mean(depths), np.mean(spreads)
     assert faintness["easy"] > 1.1 * faintness["normal"] > 1.5 * faintness["hard"]
     assert 1.2 * variation["easy"] < variation["normal"] < variation["hard"] / 1.2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_faults_of_a_large_photo_are_small(fault):
+    image, twin, mask = defective_picture(CIRCUIT, fault, 0, fault, 1024, "hard")
+    np.testing.assert_array_equal(mask == 255, np.abs(image.astype(int) - twin).max(-1) >= VISIBLE)
+    ((rows, columns),) = ndimage.find_objects(ndimage.label(mask, np.ones((3, 3)))[0])  # all in one place
+    assert 6 <= max(rows.stop - rows.start, columns.stop - columns.start) <= 12
+
+
+def test_hard_adds_large_photos_with_masks_of_their_size(tmp_path):
+    write_demo_data(tmp_path, difficulty="hard", size=SMALLEST, train=1, good=1, defective=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CIRCUIT, *PAINTERS])
+    photos = {path.relative_to(tmp_path / CIRCUIT).as_posix() for path in (tmp_path / CIRCUIT).rglob("*.*")}
+    assert photos == {"train/good/000.jpg", "test/good/000.jpg"}.union(
+        *({f"test/{fault}/000.jpg", f"ground_truth/{fault}/000_mask.png"} for fault in FAULTS)
+    )
+    for path in tmp_path.rglob("*.*"):
+        with Image.open(path) as image:
+            assert image.size == (SMALLEST * (LARGE if CIRCUIT in path.parts else 1),) * 2
 
 
 def test_pixel_statistics_do_not_solve_it(demo):

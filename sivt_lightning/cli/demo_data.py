@@ -12,7 +12,7 @@ def run(args: Sequence[str]) -> int:
     parser = verb_parser("demo-data")
     parser.add_argument("folder", type=str, help="New or empty folder to write to.")
     parser.add_argument("--seed", type=int, default=0, help="Another seed gives other images.")
-    text = "How faint the defects are, and how much light and noise vary."
+    text = "How faint the defects are, and how much light and noise vary; hard adds large photos with small defects."
     parser.add_argument("--difficulty", type=Difficulty, default="normal", help=text)
     settings = parse(parser, args)
     write_demo_data(Path(settings.folder), settings.seed, settings.difficulty)

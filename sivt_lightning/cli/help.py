@@ -153,11 +153,11 @@ HELP: dict[str, Help] = {
     ),
     "demo-data": Help(
         "Writes a small artificial data set to try the commands on: six products, five kinds of defect.",
-        "",
+        "hard adds circuit\nboards of 1024 x 1024 pixels with defects of 6 to 12 pixels, for fit --data.tiles auto.",
         "sivt demo-data FOLDER [options]",
         (
             ("folder", "new or empty folder to write to"),
-            ("--difficulty", "easy, normal or hard: how faint the defects are"),
+            ("--difficulty", "easy, normal or hard: how faint the defects are, or how small"),
             ("--seed", "another number makes other images"),
         ),
         ("sivt demo-data runs/demo_data --difficulty hard",),
