@@ -50,17 +50,17 @@ class Outlines(NamedTuple):
 
 
 def paint_circuit(rng: Generator, canvas: Canvas, flaw: Generator, fault: str | None) -> Colour:
-    """Traces under green lacquer, pads and chips; the board lies almost straight.
+    """Traces under green lacquer, pads and chips; a fixture holds the board almost straight.
 
     Faults: copper between two traces, a pad without its hole, a trace interrupted, a ball of solder.
     """
-    dx, dy = (rng.uniform(-6, 6, 2) / LARGE).tolist()
-    board = Board.under(*turned(canvas.x - dx, canvas.y - dy, rng.uniform(-0.014, 0.014), 1 / LARGE))
+    dx, dy = (rng.uniform(-4, 4, 2) / LARGE).tolist()
+    board = Board.under(*turned(canvas.x - dx, canvas.y - dy, rng.uniform(-0.006, 0.006), 1 / LARGE))
     line, pad, hole, ball = traces(board, flaw, fault)
     body, legs, printed = chips(board)
     gold, silver = tone(0.80, 0.66, 0.34), tone(0.66, 0.67, 0.67)
     laid = (
-        (~board.chip, line, tone(0.24, 0.52, 0.30)),
+        (~board.chip, line, tone(0.40, 0.64, 0.36)),
         (~board.chip, pad, gold),
         (~board.chip, hole, tone(0.09, 0.08, 0.07)),
         (board.chip, legs, silver),
