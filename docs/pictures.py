@@ -1,10 +1,18 @@
-"""Draws docs/demo.jpg and docs/report.png from what `make demo` leaves behind.
+"""Draws docs/demo.jpg and docs/report.png from what `make demo` leaves behind, and the two pictures of tiles.
 
     make demo
     python docs/pictures.py runs/make-demo
 
+    sivt demo-data runs/hard --difficulty hard
+    sivt fit --config edge --data.root runs/hard --data.categories circuit --name whole --trainer.max_epochs 100
+    sivt fit --config edge --data.root runs/hard --data.categories circuit --name tiles --trainer.max_epochs 20 \\
+        --data.tiles auto
+    python docs/pictures.py runs/hard runs/whole/version_0 runs/tiles/version_0
+
 demo.jpg: of each product of the demo data a good photo and a defective one, each above its anomaly map; of either kind
 that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
+tiles.jpg: a circuit board with its tiles. tiles-map.jpg: its defect, and the maps of it without tiles and with them; it
+is the board of middle score with tiles.
 """
 
 import io
@@ -12,18 +20,22 @@ import shutil
 import sys
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
 from sivt_lightning import Prediction, Predictor
+from sivt_lightning.data.grid import TILE, Tiles
 from sivt_lightning.report.overlay import blended, normalised, scale_of
 
 HERE = Path(__file__).parent
 SIDE, GAP = 150, 6
+BOARD, NEAR = 420, 96  # the side of a whole board in tiles.jpg; pixels to each side of its defect in tiles-map.jpg
+FRAMES = ("#e69f00", "#56b4e9", "#f0e442", "#cc79a7")  # told apart under every colour blindness
 
 
 def main(demo: Path) -> None:
-    """Both."""
+    """Of all products."""
     draw_products(demo).save(HERE / "demo.jpg", quality=88)
     first = Image.open(io.BytesIO(photograph(demo / "predictions" / "report.html")))
     first.convert("RGB").quantize(256).save(HERE / "report.png", optimize=True)
@@ -56,6 +68,54 @@ def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
     return [photo, blended(photo, position)]
 
 
+def draw_tiles(demo: Path, whole: Path, tiles: Path) -> None:
+    """The pictures of a board."""
+    test = demo / "circuit" / "test"
+    paths = sorted(path for path in test.glob("*/*.jpg") if path.parent.name != "good")
+    predictors = [Predictor(run / "checkpoints/best.ckpt") for run in (whole, tiles)]
+    path = sorted(paths, key=lambda one: predictors[1](one).score)[len(paths) // 2]
+    photo = Image.open(path).convert("RGB")
+    mask = np.asarray(Image.open(demo / "circuit/ground_truth" / path.parent.name / f"{path.stem}_mask.png"))
+    y, x = (round(float(where.mean())) for where in np.nonzero(mask))
+    framed(photo, (x, y)).save(HERE / "tiles.jpg", quality=85)
+    left, top = (min(max(at - NEAR, 0), side - 2 * NEAR) for at, side in zip((x, y), photo.size, strict=True))
+    panels = [photo]
+    for prediction in (predictor(path) for predictor in predictors):
+        panels.append(blended(photo, normalised(prediction.anomaly_map, scale_of(prediction.pixel_threshold))))
+    near = [panel.crop((left, top, left + 2 * NEAR, top + 2 * NEAR)).resize((2 * SIDE,) * 2) for panel in panels]
+    beside(near).save(HERE / "tiles-map.jpg", quality=85)
+
+
+def framed(photo: Image.Image, defect: tuple[int, int]) -> Image.Image:
+    """A photo with the frames of its tiles and a ring around its defect, beside the tiles."""
+    grid = Tiles("auto").grid(photo.size, 256)
+    whole = photo.resize((BOARD, BOARD), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(whole)
+    tiles = Image.new("RGB", (BOARD, BOARD), "white")
+    side = (BOARD - GAP) // 2
+    for number, colour in enumerate(FRAMES):
+        row, column = divmod(number, 2)
+        one = BOARD / (grid.lefts[-1] + TILE)
+        box = [one * start for start in (grid.lefts[column], grid.tops[row])]
+        draw.rectangle([*(at + 2 for at in box), *(at + one * TILE - 3 for at in box)], outline=colour, width=3)
+        piece = grid.piece(photo, number).resize((side, side), Image.Resampling.LANCZOS)
+        ImageDraw.Draw(piece).rectangle([0, 0, side - 1, side - 1], outline=colour, width=3)
+        tiles.paste(piece, (column * (side + GAP), row * (side + GAP)))
+    x, y = (at * BOARD / photo.width for at in defect)
+    draw.ellipse([x - 11, y - 11, x + 11, y + 11], outline="white", width=2)
+    return beside([whole, tiles])
+
+
+def beside(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures of one height in a row."""
+    sheet = Image.new("RGB", (sum(one.width + 2 * GAP for one in pictures) - 2 * GAP, pictures[0].height), "white")
+    at = 0
+    for picture in pictures:
+        sheet.paste(picture, (at, 0))
+        at += picture.width + 2 * GAP
+    return sheet
+
+
 def photograph(page: Path) -> bytes:
     """A page's first screen, as PNG."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
@@ -70,4 +130,4 @@ def photograph(page: Path) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (main if len(sys.argv) == 2 else draw_tiles)(*map(Path, sys.argv[1:]))

@@ -75,11 +75,11 @@ def picture(
     x, y = np.meshgrid(axis, axis)
     towards = rng.uniform(-2.4, -0.8)  # from the upper side, as lamps hang
     canvas = Canvas(x, y, (math.cos(towards), math.sin(towards)))
-    contrast, variation = CONDITIONS[difficulty]
-    if category == CIRCUIT:
-        return photographed(rng, canvas, paint_circuit(rng, canvas, flaw, defect), size, variation)
+    if category == CIRCUIT:  # its faults are small, not faint: a steady lamp
+        return photographed(rng, canvas, paint_circuit(rng, canvas, flaw, defect), size, CONDITIONS["easy"].variation)
     blemish = DEFECTS[defect] if defect else None
     surface = PAINTERS[category](rng, canvas, flaw, defect is not None and blemish is None)
+    contrast, variation = CONDITIONS[difficulty]
     spoilt = blemish(flaw, canvas, surface) - surface.colour if blemish else np.float32(0)
     return photographed(rng, canvas, np.clip(surface.colour + contrast * spoilt, 0, None), size, variation)
 

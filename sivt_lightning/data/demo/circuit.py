@@ -3,9 +3,10 @@
 Lengths are in pixels of that photo.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.random import Generator
 
 from sivt_lightning.data.demo.drawing import Canvas, Colour, Plane, box, cloud, tint, tone, turned
@@ -20,7 +21,7 @@ NOWHERE = np.float32(CELL)  # far from any shape
 
 
 class Board(NamedTuple):
-    """Where each point lies in its cell: `a` along the traces and `b` across them, from the centre."""
+    """Where each point lies: its cell, and from the centre of that `a` along the traces and `b` across them."""
 
     column: Plane
     row: Plane
@@ -34,9 +35,13 @@ class Board(NamedTuple):
         upright = (column + row) % 2 == 1
         return cls(column, row, np.where(upright, v, u), np.where(upright, u, v))
 
+    @property
+    def chip(self) -> Bool[np.ndarray, "y x"]:
+        return (self.column - self.row) % 3 == 0
 
-class Traces(NamedTuple):
-    """Outlines, negative inside, of what lies on the board: copper lines that end in drilled pads; solder."""
+
+class Outlines(NamedTuple):
+    """Of copper lines, of the drilled pads at their ends, and of a ball of solder; negative inside."""
 
     line: Plane
     pad: Plane
@@ -44,8 +49,36 @@ class Traces(NamedTuple):
     ball: Plane
 
 
-def traces(board: Board, flaw: Generator, fault: str | None) -> Traces:
-    """All of a board's, with one fault."""
+def paint_circuit(rng: Generator, canvas: Canvas, flaw: Generator, fault: str | None) -> Colour:
+    """Traces under green lacquer, pads and chips; a fixture holds the board almost straight.
+
+    Faults: copper between two traces, a pad without its hole, a trace interrupted, a ball of solder.
+    """
+    dx, dy = (rng.uniform(-4, 4, 2) / LARGE).tolist()
+    board = Board.under(*turned(canvas.x - dx, canvas.y - dy, rng.uniform(-0.006, 0.006), 1 / LARGE))
+    line, pad, hole, ball = traces(board, flaw, fault)
+    body, legs, printed = chips(board)
+    gold, silver = tone(0.80, 0.66, 0.34), tone(0.66, 0.67, 0.67)
+    laid = (
+        (~board.chip, line, tone(0.40, 0.64, 0.36)),
+        (~board.chip, pad, gold),
+        (~board.chip, hole, tone(0.09, 0.08, 0.07)),
+        (board.chip, legs, silver),
+        (board.chip, body, tone(0.15, 0.15, 0.16)),
+        (board.chip, printed, tone(0.55, 0.55, 0.53)),
+        (~board.chip, ball, silver),
+    )
+    mottled = 1 + 0.05 * cloud(rng, len(canvas.x), 6) + 0.02 * cloud(rng, len(canvas.x), 90)
+    colour = tone(0.10, 0.36, 0.20) * tint(rng, 0.05) * mottled
+    for where, shape, substance in laid:
+        cover = np.clip(0.5 - shape / (LARGE * canvas.step), 0, 1)
+        covered = where & (cover > 0)  # a small part of the board
+        colour[:, covered] += cover[covered] * (substance[:, 0] - colour[:, covered])
+    return colour
+
+
+def traces(board: Board, flaw: Generator, fault: str | None) -> Outlines:
+    """As if each cell had some."""
     a, lane = board.a, board.b - np.clip(board.a, -PITCH, PITCH)  # the traces of a cell go aside in its middle
     number = np.clip(np.round(lane / PITCH), -OUTERMOST, OUTERMOST)
     across = np.abs(lane - PITCH * number) * np.where(np.abs(a) < PITCH, np.float32(0.71), np.float32(1))
@@ -54,7 +87,7 @@ def traces(board: Board, flaw: Generator, fault: str | None) -> Traces:
     line, pad, hole = np.maximum(across - 3, beyond), middle - 6, middle - 3.5
     ball = np.full_like(a, NOWHERE)
     if fault:
-        cells = [(i, j) for i in range(-2, 2) for j in range(-2, 2) if not has_chip(i, j)]
+        cells = [(i, j) for i in range(-2, 2) for j in range(-2, 2) if (i - j) % 3]  # those without a chip
         i, j = cells[flaw.integers(len(cells))]
         here = (board.column == i) & (board.row == j)
         n, side = int(flaw.integers(-OUTERMOST, OUTERMOST)), 1 - 2 * int(flaw.integers(2))
@@ -69,46 +102,12 @@ def traces(board: Board, flaw: Generator, fault: str | None) -> Traces:
         else:
             oval = np.hypot(along, (board.b - flaw.uniform(-60, 60)) * flaw.uniform(1, 1.25))
             ball = np.where(here, oval - flaw.uniform(3.5, 5), NOWHERE)
-    return Traces(line, pad, hole, ball)
-
-
-def has_chip(column: Any, row: Any) -> Any:
-    """Whether a square of the board holds a chip: numbers or planes of them."""
-    return (column - row) % 3 == 0
-
-
-def paint_circuit(rng: Generator, canvas: Canvas, flaw: Generator, fault: str | None) -> Colour:
-    """Traces under green lacquer, pads and chips; the board lies almost straight.
-
-    Faults: copper between two traces, a pad without its hole, a trace interrupted, a ball of solder.
-    """
-    dx, dy = (rng.uniform(-6, 6, 2) / LARGE).tolist()
-    board = Board.under(*turned(canvas.x - dx, canvas.y - dy, rng.uniform(-0.014, 0.014), 1 / LARGE))
-    line, pad, hole, ball = traces(board, flaw, fault)
-    chip = has_chip(board.column, board.row)
-    body, legs, printed = chips(board)
-    gold, silver = tone(0.80, 0.66, 0.34), tone(0.66, 0.67, 0.67)
-    laid = (
-        (~chip, line, tone(0.24, 0.52, 0.30)),
-        (~chip, pad, gold),
-        (~chip, hole, tone(0.09, 0.08, 0.07)),
-        (chip, legs, silver),
-        (chip, body, tone(0.15, 0.15, 0.16)),
-        (chip, printed, tone(0.55, 0.55, 0.53)),
-        (~chip, ball, silver),
-    )
-    mottled = 1 + 0.05 * cloud(rng, len(chip), 6) + 0.02 * cloud(rng, len(chip), 90)
-    colour = tone(0.10, 0.36, 0.20) * tint(rng, 0.05) * mottled
-    for where, shape, substance in laid:
-        cover = np.clip(0.5 - shape / (LARGE * canvas.step), 0, 1)
-        covered = where & (cover > 0)  # a small part of the board
-        colour[:, covered] += cover[covered] * (substance[:, 0] - colour[:, covered])
-    return colour
+    return Outlines(line, pad, hole, ball)
 
 
 def chips(board: Board) -> tuple[Plane, Plane, Plane]:
-    """Outlines of their bodies, legs and print."""
+    """Outlines of bodies, legs and print, as if each cell had a chip."""
     a, b = board.a, board.b
-    leg = box(np.abs(a) - 46, b - 14 * np.clip(np.round(b / 14), -4, 4), 16.0, 3.0, 1.0)
+    legs = box(np.abs(a) - 46, b - 14 * np.clip(np.round(b / 14), -4, 4), 16.0, 3.0, 1.0)
     printed = np.minimum(box(a, np.abs(b) - 8, 24.0, 2.5, 0.5), np.hypot(a - 32, b - 54) - 5)
-    return box(a, b, 46.0, 68.0, 3.0), leg, printed
+    return box(a, b, 46.0, 68.0, 3.0), legs, printed
