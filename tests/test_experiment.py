@@ -177,7 +177,7 @@ def test_a_start_that_came_to_nothing_is_cleared_away(
 
 def test_the_networks_of_rows(file: Path, tiny_data: Path) -> None:
     runs = list(runs_of(read_experiment(file), tiny_data))
-    assert {(run.backbone, run.has_weights) for run in runs} == {("resnet18", True)}  # as the config says
+    assert {(run.backbone, run.has_weights) for run in runs} == {("test_resnet", True)}  # as the config says
 
 
 def test_weights_go_to_their_backbones(file: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
