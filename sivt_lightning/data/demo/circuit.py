@@ -50,12 +50,12 @@ class Outlines(NamedTuple):
 
 
 def paint_circuit(rng: Generator, canvas: Canvas, flaw: Generator, fault: str | None) -> Colour:
-    """Traces under green lacquer, pads and chips; a fixture holds the board almost straight.
+    """Traces under green lacquer, pads and chips; the board is held in its place, to a pixel or two.
 
     Faults: copper between two traces, a pad without its hole, a trace interrupted, a ball of solder.
     """
-    dx, dy = (rng.uniform(-4, 4, 2) / LARGE).tolist()
-    board = Board.under(*turned(canvas.x - dx, canvas.y - dy, rng.uniform(-0.006, 0.006), 1 / LARGE))
+    dx, dy = (rng.uniform(-1.5, 1.5, 2) / LARGE).tolist()
+    board = Board.under(*turned(canvas.x - dx, canvas.y - dy, rng.uniform(-0.002, 0.002), 1 / LARGE))
     line, pad, hole, ball = traces(board, flaw, fault)
     body, legs, printed = chips(board)
     gold, silver = tone(0.80, 0.66, 0.34), tone(0.66, 0.67, 0.67)
