@@ -1,18 +1,14 @@
-"""Draws docs/demo.jpg and docs/report.png from what `make demo` leaves behind, and the two pictures of tiles.
+"""Draws docs/demo.jpg and docs/report.png from what `make demo` leaves behind, and docs/tiles.jpg.
 
     make demo
     python docs/pictures.py runs/make-demo
 
     sivt demo-data runs/hard --difficulty hard
-    sivt fit --config edge --data.root runs/hard --data.categories circuit --name whole --trainer.max_epochs 100
-    sivt fit --config edge --data.root runs/hard --data.categories circuit --name tiles --trainer.max_epochs 20 \\
-        --data.tiles auto
-    python docs/pictures.py runs/hard runs/whole/version_0 runs/tiles/version_0
+    python docs/pictures.py runs/hard
 
 demo.jpg: of each product of the demo data a good photo and a defective one, each above its anomaly map; of either kind
 that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
-tiles.jpg: a circuit board with its tiles. tiles-map.jpg: its defect, and the maps of it without tiles and with them; it
-is the board of middle score with tiles.
+tiles.jpg: a circuit board with its tiles.
 """
 
 import io
@@ -30,7 +26,7 @@ from sivt_lightning.report.overlay import blended, normalised, scale_of
 
 HERE = Path(__file__).parent
 SIDE, GAP = 150, 6
-BOARD, NEAR = 420, 96  # the side of a whole board in tiles.jpg; pixels to each side of its defect in tiles-map.jpg
+BOARD = 420  # the side of a whole board in tiles.jpg
 FRAMES = ("#e69f00", "#56b4e9", "#f0e442", "#cc79a7")  # told apart under every colour blindness
 
 
@@ -68,22 +64,12 @@ def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
     return [photo, blended(photo, position)]
 
 
-def draw_tiles(demo: Path, whole: Path, tiles: Path) -> None:
-    """The pictures of a board."""
-    test = demo / "circuit" / "test"
-    paths = sorted(path for path in test.glob("*/*.jpg") if path.parent.name != "good")
-    predictors = [Predictor(run / "checkpoints/best.ckpt") for run in (whole, tiles)]
-    path = sorted(paths, key=lambda one: predictors[1](one).score)[len(paths) // 2]
-    photo = Image.open(path).convert("RGB")
-    mask = np.asarray(Image.open(demo / "circuit/ground_truth" / path.parent.name / f"{path.stem}_mask.png"))
+def draw_tiles(demo: Path) -> None:
+    """A board with an open trace."""
+    fault = demo / "circuit/test/open/000.jpg"
+    mask = np.asarray(Image.open(demo / "circuit/ground_truth/open/000_mask.png"))
     y, x = (round(float(where.mean())) for where in np.nonzero(mask))
-    framed(photo, (x, y)).save(HERE / "tiles.jpg", quality=85)
-    left, top = (min(max(at - NEAR, 0), side - 2 * NEAR) for at, side in zip((x, y), photo.size, strict=True))
-    panels = [photo]
-    for prediction in (predictor(path) for predictor in predictors):
-        panels.append(blended(photo, normalised(prediction.anomaly_map, scale_of(prediction.pixel_threshold))))
-    near = [panel.crop((left, top, left + 2 * NEAR, top + 2 * NEAR)).resize((2 * SIDE,) * 2) for panel in panels]
-    beside(near).save(HERE / "tiles-map.jpg", quality=85)
+    framed(Image.open(fault).convert("RGB"), (x, y)).save(HERE / "tiles.jpg", quality=82)
 
 
 def framed(photo: Image.Image, defect: tuple[int, int]) -> Image.Image:
@@ -103,16 +89,9 @@ def framed(photo: Image.Image, defect: tuple[int, int]) -> Image.Image:
         tiles.paste(piece, (column * (side + GAP), row * (side + GAP)))
     x, y = (at * BOARD / photo.width for at in defect)
     draw.ellipse([x - 11, y - 11, x + 11, y + 11], outline="white", width=2)
-    return beside([whole, tiles])
-
-
-def beside(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures of one height in a row."""
-    sheet = Image.new("RGB", (sum(one.width + 2 * GAP for one in pictures) - 2 * GAP, pictures[0].height), "white")
-    at = 0
-    for picture in pictures:
+    sheet = Image.new("RGB", (2 * BOARD + 2 * GAP, BOARD), "white")
+    for at, picture in ((0, whole), (BOARD + 2 * GAP, tiles)):
         sheet.paste(picture, (at, 0))
-        at += picture.width + 2 * GAP
     return sheet
 
 
@@ -130,4 +109,5 @@ def photograph(page: Path) -> bytes:
 
 
 if __name__ == "__main__":
-    (main if len(sys.argv) == 2 else draw_tiles)(*map(Path, sys.argv[1:]))
+    given = Path(sys.argv[1])
+    (draw_tiles if (given / "circuit").is_dir() else main)(given)
