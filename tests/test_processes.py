@@ -110,8 +110,8 @@ def test_a_training_by_two_processes_is_that_of_one(tiny_config: Path, tmp_path:
     best = ["--ckpt_path", str(one / "checkpoints" / "best.ckpt")]
     predict = ["predict", *best, "--data.predict_path", str(root / "down" / "test"), "--writer.drift", "true"]
     predict += ["--unknown", "false"]  # else some would be part of no product
-    run_two("test", *best, *TWO, "--output", "two")  # Lightning starts the second as it did for the training
-    run_two(*predict, *TWO, "--output", "two")
+    run("test", *best, *TWO, "--output", "two")
+    run(*predict, *TWO, "--output", "two")
     assert main(["test", *best, "--output", "one"]) == 0
     assert main([*predict, "--output", "one"]) == 0
     figures = [json.loads(Path(name, "metrics.json").read_text())["categories"] for name in ("one", "two")]
@@ -133,27 +133,24 @@ def test_two_machines_under_torchrun(tiny_config: Path, tiny_data: Path) -> None
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    spread = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
-    agents = []
-    for node in range(2):
-        where = ["--nnodes", "2", "--nproc_per_node", "1", "--node_rank", str(node)]
-        where += ["--master_addr", "127.0.0.1", "--master_port", str(port), "-m", "sivt_lightning"]
-        agents.append(Forked(*where, "fit", "--config", str(tiny_config), *spread, module="torch.distributed.run"))
-    ended = [agent.wait() for agent in agents]
-    assert [agent.returncode for agent in ended] == [0, 0], ended
+    def on_two_machines(*arguments: str) -> None:
+        agents = []
+        for node in range(2):
+            where = ["--nnodes", "2", "--nproc_per_node", "1", "--node_rank", str(node)]
+            place = [*where, "--master_addr", "127.0.0.1", "--master_port", str(port)]
+            spread = ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
+            agents.append(Forked(*place, "-m", "sivt_lightning", *arguments, *spread, module="torch.distributed.run"))
+        ended = [agent.wait() for agent in agents]
+        assert [agent.returncode for agent in ended] == [0, 0], ended
+
+    on_two_machines("fit", "--config", str(tiny_config))
     assert [path.name for path in Path("runs/tiny").iterdir()] == ["version_0"]
     settings = yaml.safe_load(Path("runs/tiny/version_0/config.yaml").read_text())
     assert settings["trainer"]["num_nodes"] == 2
     losses = [row["val/loss"] for row in rows_of(Path("runs/tiny/version_0/metrics.csv")) if row["val/loss"]]
     assert len(losses) == 2
     best = ["--ckpt_path", "runs/tiny/version_0/checkpoints/best.ckpt"]
-    predict = ["predict", *best, "--data.predict_path", str(tiny_data / "down" / "test"), "--output", "two", *spread]
-    # What torchrun tells each process, which it starts as it did for the training.
-    told = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    told |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    both = [Forked(*predict, **told, RANK=str(node), GROUP_RANK=str(node)) for node in range(2)]
-    ended = [process.wait() for process in both]
-    assert [process.returncode for process in ended] == [0, 0], ended
+    on_two_machines("predict", *best, "--data.predict_path", str(tiny_data / "down" / "test"), "--output", "two")
     assert len({row["path"] for row in rows_of(Path("two/predictions.csv"))}) == 6
     assert not list(Path("two").glob("*.part*"))
 
