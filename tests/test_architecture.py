@@ -27,7 +27,7 @@ ALLOWED = {
     "cli.__init__": "?",  # the file of a command
     "cli.benchmark": "benchmark data inference report training",
     "cli.calibrate": "data inference",
-    "cli.check": "data golden",
+    "cli.check": "data golden report",
     "cli.compare": "evaluation report",
     "cli.data": "data",
     "cli.data_check": "check data inference report",

@@ -14,7 +14,7 @@ from torch import Tensor
 from sivt_lightning.cli import main
 from sivt_lightning.data import grid
 from sivt_lightning.data.images import to_tensor
-from sivt_lightning.golden.comparing import compare, table
+from sivt_lightning.golden.comparing import compare, rows
 from sivt_lightning.golden.recorded import Record, Run, Said
 from sivt_lightning.inference.checkpoint_model import CheckpointModel
 
@@ -151,7 +151,7 @@ def test_scores_and_maps_are_held_against_the_recorded_ones() -> None:
     assert off.faults(0.01) == ["score 2.1, was 2", "map 13.4% off"]
     [other] = compare(record_of(2.0), record_of(2.0, "unknown", None))
     assert other.faults(0.1) == ["unknown, was normal", "taken for no product, was bolt"]
-    assert table([off])[1].split() == ["a.png", "normal", "2.1", "2", "5.00%", "13.42%"]
+    assert rows([off])[0] == ["a.png", "normal", "2.1", "2", "5.00%", "13.42%"]
 
 
 def test_a_map_of_another_size_or_of_nothing_is_off() -> None:

@@ -53,7 +53,8 @@ def _record(settings: Any, folder: Path) -> int:
     if (folder / RECORD).exists() and not settings.overwrite:
         raise SIVTError(f"{folder / RECORD} is there already: keep it, or replace it with --overwrite.")
     asked = predict_samples([folder])
-    made = run_model(settings.model, settings.device, folder, [_name(one.path, folder) for one in asked.samples])
+    photos = [sample.path.relative_to(folder).as_posix() for sample in asked.samples]
+    made = run_model(settings.model, settings.device, folder, photos)
     made.write(folder)
     verdicts = [one.verdict for one in made.said]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
@@ -67,9 +68,12 @@ def _record(settings: Any, folder: Path) -> int:
 
 
 def _check(settings: Any, folder: Path) -> int:
-    from sivt_lightning.golden.comparing import compare, other_versions, table
+    from rich.console import Console
+
+    from sivt_lightning.golden.comparing import HEADING, compare, other_versions, rows
     from sivt_lightning.golden.recorded import Record
     from sivt_lightning.golden.running import run as run_model
+    from sivt_lightning.report.tables import console_table
 
     then = Record.read(folder)
     photos = [one.photo for one in then.said]
@@ -80,7 +84,7 @@ def _check(settings: Any, folder: Path) -> int:
     differing = [*other_versions(then.run, now.run)]
     if settings.json is not None:
         write_whole(Path(settings.json), json.dumps(_plain(then, now, compared, settings.tolerance), indent=1) + "\n")
-    print(*table(compared[:SHOWN]), sep="\n")
+    Console().print(console_table("Golden photos, farthest off first", HEADING, rows(compared[:SHOWN])))
     if len(compared) > SHOWN:
         print(f"... and {len(compared) - SHOWN} that are less off.")
     same = "the recorded model" if now.run.identity == then.run.identity else f"another file than {then.run.model}"
@@ -97,10 +101,6 @@ def _check(settings: Any, folder: Path) -> int:
         f"{', '.join(faults)}. Deploy the model that was tested, with what it was tested with, or test this one and "
         "record it."
     )
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 def _cost(record: "Record") -> str:

@@ -72,22 +72,19 @@ def other_versions(then: Run, now: Run) -> Iterator[str]:
             yield f"{name} {new}, was {old}"
 
 
-def table(compared: Sequence[Compared]) -> list[str]:
-    """Lines for a screen."""
-    heading = ("photo", "verdict", "score", "recorded", "score off", "map off")
-    rows = [
-        (
+HEADING = ("photo", "verdict", "score", "recorded", "score off", "map off")
+
+
+def rows(compared: Sequence[Compared]) -> list[list[str]]:
+    """Of a table below `HEADING`."""
+    return [
+        [
             one.then.photo,
             one.now.verdict,
             f"{one.now.score:.4g}",
             f"{one.then.score:.4g}",
             f"{one.score:.2%}",
             f"{one.map:.2%}",
-        )
+        ]
         for one in compared
-    ]
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) if number < 2 else cell.rjust(width) for number, (cell, width) in enumerate(cells))
-        for cells in (zip(row, widths, strict=True) for row in (heading, *rows))
     ]

@@ -114,11 +114,3 @@ def _damaged(file: Path) -> SIVTError:
     return SIVTError(
         f"{file}, or {MAPS} beside it, is damaged: copy both from where they were recorded, or record again."
     )
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a photo's bytes. Raises SIVTError where it cannot be read."""
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise SIVTError(f"Golden photo {file} cannot be read ({error.strerror}): put it back.") from error
