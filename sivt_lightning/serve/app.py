@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sivt_lightning.errors import SIVTError
@@ -28,7 +29,7 @@ from sivt_lightning.serve.messages import (
     Threshold,
     Verdict,
 )
-from sivt_lightning.serve.metrics import TYPE
+from sivt_lightning.serve.metrics import TYPE, Metrics
 from sivt_lightning.serve.service import Limits, Service
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
@@ -69,14 +70,15 @@ def build_app(
     # No pages of documentation: they would load scripts from the internet.
     app = FastAPI(title="SIVT", version="1", docs_url=None, redoc_url=None, lifespan=service.running)
     app.state.service = service
+    _answer_in_sentences(app)
+    _route(app, service, token)
+    app.state.metrics = Metrics({route.path for route in app.routes if isinstance(route, Route)}, service.gauges())
     app.add_middleware(LastSlash)  # the first is innermost
     app.add_middleware(LastWord)
     if origins:
         app.add_middleware(CORS, origins=origins)
-    app.add_middleware(RequestLog, seen=service.metrics.seen)
+    app.add_middleware(RequestLog, seen=app.state.metrics.seen)
     app.add_middleware(Linger, most=4 * limits.bytes, seconds=limits.linger)
-    _answer_in_sentences(app)
-    _route(app, service, token)
     return app
 
 
@@ -157,7 +159,7 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     @_looked_up(app, "/metrics", 401, include_in_schema=False, **guarded)  # a monitoring knows its format
     async def metrics() -> Response:
         """What a monitoring reads, in the format of Prometheus."""
-        return Response(service.metrics.text(service.model.drift), media_type=TYPE)
+        return Response(app.state.metrics.text(service.model.drift), media_type=TYPE)
 
     body = {"requestBody": {"required": True, "content": PHOTO}}
     problems = _problems(400, 401, 408, 413, 422, 500, 503)

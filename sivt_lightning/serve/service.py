@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,6 @@ from sivt_lightning.serve.header import LARGEST, decoding_cost
 from sivt_lightning.serve.log import note
 from sivt_lightning.serve.memory import Budget, Share
 from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, ShadowReport, Verdict, ending
-from sivt_lightning.serve.metrics import Metrics
 from sivt_lightning.serve.shadow import Shadow
 from sivt_lightning.serve.threads import Threads
 from sivt_lightning.serve.working import Working
@@ -29,17 +28,6 @@ from sivt_lightning.system import cpus
 
 MOST_VALUE = 65535  # of a 16-bit PNG
 LARGEST_WAITING = 2  # of the largest files, for a shadow
-PATHS = (
-    "/v1/predict",
-    "/v1/model",
-    "/v1/drift",
-    "/v1/shadow",
-    "/v1/swap",
-    "/health",
-    "/ready",
-    "/metrics",
-    "/openapi.json",
-)
 
 
 @dataclass(frozen=True)
@@ -83,15 +71,15 @@ class Service:
         self.ready = False
         self.arriving = set[asyncio.Timeout]()
         self.uploads, self.decoding = map(Budget, limits.shares())
-        self.metrics = Metrics(
-            PATHS,
-            {
-                "sivt_requests_in_work": ("Requests taken and not answered yet", lambda: self.taken),
-                "sivt_upload_bytes": ("Memory that uploads hold", lambda: self.uploads.held),
-                "sivt_decoding_bytes": ("Memory that images hold", lambda: self.decoding.held),
-                "sivt_ready": ("1 while it takes requests", lambda: self.ready),
-            },
-        )
+
+    def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        """What an operator may look at at any time: by name what it is, and how it is read."""
+        return {
+            "sivt_requests_in_work": ("Requests taken and not answered yet", lambda: self.taken),
+            "sivt_upload_bytes": ("Memory that uploads hold", lambda: self.uploads.held),
+            "sivt_decoding_bytes": ("Memory that images hold", lambda: self.decoding.held),
+            "sivt_ready": ("1 while it takes requests", lambda: self.ready),
+        }
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
