@@ -46,6 +46,8 @@ WRONG = [
     (["benchmark", "--bath_sizes", "[1]"], "did you mean --batch_sizes or"),
     (["benchmark", "--model.groups", "four"], "model.groups is four"),
     (["compare"], "tests"),
+    (["check", "--model", "a", "--goldn", "b"], "did you mean --golden or"),
+    (["watch", "--model", "a", "--folder", "b"], "log"),
     (["demo-data", "there", "--difficulty", "none"], "none"),
     (["experiment", "a.yaml"], "root"),
     (["export", "--ckpt_path", "a", "--format", "tflite"], "tflite"),

@@ -80,7 +80,8 @@ class SideCar:
             # For programs without this package: what follows from the calibration.
             "limits": self.calibration and self.calibration.limits(),
             "thresholds": self.thresholds and asdict(self.thresholds),
-            # PNGs of the map's size, white where it is inspected: map and score are made of the residuals there.
+            # PNGs, white where it is inspected: map and score are made of the residuals there. Of the map's size, for a
+            # model with tiles four times as large.
             "regions": self.inspection.plain(),
             "calibration_images": self.calibration_images,
             "settings": self.settings,

@@ -4,7 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
@@ -249,7 +249,7 @@ def told(prediction: "Prediction | None") -> dict[str, Any]:
     keys = ("verdict", "is_anomalous", "score", "threshold", "product", "calibrated", "pixel_threshold")
     if prediction is None:
         return dict.fromkeys((*keys, "width", "height"), None) | {"regions": [], "note": None}
-    regions = [{"box": one.box, "area": one.area, "peak": one.peak} for one in prediction.regions]
+    regions = [asdict(one) for one in prediction.regions]
     size = dict(zip(("width", "height"), prediction.size, strict=True))
     return (
         {key: getattr(prediction, key) for key in keys} | size | {"regions": regions, "note": prediction.note or None}
