@@ -92,8 +92,10 @@ class _Recording:
             with torch.cuda.graph(self.forward, **kept):
                 loss = loss_of_inputs()
             self.loss_gradient = torch.ones_like(loss)
+            # Not in the memory of the recording: the next forward replay writes over what this one's backward has left.
+            self.gradients = [torch.empty_like(parameter) for parameter in parameters]
             with torch.cuda.graph(self.backward, pool=self.forward.pool(), **kept):
-                self.gradients = torch.autograd.grad(loss, parameters, self.loss_gradient)
+                torch._foreach_copy_(self.gradients, torch.autograd.grad(loss, parameters, self.loss_gradient))
         torch.cuda.current_stream().wait_stream(stream)
         self.loss = loss.detach()
 
