@@ -1,5 +1,6 @@
-"""The recorded training step: the same losses and gradients as computed one kernel after the other."""
+"""What is recorded on a GPU, a training's step and a model's verdicts, says the same as one kernel after the other."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,10 @@ import torch
 from conftest import rows_of
 from parts import reconstructor_of
 
+from sivt_lightning import Predictor
 from sivt_lightning.cli import main
+from sivt_lightning.inference.checkpoint_model import CheckpointModel
+from sivt_lightning.inference.replaying import MOST, on_cpu
 from sivt_lightning.model.partition import draw_partition
 from sivt_lightning.seeding import generator_for
 from sivt_lightning.training.module import SIVT
@@ -109,3 +113,57 @@ def test_on_a_processor_nothing_is_recorded(tiny_config: Path, tmp_path: Path, m
     monkeypatch.setattr(SIVT, "on_train_end", lambda self: kinds.append(type(self.batch_loss)))
     assert main(["fit", "--config", str(tiny_config), "--trainer.max_epochs", "1"]) == 0
     assert kinds == [BatchLoss]
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_model_replays_what_it_computes(precision: str, checkpoint: Path) -> None:
+    model = CheckpointModel(checkpoint, "cuda", precision)
+    assert model.replaying is not None
+    side, draw = model.about.image_size, generator_for(0)
+    sizes = [1, 3, 1, MOST, 3, MOST + 1, 1]
+    batches = [torch.rand(size, 3, side, side, generator=draw) for size in sizes]
+    found = [model(images) for images in batches]  # all kept: a later one writes over none
+    for images, ours in zip(batches, found, strict=True):
+        with torch.inference_mode():
+            theirs = model._compute(images.cuda())
+        for own, other in zip(ours, theirs, strict=True):
+            assert own.device.type == "cpu"
+            torch.testing.assert_close(own, other.float().cpu(), rtol=1e-5, atol=1e-5)
+    assert sorted(shape[0] for shape in model.replaying.recordings) == [1, 3, MOST]
+
+
+@needs_gpu
+def test_threads_share_models_that_record(checkpoint: Path) -> None:
+    models = [CheckpointModel(checkpoint, "cuda", "32-true") for _ in range(2)]
+    plain = CheckpointModel(checkpoint, "cuda", "32-true")
+    side, draw = plain.about.image_size, generator_for(1)
+    batches = [torch.rand(1 + k % 5, 3, side, side, generator=draw) for k in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: models[k % 2](batches[k]), range(len(batches))))
+    for images, ours in zip(batches, found, strict=True):
+        torch.testing.assert_close(ours.score, plain(images).score, rtol=1e-5, atol=0)
+        torch.testing.assert_close(ours.map, plain(images).map, rtol=1e-5, atol=1e-5)
+
+
+@needs_gpu
+def test_predictor_and_predict_replay(
+    checkpoint: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_data / "across/test"
+    used = []
+    monkeypatch.setattr("sivt_lightning.inference.replaying.on_cpu", lambda found: used.append(0) or on_cpu(found))
+    arguments = ["--ckpt_path", str(checkpoint), "--data.predict_path", str(folder), "--output", str(tmp_path)]
+    assert main(["predict", *arguments, "--trainer.accelerator", "gpu", "--trainer.devices", "1"]) == 0
+    assert used
+    predictor = Predictor(checkpoint, device="cuda")
+    assert isinstance(predictor.model, CheckpointModel)
+    rows = rows_of(tmp_path / "predictions.csv")
+    for row in rows:
+        assert predictor(folder / row["path"]).score == pytest.approx(float(row["score"]), rel=1e-4)
+    assert predictor.model.replaying is not None
+    assert len(predictor.model.replaying.recordings) == 1
+
+
+def test_on_a_processor_no_model_records(checkpoint: Path) -> None:
+    assert CheckpointModel(checkpoint, "cpu", None).replaying is None

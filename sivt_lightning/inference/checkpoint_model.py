@@ -10,6 +10,7 @@ from torch import Tensor
 from sivt_lightning.errors import SIVTError, first_line
 from sivt_lightning.inference.about import of_checkpoint
 from sivt_lightning.inference.checkpoint import fingerprint, read_checkpoint
+from sivt_lightning.inference.replaying import Replaying, on_cpu
 from sivt_lightning.inference.runtimes import torch_device
 from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.detector import Detector, build_detector
@@ -26,12 +27,15 @@ class CheckpointModel:
         self.device = torch_device(device)
         self.precision = check_precision(precision or self.about.precision, self.device.type)
         self.detector = restore_detector(path, checkpoint).to(self.device)
+        self.replaying = Replaying(self._compute, self.device) if self.device.type == "cuda" else None
 
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
+        return self.replaying(images) if self.replaying else on_cpu(self._compute(images.to(self.device)))
+
+    def _compute(self, images: Float[Tensor, "B 3 S S"]) -> Detection:
         with autocast(self.precision, self.device.type):
-            detection = self.detector(images.to(self.device))
-        return Detection(*(part.float().cpu() for part in detection))
+            return self.detector(images)
 
     def identity(self) -> str:
         return fingerprint(self.detector.state_dict()).hex()
