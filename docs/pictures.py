@@ -4,11 +4,11 @@
     python docs/pictures.py runs/make-demo
 
     sivt demo-data runs/hard --difficulty hard
-    python docs/pictures.py runs/hard
+    python docs/pictures.py runs/hard [CHECKPOINT ...]
 
 demo.jpg: of each product of the demo data a good photo and a defective one, each above its anomaly map; of either kind
 that of middle score, neither the best nor the worst. report.png: the report of the gears, as Chromium shows it.
-tiles.jpg: a circuit board with its tiles.
+tiles.jpg: a circuit board with its tiles; or, with checkpoints, boards.jpg: a board with a fault, and the map of each.
 """
 
 import io
@@ -66,13 +66,38 @@ def middle(predictor: Predictor, paths: list[Path]) -> list[Image.Image]:
 
 def draw_tiles(demo: Path) -> None:
     """A board with an open trace."""
-    fault = demo / "circuit/test/open/000.jpg"
-    mask = np.asarray(Image.open(demo / "circuit/ground_truth/open/000_mask.png"))
-    y, x = (round(float(where.mean())) for where in np.nonzero(mask))
-    framed(Image.open(fault).convert("RGB"), (x, y)).save(HERE / "tiles.jpg", quality=82)
+    photo = Image.open(demo / "circuit/test/open/000.jpg").convert("RGB")
+    framed(photo, middle_of(demo, "open")).save(HERE / "tiles.jpg", quality=82)
 
 
-def framed(photo: Image.Image, defect: tuple[int, int]) -> Image.Image:
+def middle_of(demo: Path, fault: str) -> tuple[float, float]:
+    """Of the first fault of a kind: column and row."""
+    mask = np.asarray(Image.open(demo / f"circuit/ground_truth/{fault}/000_mask.png"))
+    y, x = (float(where.mean()) for where in np.nonzero(mask))
+    return x, y
+
+
+def ringed(board: Image.Image, defect: tuple[float, float], width: int) -> Image.Image:
+    """A whole board with a ring around its defect, which is given in the pixels of a photo of this width."""
+    x, y = (at * BOARD / width for at in defect)
+    ImageDraw.Draw(board).ellipse([x - 11, y - 11, x + 11, y + 11], outline="white", width=2)
+    return board
+
+
+def draw_boards(demo: Path, checkpoints: list[Path]) -> None:
+    """A board with a bridged trace, and what each model says of it."""
+    fault = demo / "circuit/test/bridge/000.jpg"
+    photo = Image.open(fault).convert("RGB").resize((BOARD, BOARD), Image.Resampling.LANCZOS)
+    sheet = Image.new("RGB", ((1 + len(checkpoints)) * (BOARD + GAP) - GAP, BOARD), "white")
+    sheet.paste(ringed(photo, middle_of(demo, "bridge"), 1024), (0, 0))
+    for number, checkpoint in enumerate(checkpoints, start=1):
+        found = Predictor(checkpoint)(fault)
+        position = normalised(found.anomaly_map, scale_of(found.pixel_threshold))
+        sheet.paste(blended(photo, position), (number * (BOARD + GAP), 0))
+    sheet.save(HERE / "boards.jpg", quality=85)
+
+
+def framed(photo: Image.Image, defect: tuple[float, float]) -> Image.Image:
     """A photo with the frames of its tiles and a ring around its defect, beside the tiles."""
     grid = Tiles("auto").grid(photo.size, 256)
     whole = photo.resize((BOARD, BOARD), Image.Resampling.LANCZOS)
@@ -87,10 +112,8 @@ def framed(photo: Image.Image, defect: tuple[int, int]) -> Image.Image:
         piece = grid.piece(photo, number).resize((side, side), Image.Resampling.LANCZOS)
         ImageDraw.Draw(piece).rectangle([0, 0, side - 1, side - 1], outline=colour, width=3)
         tiles.paste(piece, (column * (side + GAP), row * (side + GAP)))
-    x, y = (at * BOARD / photo.width for at in defect)
-    draw.ellipse([x - 11, y - 11, x + 11, y + 11], outline="white", width=2)
     sheet = Image.new("RGB", (2 * BOARD + 2 * GAP, BOARD), "white")
-    for at, picture in ((0, whole), (BOARD + 2 * GAP, tiles)):
+    for at, picture in ((0, ringed(whole, defect, photo.width)), (BOARD + 2 * GAP, tiles)):
         sheet.paste(picture, (at, 0))
     return sheet
 
@@ -109,5 +132,8 @@ def photograph(page: Path) -> bytes:
 
 
 if __name__ == "__main__":
-    given = Path(sys.argv[1])
-    (draw_tiles if (given / "circuit").is_dir() else main)(given)
+    given, *models = map(Path, sys.argv[1:])
+    if models:
+        draw_boards(given, models)
+    else:
+        (draw_tiles if (given / "circuit").is_dir() else main)(given)
