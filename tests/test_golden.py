@@ -126,7 +126,11 @@ def test_what_cannot_be_checked_is_said(
         return capsys.readouterr().err
 
     assert "holds no golden.json: have the tested model write it" in told()
+    (tmp_path / "file").touch()
     assert "is no folder" in told("--record", folder=tmp_path / "none")
+    assert "is no folder" in told(folder=tmp_path / "file")
+    assert "Name another folder with --json" in told("--json", str(tmp_path / "file/found.json"), folder=recorded)
+    assert "Is a directory. Name another." in told("--json", str(tmp_path), folder=recorded)
     assert "tolerance is 2: give a share" in told("--tolerance", "2")
     plain = json.loads((recorded / "golden.json").read_text())
     (tmp_path / "golden.safetensors").write_bytes((recorded / "golden.safetensors").read_bytes())

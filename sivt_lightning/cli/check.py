@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.cli.verdict_options import add_model
 from sivt_lightning.errors import SIVTError, listing
-from sivt_lightning.files import write_whole
+from sivt_lightning.files import writable_folder, write_whole
 
 if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
     from sivt_lightning.golden.comparing import Compared
@@ -40,6 +40,10 @@ def run(args: Sequence[str]) -> int:
     """`sivt check --model FILE --golden FOLDER`: 0 where the model says what was recorded, else 1."""
     settings = parse_settings(args)
     folder = Path(settings.golden)
+    if not folder.is_dir():
+        raise SIVTError(f"golden {folder} is no folder: put a few photos into one, good ones and defects.")
+    if settings.json is not None:  # before minutes of work
+        writable_folder(Path(settings.json).parent, "--json")
     return _record(settings, folder) if settings.record else _check(settings, folder)
 
 
@@ -48,8 +52,6 @@ def _record(settings: Any, folder: Path) -> int:
     from sivt_lightning.golden.recorded import MAPS, RECORD
     from sivt_lightning.golden.running import run as run_model
 
-    if not folder.is_dir():
-        raise SIVTError(f"golden {folder} is no folder: put a few photos into one, good ones and defects.")
     if (folder / RECORD).exists() and not settings.overwrite:
         raise SIVTError(f"{folder / RECORD} is there already: keep it, or replace it with --overwrite.")
     asked = predict_samples([folder])

@@ -13,7 +13,7 @@ from sivt_lightning.files import DISK_FULL
 WRONG_USAGE = 2
 REFUSED = {  # by the system: no fault of the program's
     **dict.fromkeys((errno.EACCES, errno.EPERM), "Give this user the right to it, or name another."),
-    **dict.fromkeys((errno.EROFS, errno.ENAMETOOLONG), "Name another."),
+    **dict.fromkeys((errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR), "Name another."),
 }
 
 
