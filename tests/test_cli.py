@@ -575,7 +575,7 @@ def test_other_runs_of_a_name_stay_when_one_is_given_back() -> None:
     give_back(failed)
     assert kept.is_dir()
     give_back(kept)
-    assert not Path("runs/same").exists()
+    assert not Path("runs").exists()
 
 
 def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:

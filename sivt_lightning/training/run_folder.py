@@ -95,5 +95,7 @@ def give_back(folder: Path) -> None:
     """Removes the folder of a start that failed before it had anything to keep."""
     if not ((folder / "checkpoints").exists() or (folder / "metrics.csv").exists()):
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other runs of its name
+        with contextlib.suppress(OSError):  # other runs of its name, or of others
             folder.parent.rmdir()
+            if folder.parent.parent.name == "runs":
+                folder.parent.parent.rmdir()
