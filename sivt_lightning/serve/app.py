@@ -30,7 +30,9 @@ from sivt_lightning.serve.messages import (
     Verdict,
 )
 from sivt_lightning.serve.metrics import TYPE, Metrics
+from sivt_lightning.serve.part_routes import route_parts
 from sivt_lightning.serve.service import Limits, Service
+from sivt_lightning.state.kept_parts import KeptParts
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
 FILE = {"type": "string", "format": "binary"}
@@ -56,6 +58,7 @@ def build_app(
     token: str | None = None,
     origins: Sequence[str] = (),
     shadow: Predictor | None = None,
+    kept: KeptParts | None = None,
 ) -> FastAPI:
     """The application; with a `token` only those who send it as a bearer token are served.
 
@@ -65,8 +68,9 @@ def build_app(
         token: see above.
         origins: of the pages whose scripts may ask.
         shadow: another model, asked the same.
+        kept: where parts that were judged are kept, with what people say of them.
     """
-    service = Service(predictor, limits, shadow)
+    service = Service(predictor, limits, shadow, kept)
     # No pages of documentation: they would load scripts from the internet.
     app = FastAPI(title="SIVT", version="1", docs_url=None, redoc_url=None, lifespan=service.running)
     app.state.service = service
@@ -160,6 +164,8 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
     async def metrics() -> Response:
         """What a monitoring reads, in the format of Prometheus."""
         return Response(app.state.metrics.text(service.model.drift), media_type=TYPE)
+
+    route_parts(app, service, _looked_up, guarded)
 
     body = {"requestBody": {"required": True, "content": PHOTO}}
     problems = _problems(400, 401, 408, 413, 422, 500, 503)
