@@ -27,6 +27,7 @@ from sivt_lightning.model.detection import Detection
 from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.service import Limits
 from sivt_lightning.serve.uvicorn_server import Connection
+from sivt_lightning.state.kept_parts import KeptParts
 
 TOKEN = "a-secret-of-the-line"
 
@@ -94,10 +95,10 @@ def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None
 
 @contextlib.contextmanager
 def listening(
-    limits: Limits, token: str | None = None, predictor: Predictor | None = None
+    limits: Limits, token: str | None = None, predictor: Predictor | None = None, kept: KeptParts | None = None
 ) -> Iterator[tuple[str, int]]:
     """The address of a real server."""
-    app = build_app(Coloured() if predictor is None else predictor, limits, token)
+    app = build_app(Coloured() if predictor is None else predictor, limits, token, kept=kept)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", http=Connection))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -59,6 +59,7 @@ def run(args: Sequence[str]) -> int:
 
 def _kept(settings: Any) -> "KeptParts | None":
     """Where parts are kept. Raises SIVTError where that cannot be and was asked for; else it goes without."""
+    from sivt_lightning.serve.log import note
     from sivt_lightning.state.kept_parts import KeptParts
 
     if settings.state == NONE:
@@ -69,7 +70,7 @@ def _kept(settings: Any) -> "KeptParts | None":
     except SIVTError as error:
         if settings.state:
             raise
-        print(f"No parts are kept: {error} --state FOLDER names another place.")
+        note("warning", f"No parts are kept. {error}")
         return None
 
 

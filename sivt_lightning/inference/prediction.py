@@ -44,7 +44,6 @@ class Prediction:
         note: what to know of how the photo was read, or of its verdict, or "".
         inspected: the pixels of the map that count, None for all; elsewhere the map is 0.
         smallest_region: pixels of the photo; a smaller region is none.
-        nearest: the product that it was held against; that of an unknown photo, too.
     """
 
     verdict: Verdict
@@ -58,7 +57,6 @@ class Prediction:
     note: str = ""
     inspected: Bool[np.ndarray, "height width"] | None = None
     smallest_region: int = 0
-    nearest: str | None = None
 
     @classmethod
     def of(
@@ -76,7 +74,7 @@ class Prediction:
         limit, least = judged.threshold, judged.smallest_region
         known = (judged.product, judged.calibrated)
         region = judged.inspected
-        seen = (None if region is None else at_size(region, *anomaly_map.shape).numpy(), least, judged.nearest)
+        seen = (None if region is None else at_size(region, *anomaly_map.shape).numpy(), least)
         made = cls(judged.verdict, score, limit.image, anomaly_map, limit.pixel, size, *known, note, *seen)
         if not least or made.verdict != "anomalous" or made.regions:
             return made

@@ -32,7 +32,7 @@ class CORS(CORSMiddleware):
         if answer.status_code < 400:
             return answer
         headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        reason = f"{bytes(answer.body).decode()}: a page may send GET, HEAD, POST and DELETE, Authorization, Content-Type"
+        reason = f"{bytes(answer.body).decode()}: a page may send DELETE, GET, HEAD, POST, Authorization, Content-Type"
         return JSONResponse({"error": f"{reason}, if --cors_origin names its place."}, answer.status_code, headers)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -85,14 +86,14 @@ class Keeper:
             raise Refusal(503, str(error)) from error
 
     async def close(self) -> None:
-        """Once all is written."""
-        while self.waiting or self.counts:
-            if self.troubled:
-                break
+        """Once all is written, or has failed."""
+        while self.waiting:
             await asyncio.sleep(PAUSE)
         self.task.cancel()
         await asyncio.wait([self.task])
-        await asyncio.to_thread(self.thread.close)  # it may be at a part
+        with suppress(Exception):
+            await self.thread.run(self._write, None, self.counts)
+        await asyncio.to_thread(self.thread.close)
         self.kept.close()
 
     async def _run(self) -> None:
@@ -107,7 +108,7 @@ class Keeper:
             counts, self.counts = self.counts, Counter()
             try:
                 await self.thread.run(self._write, one, counts)
-                self.troubled = False
+                self.troubled = self.troubled and one is None
             except Exception as error:
                 self.counts += counts
                 if one is None:
@@ -128,7 +129,7 @@ class Keeper:
             self.kept.add(None, b"", b"", counts)
             return
         said = one.prediction
-        judged = (said.product, said.nearest, said.verdict, said.score, said.threshold, said.calibrated)
+        judged = (said.product, said.verdict, said.score, said.threshold, said.calibrated)
         part = Part(one.id, one.time, one.name, *judged, one.model, _suffix(one.content))
         self.kept.add(part, one.content, map_picture(said.anomaly_map, said.pixel_threshold), counts)
 

@@ -113,5 +113,7 @@ def _shown(part: Part) -> PartKept:
 
 
 def _list(kept: KeptParts) -> str:
-    rows = [[str(kept.photo(part).resolve()), part.listed, part.mark.says] for part in kept.marked() if part.mark]
+    rows = [
+        [str(kept.photo(part).resolve()), part.product or "", part.mark.says] for part in kept.marked() if part.mark
+    ]
     return csv_text([["path", "product", "label"], *rows])

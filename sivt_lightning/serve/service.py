@@ -182,7 +182,7 @@ class Service:
             model.users -= 1
 
     async def _image(self, request: Request, model: Working, held: ExitStack) -> tuple[Prepared, bytes, str | None]:
-        """The image; its file, where a shadow is to be asked about it or it is to be kept; and the file's name, if told.
+        """The image; its file, where a shadow is asked about it or it is kept; and the file's name, where it is told.
 
         Holds of each budget, while it needs it, what this request may take; what both still do is `held`.
         """

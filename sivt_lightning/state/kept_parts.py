@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,11 +18,11 @@ HOURS = 48  # of which counts are told
 FORMAT = 1
 APPLICATION = 0x53495654  # "SIVT", by which SQLite tells whose file it is
 WAIT = 5.0  # s, for another process that writes
-COLUMNS = "id, time, name, product, nearest, verdict, score, threshold, calibrated, model, suffix, says, who, marked"
+COLUMNS = "id, time, name, product, verdict, score, threshold, calibrated, model, suffix, says, who, marked"
 # A mark stands twice: what counts with its part, and in the history, to which lines are only ever added.
 SCHEMA = f"""
 CREATE TABLE parts (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, time TEXT NOT NULL, name TEXT,
-    product TEXT, nearest TEXT, verdict TEXT NOT NULL, score REAL NOT NULL, threshold REAL NOT NULL, calibrated REAL,
+    product TEXT, verdict TEXT NOT NULL, score REAL NOT NULL, threshold REAL NOT NULL, calibrated REAL,
     model TEXT NOT NULL, suffix TEXT NOT NULL, says TEXT, who TEXT, marked TEXT);
 CREATE INDEX unmarked ON parts (number) WHERE says IS NULL;
 CREATE TABLE marks (number INTEGER PRIMARY KEY, part TEXT NOT NULL, says TEXT, who TEXT NOT NULL, time TEXT NOT NULL);
@@ -62,7 +63,7 @@ class KeptParts:
 
     def photo(self, part: Part) -> Path:
         """The file with the bytes that were uploaded."""
-        return photo_of(self.folder, part)
+        return self.folder / "photos" / part.file
 
     def map(self, part: Part) -> Path:
         """The file with its map."""
@@ -73,7 +74,7 @@ class KeptParts:
         files = [] if part is None else [self.photo(part), self.map(part)]
         try:
             with self._troubles(), self._transaction():
-                query = "INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET parts = parts + excluded.parts"
+                query = "INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET parts = parts + ?4"
                 rows = [(one.hour, one.product or "", one.verdict, parts) for one, parts in counts.items()]
                 self.database.executemany(query, rows)
                 if part is not None:
@@ -209,14 +210,9 @@ def marked(database: sqlite3.Connection) -> list[Part]:
     return [_part(row) for row in rows]
 
 
-def photo_of(folder: Path, part: Part) -> Path:
-    """Where it is."""
-    return folder / "photos" / f"{part.id}.{part.suffix}"
-
-
 def _part(row: tuple) -> Part:
-    *values, says, who, time = row
-    return Part(*values, None if says is None else Mark(says, who, time))
+    part, said = Part(*row[:-3]), row[-3:]
+    return part if said[0] is None else replace(part, mark=Mark(*said))
 
 
 def _delete(file: Path) -> None:

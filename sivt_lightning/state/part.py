@@ -37,7 +37,6 @@ class Part:
         time: ISO, UTC.
         name: of the file, as the client told it: data, never a path; None where it told none.
         product: recognised or told; None where it is unknown.
-        nearest: the product that it was held against; that of an unknown part, too.
         calibrated: log10 N, where about 1 of N good parts of its product scores as high or higher; or None.
         model: identity of the one that judged it.
         suffix: of the photo's file, without a dot.
@@ -47,7 +46,6 @@ class Part:
     time: str
     name: str | None
     product: str | None
-    nearest: str | None
     verdict: str
     score: float
     threshold: float
@@ -57,10 +55,9 @@ class Part:
     mark: Mark | None = None
 
     @property
-    def listed(self) -> str:
-        """The product that a list of marked photos says: where none was recognised, a good one's is the nearest."""
-        good = self.mark is not None and self.mark.says == "good"
-        return self.product or (self.nearest if good else None) or ""
+    def file(self) -> str:
+        """Of its photo."""
+        return f"{self.id}.{self.suffix}"
 
 
 def now() -> str:
