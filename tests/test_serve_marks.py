@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from conftest import rows_of
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
+from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.inference.about import read_about
+from sivt_lightning.inference.good_photos import GoodPhotos
 from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.keeper import map_picture
 from sivt_lightning.serve.service import Limits
@@ -330,8 +334,6 @@ def test_a_folder_that_cannot_be_is_said_at_the_start(
 @pytest.fixture(scope="module")
 def circle(checkpoint: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A server's folder: of one product, photos under another lamp are marked good, those of squares as defects."""
-    from sivt_lightning import Predictor
-
     predictor = Predictor(checkpoint, "cpu", category="across", unknown=False)
     folder = tmp_path_factory.mktemp("circle") / "state"
     with TestClient(build_app(predictor, Limits(), kept=KeptParts(folder))) as client:
@@ -373,18 +375,25 @@ def test_a_model_learns_from_the_marks(
         assert float(text) == pytest.approx(calibration.products["across"].score.threshold(0.05), rel=5e-3)
     assert float(sentence[2]) > float(sentence[1])
     assert new.products["down"] == was.products["down"]
+    assert f"Next:\n  sivt serve --model {target} --state {circle}" in said
     assert "Of 3 parts marked good 3 had been called anomalous" in said
     assert main([*command, "--overwrite", "--ckpt_path", str(target), "--output", str(tmp_path / "again.ckpt")]) == 0
     again = read_about(str(tmp_path / "again.ckpt")).calibration
     assert again == new, "marks do not count twice"
+    photos = GoodPhotos.again(read_about(str(target)))  # as an export of it is calibrated with
+    assert Counter(sample.category for sample in photos.held_out) == {"across": 4, "down": 1}
+    kept = KeptParts(circle)
+    last = kept.marked()[0].id
+    kept.mark(last, None, "Ben")
+    with pytest.raises(SIVTError, match="no longer the same: calibrate it again"):
+        GoodPhotos.again(read_about(str(target)))
+    kept.mark(last, "good", "Ben")
+    kept.close()
 
 
 def test_where_the_training_is_not_at_hand_its_numbers_count(
     circle: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sivt_lightning.errors import SIVTError
-    from sivt_lightning.inference.good_photos import GoodPhotos
-
     def gone(*_: object) -> None:
         raise SIVTError("no photos")
 
@@ -399,13 +408,13 @@ def test_where_the_training_is_not_at_hand_its_numbers_count(
     assert new.products["across"].score.sample()[0] == pytest.approx(was.products["across"].score.sample()[0])
     assert new.recogniser == was.recogniser
     assert new.products["down"] == was.products["down"]
+    assert main(["calibrate", "--ckpt_path", str(target), "--good", str(circle)]) == 1
+    assert "would count twice" in capsys.readouterr().err
 
 
 def test_what_was_marked_becomes_a_training(
     circle: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sivt_lightning.data.datamodule import SIVTDataModule
-
     monkeypatch.chdir(tmp_path)
     assert main(["data", "list", str(tiny_data), "--marked", str(circle), "--output", "all.csv"]) == 0
     assert main(["data", "list", str(tiny_data), "--output", "before.csv"]) == 0

@@ -88,7 +88,10 @@ def run(args: Sequence[str]) -> int:
         print(promise)
     for line in filter(None, [learned(model.about, photos) if settings.good else "", *found]):
         print(line)
-    print(f"Written: {target}\nNext:\n  sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS")
+    following = f"sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS"
+    if marked is not None:
+        following = f"sivt serve --model {target} --state {settings.good}"
+    print(f"Written: {target}\nNext:\n  {following}")
     return 0
 
 

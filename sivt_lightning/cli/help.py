@@ -117,7 +117,7 @@ HELP: dict[str, Help] = {
         "sivt calibrate --ckpt_path FILE [--good FOLDER] [options]",
         (
             ("--ckpt_path", "the model: a checkpoint, or a file of sivt export"),
-            ("--good", "folder of good photos, one sub-folder for each product, or a list saved from report.html"),
+            ("--good", "good photos: sub-folders of products, a list saved from report.html, or --state of a server"),
             ("--defects", "folder of photos of defects: says how many are found, and at how many false alarms"),
             ("--false_alarms", "share of good parts that may be called anomalous, such as 0.01"),
             ("--output", "file to write; default: beside the model, with -calibrated in its name"),
@@ -147,7 +147,7 @@ HELP: dict[str, Help] = {
             ("--port", "where it listens; default: 8000"),
             ("--host", "address it listens on; default: 127.0.0.1, which only this machine reaches"),
             ("--token_file", "file of the token that others must send; needed with any other --host"),
-            ("--false_alarms", "share of good parts that may be called anomalous, such as 0.01"),
+            ("--state", "folder that keeps the last parts and what people say of them; none keeps nothing"),
         ),
         ("sivt serve --model best-int8.xml --port 8000",),
     ),

@@ -32,12 +32,12 @@ def run(args: Sequence[str]) -> int:
     except ImportError as error:
         raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
     origins = check_origins(settings.cors_origin)
-    kept = _kept(settings)
     place = listening(settings.host, settings.port)
     share_heap()
     with place:
         predictor = ready_predictor(settings.model, settings)
         shadow = None if settings.shadow is None else ready_predictor(settings.shadow, settings)
+        kept = _kept(settings)  # not before the model, beside which it may lie, is known to be there
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
         app = build_app(predictor, limits, token, origins, shadow, kept)

@@ -121,12 +121,21 @@ class GoodPhotos:
     @classmethod
     def marked(cls, about: About, samples: Sequence[Sample], folder: str) -> "GoodPhotos":
         """Those that people have marked in a server's folder, beside those of their products that the model was
-        calibrated with; of these the numbers alone, where the photos are not there."""
+        calibrated with; of these the numbers alone, where the photos are not there.
+
+        Raises SIVTError where marks would count twice.
+        """
         names, place = set(_names(samples)), str(path_of(folder).resolve())
+        source = about.calibration.source if about.calibration else ""
+        marks = bool(source) and is_state(path_of(source))  # of which those that still count are among `samples`
         try:
-            source = about.calibration.source if about.calibration else ""
-            own = cls.of_training(about) if not source or is_state(path_of(source)) else cls.again(about)
-        except SIVTError:
+            own = cls.of_training(about) if marks else cls.again(about)
+        except SIVTError as error:
+            if marks:
+                raise SIVTError(
+                    f"The model was calibrated with photos marked in {source}, which would count twice, since those of "
+                    "its training are not there: calibrate the file that it was made from."
+                ) from error
             known = about.calibration if about.calibration and names <= about.calibration.products.keys() else None
             return cls(_data(about, place), samples, [], place, known)
         held_out, trained = ([one for one in of if one.category in names] for of in (own.held_out, own.trained))

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sivt_lightning.errors import SIVTError
@@ -209,6 +209,13 @@ class LastSlash:
         await self.app(scope, receive, send)
 
 
+def _allowed(app: FastAPI, request: Request) -> str:
+    """Methods of a path, of all its routes: Starlette names those of the first."""
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(method for route in fitting for method in route.methods or ()))
+
+
 def _answer_in_sentences(app: FastAPI) -> None:
     """All that goes wrong as `Problem`."""
 
@@ -227,7 +234,8 @@ def _answer_in_sentences(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def no_such(request: Request, error: HTTPException) -> Response:
         sentence = f"{request.method} {request.url.path}: {error.detail}. /openapi.json says what there is."
-        return problem(error.status_code, sentence, error.headers)
+        headers = {"Allow": _allowed(app, request)} if error.status_code == 405 else error.headers
+        return problem(error.status_code, sentence, headers)
 
     @app.exception_handler(SIVTError)
     async def failed(_: Request, error: SIVTError) -> Response:

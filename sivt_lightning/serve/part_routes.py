@@ -1,8 +1,8 @@
 """The parts that are kept, and what people say of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
@@ -44,7 +44,7 @@ def route_parts(app: FastAPI, service: Service, looked_up: Callable[..., Any], g
         """The map of a part as a grey PNG: black for nothing, white for twice the pixel threshold and more."""
         return await _file(service, KeptParts.map, await _part(service, name), TYPES["png"])
 
-    problems: dict[str, Any] = {"responses": {s: {"model": Problem} for s in (401, 404, 422, 503)}} | guarded
+    problems: dict[str, Any] = {"responses": {s: {"model": Problem} for s in (400, 401, 404, 422, 503)}} | guarded
 
     @app.post("/v1/parts/{name}/mark", **problems)
     async def mark(name: str, said: Saying) -> PartKept:
@@ -95,10 +95,15 @@ async def _file(service: Service, place: Callable[[KeptParts, Part], Path], part
     """A file in pieces, none of which holds up anybody; opened it is there until it has been sent."""
     file = place(_keeper(service).kept, part)
     try:
-        opened = await service.decoders.run(file.open, "rb")
+        opened: BinaryIO = await service.decoders.run(open, file, "rb")
     except OSError as error:
         raise _gone(part.id) from error
-    return StreamingResponse(iter(lambda: opened.read(PIECE), b""), media_type=kind, headers=AS_IT_IS)
+    return StreamingResponse(_pieces(opened), media_type=kind, headers=AS_IT_IS)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield from iter(lambda: file.read(PIECE), b"")
 
 
 def _told(kept: KeptParts, last: int) -> tuple[list[PartKept], list[Counted]]:
