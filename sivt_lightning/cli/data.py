@@ -23,10 +23,10 @@ def run(args: Sequence[str]) -> int:
     text = "What to write. Default: of list the folder's name with .csv, of check the folder checks/NAME."
     parser.add_argument("--output", type=str | None, help=text)
     parser.add_argument("--overwrite", action="store_true", help="Replace what is there.")
-    if args[:1] == ["list"]:
-        text = "The --state of a server: photos that people have marked good in it are listed, too."
+    if args[:1] != ["check"]:
+        text = "Of list: the --state of a server, whose photos that people have marked good are listed, too."
         parser.add_argument("--marked", type=str | None, help=text)
-    else:
+    if args[:1] != ["list"]:
         add_check_options(parser)
     settings = parse(parser, args)
     return TASKS[settings.what](settings)

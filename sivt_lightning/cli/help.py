@@ -177,6 +177,7 @@ HELP: dict[str, Help] = {
             ("folder", "folder of the products, laid out in any way that fit knows"),
             ("--layout", "how it is laid out, where that cannot be seen"),
             ("--output", "what is written: of check a folder, default checks/NAME; of list a CSV file"),
+            ("--marked", "of list: --state of a server, whose photos marked good are listed, too"),
             ("--weights", "of check: file of a network's weights; default: those of EfficientNet-Lite 0"),
         ),
         ("sivt data check photos", "sivt data list photos --output photos.csv"),
