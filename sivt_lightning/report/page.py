@@ -19,7 +19,9 @@ from sivt_lightning.report.overlay import INFERNO, LEVEL
 POLICY = "default-src 'none'; img-src 'self' file: data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
 
 # Joined in this order.
-SCRIPTS = ("verdicts.js", "list.js", "histogram.js", "viewer.js", "marks.js", "set_up.js")
+SCRIPTS = (
+    "elements.js", "filters.js", "verdicts.js", "list.js", "histogram.js", "viewer.js", "marks.js", "set_up.js",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
