@@ -86,6 +86,7 @@ ALLOWED = {
     "report": "files",
     "secret": "errors",
     "serve": "data errors files inference secret state system",
+    "serve.front_page": "report",
     "state": "errors files",
     "state.reading": "data",
     "watch": "data errors files inference",

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -16,6 +17,7 @@ from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.serve.body import FORM, JSON
 from sivt_lightning.serve.cors import CORS
+from sivt_lightning.serve.front_page import front_page
 from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import LastWord, RequestLog
 from sivt_lightning.serve.messages import (
@@ -96,6 +98,12 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN.", **headers)
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
+    front = front_page(token is not None, False)
+
+    @_looked_up(app, "/", include_in_schema=False)  # for people
+    async def page() -> Response:
+        """The page, which holds no data and asks for the token itself."""
+        return front
 
     @_looked_up(app, "/health")
     async def health() -> Health:
@@ -118,6 +126,7 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
         limits = {name or "": judge.threshold(name) for name in chosen}
         return About(
             model=service.model.identity,
+            version=version("sivt_lightning"),
             image_size=model.image_size,
             threshold=limits[""].image if "" in limits else None,
             pixel_threshold=limits[""].pixel if "" in limits else None,

@@ -87,6 +87,7 @@ class About(BaseModel):
     """The model that is served."""
 
     model: str = Field(description="digits that no other model has")
+    version: str = Field(description="of sivt_lightning, which serves it")
     image_size: int
     threshold: float | None = Field(None, description="where there is one for all products")
     pixel_threshold: float | None = Field(None, description="likewise")
