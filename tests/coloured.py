@@ -32,14 +32,14 @@ from sivt_lightning.state.kept_parts import KeptParts
 TOKEN = "a-secret-of-the-line"
 
 
-def _good(number: float) -> Good:
+def good(number: float) -> Good:
     """99 parts whose scores are 1 to 99, of which 94 pass at 5 % false alarms; the descriptor is about `number`."""
     scores = np.arange(1.0, 100.0)
     return Good(scores, scores, number + np.linspace(-2, 2, 99)[:, None])
 
 
 # What is not green is a bolt, what is green is a nut, and what is half green is none of them.
-PRODUCTS = calibrate({"bolt": _good(0.0), "nut": _good(200.0)}, {})
+PRODUCTS = calibrate({"bolt": good(0.0), "nut": good(200.0)}, {})
 THRESHOLDS = Thresholds(0.99, Threshold(100.0, 1.0, 9), {"bolt": Threshold(100.0, 1.0, 9)})
 
 

@@ -98,7 +98,7 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN.", **headers)
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
-    front = front_page(token is not None, False)
+    front = front_page(token is not None, service.kept is not None)
 
     @_looked_up(app, "/", include_in_schema=False)  # for people
     async def page() -> Response:

@@ -86,8 +86,10 @@ function alarms() {
   const { promised } = kept, seen = observed(kept.parts), said = [];
   said.push(promised === null || promised === undefined ? "None are promised: verdicts go by a score."
     : `Promised: at most ${percent(promised)} of good parts are called anomalous.`);
-  const rests = `${seen.marked} marked of ${seen.called} called anomalous among the last ${seen.known}`;
-  said.push(seen.enough && seen.share <= 1
+  const rests = seen.called ? `${seen.marked} marked of ${seen.called} called anomalous among the last ${seen.known}`
+    : `none called anomalous among the last ${seen.known}`;
+  if (!seen.known) said.push("No part has been judged yet.");
+  else said.push(seen.enough && seen.share <= 1
     ? `Observed: ${roughly(seen.share)}, between ${roughly(seen.low)} and ${roughly(seen.high)}. This rests on ${rests}.`
     : `Too little to tell what is observed: ${rests}.`);
   at("alarms").replaceChildren(...said.map((text) => element("p", "", text)));

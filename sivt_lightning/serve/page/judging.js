@@ -28,7 +28,7 @@ async function judgeOne(file) {
   body.append("file", file, file.name);
   const found = await asked("v1/predict?map=true", { method: "POST", body });
   const map = found.map ? await levels(found.map, found.pixel_threshold) : null;
-  if (mine === turn) show({ ...found, map, name: file.name, photo: URL.createObjectURL(file) });
+  if (mine === turn) show({ ...found, id: found.part, mark: null, map, name: file.name, photo: URL.createObjectURL(file) });
   else if (map) URL.revokeObjectURL(map);
 }
 

@@ -79,9 +79,9 @@ function layers() {
   const shapes = (of) => at("picture").style.setProperty("--ratio", of.naturalWidth / of.naturalHeight);
   at("unseen").textContent = photo || map ? "" : part.unseen ?? "Loading the photo.";
   if (part.width) at("picture").style.setProperty("--ratio", part.width / part.height);
-  if (map && (view() !== "photo" || !photo)) {
-    over.push(image(map, view() === "outline" ? "outline" : "heat", photo ? "" : "Map of the anomaly"));
-    if (view() === "heat" && photo) over[0].style.opacity = at("opacity").value / 100;
+  const plain = view() === "photo" || (view() === "outline" && part.verdict === "normal"); // as report.html has it
+  if (map && !(plain && photo)) {
+    over.push(image(map, view() === "outline" && photo ? "outline" : "heat", photo ? "" : "Map of the anomaly"));
   }
   if (photo) {
     const made = image(photo, grey, part.name ?? "The photo");
@@ -99,6 +99,12 @@ function layers() {
   if (at("boxes").checked && photo) over.push(...boxes(first(part.regions)));
   at("picture").replaceChildren(...over);
   at("opacity").disabled = view() !== "heat";
+  fade();
+}
+
+function fade() {
+  const heat = at("picture").querySelector(".grey ~ .heat"); // over a photo, not in its place
+  if (heat) heat.style.opacity = at("opacity").value / 100;
 }
 
 const first = (regions) => (regions ?? []).slice(0, MOST);

@@ -16,6 +16,7 @@ function list() {
   at("listed").textContent = kept.parts.length
     ? `${chosen.length} of ${kept.parts.length}. Choose one to see its photo and map.${missing}`
     : `None has been judged yet.${missing}`;
+  at("list").hidden = !kept.parts.length;
   const held = document.activeElement?.closest("#parts tr")?.dataset.id;
   at("parts").replaceChildren(...chosen.map(row));
   const rows = [...at("parts").children];
@@ -30,6 +31,7 @@ function row(one) {
   const button = element("button", "", moment(one.time));
   button.type = "button";
   button.tabIndex = -1;
+  button.setAttribute("aria-label", [moment(one.time), one.verdict, one.product].filter(Boolean).join(", "));
   if (one.id === part?.id) button.setAttribute("aria-current", true);
   const name = element("td", "");
   name.append(button);
@@ -38,7 +40,7 @@ function row(one) {
   verdict.append(element("span", `badge ${one.verdict}`, one.verdict));
   if (one.product) verdict.append(element("div", "name", one.product));
   const score = element("td", "", short(one.score));
-  score.append(element("div", "name", `of ${short(one.threshold)}`));
+  score.append(element("div", "name", `limit ${short(one.threshold)}`));
   const mark = element("td", "", one.mark ? one.mark.says : "");
   if (one.mark) mark.append(element("div", "name", one.mark.who));
   made.append(name, verdict, score, mark);
@@ -92,7 +94,7 @@ function marking() {
     ? `Marked as ${SHOWS[part.mark.says]} by ${part.mark.who}, ${moment(part.mark.time)}.` : "";
 }
 
-async function mark(says) { // nothing undoes the last one
+async function mark(says) { // or undo it
   const who = at("who").value.trim(), id = part.id;
   if (!who) {
     at("marked").textContent = "Say who you are first: marks are kept with a name.";
@@ -105,8 +107,7 @@ async function mark(says) { // nothing undoes the last one
     const marked = says
       ? await asked(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ says, who }) })
       : await asked(`${path}?who=${encodeURIComponent(who)}`, { method: "DELETE" });
-    const position = kept.parts.findIndex((one) => one.id === id);
-    if (position >= 0) kept.parts[position] = marked;
+    kept.parts = kept.parts.map((one) => (one.id === id ? marked : one));
     if (part.id === id) {
       part.mark = marked.mark;
       if (!part.mark) at("right").focus(); // the button that was pressed is gone

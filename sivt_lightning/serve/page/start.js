@@ -56,10 +56,15 @@ function keepsNone() {
   keeps = false;
   for (const one of document.querySelectorAll(".kept")) one.hidden = true;
   at("listed").textContent = "This server keeps no parts, so there are none to look at, count or mark: photos are judged "
-    + "all the same. Started with --state DIR it keeps them.";
+    + "all the same. Started with --state FOLDER it keeps them.";
 }
 
 function drawn() {
+  const here = kept.parts.find(({ id }) => id === part?.id);
+  if (here && JSON.stringify(here.mark) !== JSON.stringify(part.mark)) { // somebody else's
+    part.mark = here.mark;
+    marking();
+  }
   list();
   counts();
   alarms();
@@ -70,7 +75,10 @@ function setUp() {
   at("colours").style.background = `linear-gradient(to right, ${data.colours.map((of) => `rgb(${of.join(",")})`).join(",")})`;
   at("who").value = stored("localStorage", WHO) ?? "";
   at("lock").addEventListener("submit", enter);
-  at("forget").addEventListener("click", () => lock(""));
+  at("forget").addEventListener("click", () => {
+    store("sessionStorage", TOKEN, "");
+    location.reload(); // nothing of what was shown stays
+  });
   at("choose").addEventListener("click", () => at("file").click());
   at("file").addEventListener("change", () => {
     judge([...at("file").files]);
@@ -89,7 +97,8 @@ function setUp() {
     turnOff();
     at("camera").focus();
   });
-  for (const id of ["views", "opacity", "boxes"]) at(id).addEventListener("input", layers);
+  for (const id of ["views", "boxes"]) at(id).addEventListener("input", layers);
+  at("opacity").addEventListener("input", fade);
   at("show").addEventListener("change", list);
   at("parts").addEventListener("keydown", step);
   at("parts").addEventListener("click", (event) => {
