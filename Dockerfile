@@ -1,7 +1,8 @@
 # The server of one model for CPUs, which is mounted at /model:
 #   docker build --tag sivt .
 #   docker run --rm --publish 8000:8000 --env SIVT_TOKEN --volume "$PWD/model:/model:ro" sivt
-# What follows the image's name replaces all of CMD: name --model and --host again beside other options.
+# What follows the image's name replaces all of CMD: name --model and --host again beside other options. To keep parts
+# and marks: --volume sivt-state:/state, and --state /state at the end.
 # With `--build-arg PIP_INDEX_URL=...` of an index that has CPU builds of torch and torchvision the image is a fifth of
 # the size.
 FROM python:3.12-slim-bookworm AS build
@@ -17,7 +18,7 @@ FROM python:3.12-slim-bookworm
 ENV PATH=/opt/sivt/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-RUN useradd --system --uid 10001 --no-create-home sivt
+RUN useradd --system --uid 10001 --no-create-home sivt && install --directory --owner=10001 /state
 COPY --from=build /opt/sivt /opt/sivt
 USER 10001
 WORKDIR /tmp

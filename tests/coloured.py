@@ -27,18 +27,19 @@ from sivt_lightning.model.detection import Detection
 from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.service import Limits
 from sivt_lightning.serve.uvicorn_server import Connection
+from sivt_lightning.state.kept_parts import KeptParts
 
 TOKEN = "a-secret-of-the-line"
 
 
-def _good(number: float) -> Good:
+def good(number: float) -> Good:
     """99 parts whose scores are 1 to 99, of which 94 pass at 5 % false alarms; the descriptor is about `number`."""
     scores = np.arange(1.0, 100.0)
     return Good(scores, scores, number + np.linspace(-2, 2, 99)[:, None])
 
 
 # What is not green is a bolt, what is green is a nut, and what is half green is none of them.
-PRODUCTS = calibrate({"bolt": _good(0.0), "nut": _good(200.0)}, {})
+PRODUCTS = calibrate({"bolt": good(0.0), "nut": good(200.0)}, {})
 THRESHOLDS = Thresholds(0.99, Threshold(100.0, 1.0, 9), {"bolt": Threshold(100.0, 1.0, 9)})
 
 
@@ -94,10 +95,10 @@ def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None
 
 @contextlib.contextmanager
 def listening(
-    limits: Limits, token: str | None = None, predictor: Predictor | None = None
+    limits: Limits, token: str | None = None, predictor: Predictor | None = None, kept: KeptParts | None = None
 ) -> Iterator[tuple[str, int]]:
     """The address of a real server."""
-    app = build_app(Coloured() if predictor is None else predictor, limits, token)
+    app = build_app(Coloured() if predictor is None else predictor, limits, token, kept=kept)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", http=Connection))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -170,7 +170,8 @@ def browser() -> Iterator["Browser"]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        settings = ["--no-sandbox", "--use-fake-device-for-media-stream"]  # a camera, where a page may use one
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=settings)
         yield started
         started.close()
 

@@ -60,13 +60,19 @@ def test_the_compose_file_starts_that_container() -> None:
     assert Path(arguments[arguments.index("--model") + 1]).parent == Path(mounted)
     assert service["ports"][0].split(":")[1] == arguments[arguments.index("--port") + 1]
     assert service["environment"] == ["SIVT_TOKEN"]
+    assert service["command"][: len(arguments)] == arguments
+    settings = parse_settings(service["command"])
+    assert service["volumes"][1] == f"state:{settings.state}"
+    assert re.search(rf"install --directory --owner=10001 {settings.state}$", DOCKERFILE.read_text(), re.M)
 
 
 def test_the_unit_is_one_and_starts_the_server(tmp_path: Path) -> None:
     unit = (SERVICE / "sivt.service").read_text()
     program, verb, *arguments = re.findall(r"^ExecStart=(.*)$", unit, re.M)[0].split()
     assert verb == "serve"
-    assert parse_settings(arguments).model == "/var/lib/sivt-model/model.xml"
+    settings = parse_settings(arguments)
+    assert settings.model == "/var/lib/sivt-model/model.xml"
+    assert settings.state == "/var/lib/" + re.findall(r"^StateDirectory=(.*)$", unit, re.M)[0]
     systemd = shutil.which("systemd-analyze")
     if systemd is None:
         pytest.skip("there is no systemd on this machine")

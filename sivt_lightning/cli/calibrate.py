@@ -12,6 +12,7 @@ from sivt_lightning.files import writable_folder
 if TYPE_CHECKING:  # what loads torch waits until the arguments are understood
     from sivt_lightning.inference.about import About
     from sivt_lightning.inference.good_photos import GoodPhotos
+    from sivt_lightning.inference.marked_photos import Marked
     from sivt_lightning.inference.photo_lists import Defects
 
 
@@ -20,7 +21,8 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser = verb_parser("calibrate")
     parser.add_argument("--ckpt_path", type=str, required=True, help="A .ckpt, .xml (OpenVINO), .onnx or .pt2 file.")
     text = (
-        "Good photos: a folder of products, of one product, or a list saved from report.html. Default: the training's."
+        "Good photos: a folder of products, of one product, a list saved from report.html, or the --state of a server. "
+        "Default: the training's."
     )
     parser.add_argument("--good", type=str | None, help=text)
     text = "Photos of defects, laid out likewise: how many of them are found, and at what price."
@@ -53,7 +55,7 @@ def run(args: Sequence[str]) -> int:
     from sivt_lightning.inference.calibrated import check_free, write_calibrated
     from sivt_lightning.inference.calibration import FALSE_ALARMS, check_share
     from sivt_lightning.inference.models import open_model
-    from sivt_lightning.inference.recalibration import found_of, learned, moved
+    from sivt_lightning.inference.recalibration import confirmed, found_of, learned, moved, said_of
 
     quiet_lightning()
     source, target = Path(settings.ckpt_path), settings.output
@@ -63,40 +65,55 @@ def run(args: Sequence[str]) -> int:
     share = kept if settings.false_alarms is None else check_share(settings.false_alarms)
     writable_folder(target.parent)
     check_free(target, settings.overwrite)
-    photos, defects = _photos(model.about, settings)
+    photos, defects, marked = _photos(model.about, settings)
     if before is None and len(photos.held_out) + len(photos.trained) == len(photos.products):
         raise SIVTError("One photo of a product does not tell how its good parts vary: give more, better dozens.")
     known = model.about.inspection.regions
-    for said in other_regions([*photos.held_out, *photos.trained], known, model.about.image_size):
-        print(said)
+    for sentence in [
+        *(marked.left_out if marked else ()),
+        *other_regions([*photos.held_out, *photos.trained], known, model.about.image_size),
+    ]:
+        print(sentence)
     print(f"Calibrating {source} with {photos.counted()}.", flush=True)
     calibration = photos.measure(model, share)
     if before is not None and settings.good is not None:
         calibration = before.renewed(calibration)
-    found = list(found_of(model, calibration, photos, defects)) if defects else []  # before anything is written
+    said = said_of(model, calibration, photos, defects)  # before anything is written
+    found = list(found_of(calibration, said)) if defects else []
+    if marked is not None:
+        found += confirmed(before, calibration, marked, said)
     write_calibrated(source, calibration, target)
     print(*moved(before, calibration, photos.products), sep="\n")
-    if said := calibration.promise(photos.products):
-        print(said)
+    if promise := calibration.promise(photos.products):
+        print(promise)
     for line in filter(None, [learned(model.about, photos) if settings.good else "", *found]):
         print(line)
-    print(f"Written: {target}\nNext:\n  sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS")
+    following = f"sivt predict --ckpt_path {target} --data.predict_path FOLDER_OF_PHOTOS"
+    if marked is not None:
+        following = f"sivt serve --model {target} --state {settings.good}"
+    print(f"Written: {target}\nNext:\n  {following}")
     return 0
 
 
-def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
-    """Good ones, and those of defects."""
+def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects, Marked | None]":
+    """Good ones, those of defects, and both as a server's marks say."""
     from sivt_lightning.data.lists import is_list
     from sivt_lightning.data.urls import path_of
     from sivt_lightning.inference.good_photos import GoodPhotos
+    from sivt_lightning.inference.marked_photos import need_good, read_marked
     from sivt_lightning.inference.photo_lists import Defects, defects_of, read_list
+    from sivt_lightning.state.reading import is_state
 
-    defects = Defects()
+    defects, marked = Defects(), None
     if settings.good is None:
         photos = GoodPhotos.of_training(about)
     elif is_list(settings.good):
         listed = read_list(path_of(settings.good), settings.category)
         photos, defects = GoodPhotos.listed(about, listed.good, settings.good), listed.defects
+    elif is_state(path_of(settings.good)):
+        marked = read_marked(path_of(settings.good), settings.category)
+        need_good(marked, path_of(settings.good))
+        photos, defects = GoodPhotos.marked(about, marked.good, settings.good), marked.defects
     else:
         photos = GoodPhotos.elsewhere(about, settings.good, settings.category)
     strange = sorted(set(photos.products) - set(about.categories)) if about.categories else []
@@ -114,4 +131,4 @@ def _photos(about: "About", settings: Any) -> "tuple[GoodPhotos, Defects]":
             f"The list has defects of {listing(foreign)}, but what is calibrated is {listing(sorted(known))}: name one "
             "of these, or leave the product empty to have it recognised."
         )
-    return photos, defects
+    return photos, defects, marked

@@ -1,13 +1,19 @@
 """`sivt serve`."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sivt_lightning.cli.arguments import parse, verb_parser
 from sivt_lightning.cli.verdict_options import add_model, add_verdicts, ready_predictor
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.serve.place import TOKEN, find_token, is_loopback, listening
 from sivt_lightning.system import share_heap
+
+if TYPE_CHECKING:
+    from sivt_lightning.state.kept_parts import KeptParts
+
+NONE = "none"
 
 
 def run(args: Sequence[str]) -> int:
@@ -31,9 +37,10 @@ def run(args: Sequence[str]) -> int:
     with place:
         predictor = ready_predictor(settings.model, settings)
         shadow = None if settings.shadow is None else ready_predictor(settings.shadow, settings)
+        kept = _kept(settings)  # not before the model, beside which it may lie, is known to be there
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
-        app = build_app(predictor, limits, token, origins, shadow)
+        app = build_app(predictor, limits, token, origins, shadow, kept)
         place.listen()  # from now on whoever comes waits, instead of being refused
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
@@ -50,6 +57,23 @@ def run(args: Sequence[str]) -> int:
     return 0
 
 
+def _kept(settings: Any) -> "KeptParts | None":
+    """Where parts are kept. Raises SIVTError where that cannot be and was asked for; else it goes without."""
+    from sivt_lightning.serve.log import note
+    from sivt_lightning.state.kept_parts import KeptParts
+
+    if settings.state == NONE:
+        return None
+    model = Path(settings.model)
+    try:
+        return KeptParts(Path(settings.state or model.with_name(f"{model.stem}-state")))
+    except SIVTError as error:
+        if settings.state:
+            raise
+        note("warning", f"No parts are kept. {error}")
+        return None
+
+
 def parse_settings(args: Sequence[str]) -> Any:
     """From flags. Raises SIVTError for limits that leave nothing to be taken."""
     parser = verb_parser("serve")
@@ -60,6 +84,8 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one.")
     text = f"File that holds the token that requests must send. Default: the environment variable {TOKEN}."
     parser.add_argument("--token_file", type=str | None, help=text)
+    text = "Folder that keeps the last 100 parts and what people say of them, or none. Default: beside the model."
+    parser.add_argument("--state", type=str | None, help=text)
     add_verdicts(parser)
     parser.add_argument("--max_batch", type=int, default=8, help="Images computed at a time.")
     parser.add_argument("--max_requests", type=int, default=64, help="Requests taken at a time; more get 503.")

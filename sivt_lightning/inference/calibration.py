@@ -133,6 +133,14 @@ class Good(NamedTuple):
         peaks = torch.stack([one.max() for one in detection.map])
         return cls(*(numbers.double().numpy() for numbers in (detection.score, peaks, detection.descriptor)))
 
+    def beside(self, known: Product) -> "Good":
+        """With the held-out numbers that a calibration has kept of photos; of these there are no descriptors."""
+        scores, peaks = (
+            np.concatenate([numbers, reference.sample()])
+            for numbers, reference in ((self.scores, known.score), (self.peaks, known.peak))
+        )
+        return Good(scores, peaks, self.descriptors)
+
 
 def calibrate(
     held_out: Mapping[str, Good], trained: Mapping[str, Good], false_alarms: float = FALSE_ALARMS, source: str = ""

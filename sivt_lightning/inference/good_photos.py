@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -16,10 +17,12 @@ from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError, listing
 from sivt_lightning.inference.about import About
 from sivt_lightning.inference.calibration import Calibration, Good, calibrate
+from sivt_lightning.inference.marked_photos import read_marked
 from sivt_lightning.inference.models import Model
 from sivt_lightning.inference.photo_lists import read_list
 from sivt_lightning.inference.photos import look
 from sivt_lightning.model.detection import Detection
+from sivt_lightning.state.reading import is_state
 
 BATCH = 8  # as Predictor has it
 MOST_TRAINED = 100  # photos of each product that the model has learned from
@@ -35,12 +38,18 @@ class GoodPhotos:
         held_out: which the model has not learned from.
         trained: which it has.
         source: folder of them, where they are not those of the training; else "".
+        remembered: a calibration whose numbers count as held-out ones, too, where its photos are not there.
     """
 
     def __init__(
-        self, data: SIVTDataModule, held_out: Sequence[Sample], trained: Sequence[Sample], source: str
+        self,
+        data: SIVTDataModule,
+        held_out: Sequence[Sample],
+        trained: Sequence[Sample],
+        source: str,
+        remembered: Calibration | None = None,
     ) -> None:
-        self.data, self.held_out, self.source = data, held_out, source
+        self.data, self.held_out, self.source, self.remembered = data, held_out, source, remembered
         by_product = [[sample for sample in trained if sample.category == name] for name in _names(trained)]
         self.trained = [sample for own in by_product for sample in _spread(own, MOST_TRAINED)]
         self.scaled = _spread(trained or held_out, CALIBRATION_IMAGES)
@@ -78,6 +87,8 @@ class GoodPhotos:
         source = about.calibration.source if about.calibration else ""
         if not source:
             return cls.of_training(about, None, remedy)
+        if is_state(path_of(source)):
+            return cls._marked_again(about, source, remedy)
         if not path_of(source).exists():
             raise SIVTError(f"The model was calibrated with good photos in {source}, which is not there. {remedy}")
         listed = is_list(source)
@@ -107,6 +118,41 @@ class GoodPhotos:
         place = path_of(file).resolve()
         return cls(_data(about, str(place.parent)), samples, [], str(place))
 
+    @classmethod
+    def marked(cls, about: About, samples: Sequence[Sample], folder: str) -> "GoodPhotos":
+        """Those that people have marked in a server's folder, beside those of their products that the model was
+        calibrated with; of these the numbers alone, where the photos are not there.
+
+        Raises SIVTError where marks would count twice.
+        """
+        names, place = set(_names(samples)), str(path_of(folder).resolve())
+        source = about.calibration.source if about.calibration else ""
+        marks = bool(source) and is_state(path_of(source))  # of which those that still count are among `samples`
+        try:
+            own = cls.of_training(about) if marks else cls.again(about)
+        except SIVTError as error:
+            if marks:
+                raise SIVTError(
+                    f"The model was calibrated with photos marked in {source}, which would count twice, since those of "
+                    "its training are not there: calibrate the file that it was made from."
+                ) from error
+            known = about.calibration if about.calibration and names <= about.calibration.products.keys() else None
+            return cls(_data(about, place), samples, [], place, known)
+        held_out, trained = ([one for one in of if one.category in names] for of in (own.held_out, own.trained))
+        return cls(own.data, [*held_out, *samples], trained, place)
+
+    @classmethod
+    def _marked_again(cls, about: About, source: str, remedy: str) -> "GoodPhotos":
+        own, marked = cls.of_training(about, None, remedy), read_marked(path_of(source)).good
+        held_out = [*own.held_out, *marked]
+        counts, known = Counter(sample.category for sample in held_out), about.calibration
+        if known is None or any(counts[name] != of.score.held_out for name, of in known.products.items()):
+            raise SIVTError(
+                f"The model was calibrated with photos marked in {source}, and these, or those of the training, are no "
+                f"longer the same: calibrate it again. {remedy}"
+            )
+        return cls(own.data, held_out, own.trained, source)
+
     @property
     def products(self) -> list[str]:
         """That they show."""
@@ -114,6 +160,10 @@ class GoodPhotos:
 
     def counted(self) -> str:
         """How many there are, for people."""
+        if self.remembered is not None:
+            counts = [self.remembered.products[name].score.held_out for name in self.products]
+            own = "as the photos of its calibration are not there"
+            return f"{len(self.held_out)} marked photos and the numbers of {sum(counts)} earlier ones, {own}"
         of = f"{len(self.held_out)} good photos of {len(self.products)} products"
         return f"{of}, and {len(self.trained)} that it was trained on" if self.trained else of
 
@@ -128,7 +178,10 @@ class GoodPhotos:
         """What a model's numbers are on them. Raises SIVTError at a photo that cannot be read."""
         inspected = model.about.inspection
         held_out, trained = (self.said(model, samples, inspected) for samples in (self.held_out, self.trained))
-        return calibrate(held_out, trained, false_alarms, self.source)
+        if self.remembered is None:
+            return calibrate(held_out, trained, false_alarms, self.source)
+        numbers = {name: good.beside(self.remembered.products[name]) for name, good in held_out.items()}
+        return replace(calibrate(numbers, {}, false_alarms, self.source), recogniser=self.remembered.recogniser)
 
     def said(self, model: Model, samples: Sequence[Sample], inspected: Inspected) -> dict[str, Good]:
         """What a model says of photos, by product, of what is inspected of them."""

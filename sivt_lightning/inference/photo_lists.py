@@ -11,9 +11,10 @@ from sivt_lightning.data.samples import Sample
 from sivt_lightning.data.urls import path_of
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import unguarded
+from sivt_lightning.inference.marked_photos import Defects, read_marked
+from sivt_lightning.state.reading import is_state
 
 EXAMPLE = "its first line has to name the columns path, product and label, as report.html saves them."
-Defects = dict[str | None, list[Path]]  # by product, None where it is to be recognised
 
 
 class Listed(NamedTuple):
@@ -57,12 +58,14 @@ def _read(file: Path, product: str | None) -> Listed:
 
 
 def defects_of(folder: str, product: str | None, products: Collection[str]) -> Defects:
-    """All photos of a folder, or defects of a list; of the `product`, or of that whose name a folder on the way has.
+    """All photos of a folder, or defects of a list or of a server's marks.
+
+    They are of the `product`, or of that whose name a folder on the way has.
 
     Raises SIVTError where there are none.
     """
-    if is_list(folder):
-        listed = _read(path_of(folder), product).defects
+    if is_list(folder) or is_state(path_of(folder)):
+        listed = (_read if is_list(folder) else read_marked)(path_of(folder), product).defects
         if not listed:
             raise SIVTError(f"{folder}: none of its photos has the label defect.")
         return listed

@@ -19,7 +19,9 @@ from sivt_lightning.report.overlay import INFERNO, LEVEL
 POLICY = "default-src 'none'; img-src 'self' file: data:; script-src '{script}'; style-src '{style}'; base-uri 'none'"
 
 # Joined in this order.
-SCRIPTS = ("verdicts.js", "list.js", "histogram.js", "viewer.js", "marks.js", "set_up.js")
+SCRIPTS = (
+    "elements.js", "filters.js", "verdicts.js", "list.js", "histogram.js", "viewer.js", "marks.js", "set_up.js",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def filled(body: str, title: str, scripts: Sequence[str] = (), **parts: str) -> 
         (here / name).read_text(encoding="utf-8") for name in ("head.html", body, "style.css", *scripts)
     )
     script = "\n".join(code)
-    policy = POLICY.format(script=_digest(script) if script else "none", style=_digest(style))
+    policy = POLICY.format(script=digest(script) if script else "none", style=digest(style))
     return Template(head + rest).substitute(policy=policy, title=escape(title), style=style, script=script, **parts)
 
 
@@ -150,5 +152,6 @@ def _said_of_verdicts(images: Sequence[Shown], share: float | None) -> str:
     return said
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What a page's policy knows a script or a style by."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

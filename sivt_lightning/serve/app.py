@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -9,13 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.serve.body import FORM, JSON
 from sivt_lightning.serve.cors import CORS
+from sivt_lightning.serve.front_page import front_page
 from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import LastWord, RequestLog
 from sivt_lightning.serve.messages import (
@@ -30,7 +32,9 @@ from sivt_lightning.serve.messages import (
     Verdict,
 )
 from sivt_lightning.serve.metrics import TYPE, Metrics
+from sivt_lightning.serve.part_routes import route_parts
 from sivt_lightning.serve.service import Limits, Service
+from sivt_lightning.state.kept_parts import KeptParts
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
 FILE = {"type": "string", "format": "binary"}
@@ -56,6 +60,7 @@ def build_app(
     token: str | None = None,
     origins: Sequence[str] = (),
     shadow: Predictor | None = None,
+    kept: KeptParts | None = None,
 ) -> FastAPI:
     """The application; with a `token` only those who send it as a bearer token are served.
 
@@ -65,8 +70,9 @@ def build_app(
         token: see above.
         origins: of the pages whose scripts may ask.
         shadow: another model, asked the same.
+        kept: where parts that were judged are kept, with what people say of them.
     """
-    service = Service(predictor, limits, shadow)
+    service = Service(predictor, limits, shadow, kept)
     # No pages of documentation: they would load scripts from the internet.
     app = FastAPI(title="SIVT", version="1", docs_url=None, redoc_url=None, lifespan=service.running)
     app.state.service = service
@@ -92,6 +98,12 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
             raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN.", **headers)
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
+    front = front_page(token is not None, service.kept is not None)
+
+    @_looked_up(app, "/", include_in_schema=False)  # for people
+    async def page() -> Response:
+        """The page, which holds no data and asks for the token itself."""
+        return front
 
     @_looked_up(app, "/health")
     async def health() -> Health:
@@ -114,6 +126,7 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
         limits = {name or "": judge.threshold(name) for name in chosen}
         return About(
             model=service.model.identity,
+            version=version("sivt_lightning"),
             image_size=model.image_size,
             threshold=limits[""].image if "" in limits else None,
             pixel_threshold=limits[""].pixel if "" in limits else None,
@@ -161,6 +174,8 @@ def _route(app: FastAPI, service: Service, token: str | None) -> None:
         """What a monitoring reads, in the format of Prometheus."""
         return Response(app.state.metrics.text(service.model.drift), media_type=TYPE)
 
+    route_parts(app, service, _looked_up, guarded)
+
     body = {"requestBody": {"required": True, "content": PHOTO}}
     problems = _problems(400, 401, 408, 413, 422, 500, 503)
 
@@ -203,6 +218,13 @@ class LastSlash:
         await self.app(scope, receive, send)
 
 
+def _allowed(app: FastAPI, request: Request) -> str:
+    """Methods of a path, of all its routes: Starlette names those of the first."""
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(method for route in fitting for method in route.methods or ()))
+
+
 def _answer_in_sentences(app: FastAPI) -> None:
     """All that goes wrong as `Problem`."""
 
@@ -221,7 +243,8 @@ def _answer_in_sentences(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def no_such(request: Request, error: HTTPException) -> Response:
         sentence = f"{request.method} {request.url.path}: {error.detail}. /openapi.json says what there is."
-        return problem(error.status_code, sentence, error.headers)
+        headers = {"Allow": _allowed(app, request)} if error.status_code == 405 else error.headers
+        return problem(error.status_code, sentence, headers)
 
     @app.exception_handler(SIVTError)
     async def failed(_: Request, error: SIVTError) -> Response:

@@ -30,6 +30,7 @@ class Body:
     """Of a request, while it comes: the image's file as it is."""
 
     copies = 1  # of it that are held at most
+    name: str | None = None  # of the file, where it is told
 
     def __init__(self) -> None:
         self.content = io.BytesIO()
@@ -110,8 +111,10 @@ class Form(Body):
         self.header, self.value = b"", b""
 
     def _headers(self) -> None:
-        if b"filename" not in parse_options_header(self.disposition)[1]:
+        name = parse_options_header(self.disposition)[1].get(b"filename")
+        if name is None:
             raise Refusal(400, "The form holds a value, but no file. Send one: curl -F file=@photo.png.")
+        self.name = name.decode("utf-8", "replace") or None
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self.content.write(data[start:end])

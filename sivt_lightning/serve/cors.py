@@ -21,7 +21,7 @@ class CORS(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=["Retry-After", "X-Request-ID"],
         )
@@ -32,7 +32,7 @@ class CORS(CORSMiddleware):
         if answer.status_code < 400:
             return answer
         headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        reason = f"{bytes(answer.body).decode()}: a page may send GET, HEAD and POST, Authorization and Content-Type"
+        reason = f"{bytes(answer.body).decode()}: a page may send DELETE, GET, HEAD, POST, Authorization, Content-Type"
         return JSONResponse({"error": f"{reason}, if --cors_origin names its place."}, answer.status_code, headers)
 
 

@@ -25,13 +25,14 @@ class Linger:
             await self.app(scope, receive, send)
             return
         # Who asks whether to go on has sent nothing yet, and to read would be to say yes.
-        coming = (b"expect", b"100-continue") not in scope["headers"]
+        coming, ended = (b"expect", b"100-continue") not in scope["headers"], False
 
         async def reading() -> Message:
-            nonlocal coming
-            coming = True
+            nonlocal coming, ended
+            coming = not ended  # what is read behind the body says that the client has gone
             message = await receive()
             coming = message.get("more_body", False)
+            ended = not coming
             return message
 
         async def rest() -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from sivt_lightning.state.part import Says
+
 
 class Problem(BaseModel):
     """Why there is no verdict."""
@@ -44,6 +46,7 @@ class Verdict(BaseModel):
     regions: list[RegionFound]
     note: str | None = Field(None, description="what to know of how the photo was read, if anything")
     map: MapFound | None = Field(None, description="only where it was asked for")
+    part: str | None = Field(None, description="by which it is found under /v1/parts, where it is kept")
 
 
 class Health(BaseModel):
@@ -84,6 +87,7 @@ class About(BaseModel):
     """The model that is served."""
 
     model: str = Field(description="digits that no other model has")
+    version: str = Field(description="of sivt_lightning, which serves it")
     image_size: int
     threshold: float | None = Field(None, description="where there is one for all products")
     pixel_threshold: float | None = Field(None, description="likewise")
@@ -128,6 +132,55 @@ class ShadowReport(BaseModel):
     failed: int
     turned: list[Turned]
     last: list[Changed]
+
+
+class Marked(BaseModel):
+    """What a person says that a part is."""
+
+    says: Says
+    who: str
+    time: str
+
+
+class PartKept(BaseModel):
+    """A part that was judged."""
+
+    id: str
+    time: str = Field(description="ISO, UTC")
+    name: str | None = Field(description="of the file, where a form told it")
+    product: str | None
+    verdict: str
+    score: float
+    threshold: float
+    calibrated: float | None
+    model: str = Field(description="that judged it: digits that no other model has")
+    mark: Marked | None
+
+
+class Counted(BaseModel):
+    """Parts of an hour that were judged alike."""
+
+    hour: str = Field(description="UTC, such as 2026-11-27T18")
+    product: str | None
+    verdict: str
+    parts: int
+
+
+class PartsKept(BaseModel):
+    """Parts that were judged last, and how many of which kind."""
+
+    parts: list[PartKept] = Field(description="the newest first")
+    counts: list[Counted] = Field(description="of the last 48 hours, oldest first")
+    promised: float | None = Field(description="share of good parts that may be called anomalous")
+    kept: bool = Field(description="whether parts are kept at all")
+    not_kept: int = Field(description="parts that could not be, since the server's start")
+
+
+class Saying(BaseModel):
+    """A mark that is made."""
+
+    says: Says = Field(description="what the photo shows")
+    who: str = Field(description="who says so", min_length=1, max_length=100)
 
 
 class Refusal(Exception):

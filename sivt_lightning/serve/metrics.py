@@ -33,7 +33,7 @@ class Metrics:
 
     def seen(self, line: Mapping[str, Any]) -> None:
         """A request, as the log has it."""
-        path = line["path"].removesuffix("/")
+        path = line["path"].removesuffix("/") or "/"
         path = path if path in self.paths else OTHER
         self.requests.labels(path, line["status"]).inc()
         self.seconds.labels(path).observe(line["ms"] / 1000)

@@ -18,16 +18,18 @@ from sivt_lightning.inference.prediction import Prediction
 from sivt_lightning.inference.predictor import Predictor, Prepared
 from sivt_lightning.serve.body import Body, body_of
 from sivt_lightning.serve.header import LARGEST, decoding_cost
+from sivt_lightning.serve.keeper import Keeper
 from sivt_lightning.serve.log import note
 from sivt_lightning.serve.memory import Budget, Share
 from sivt_lightning.serve.messages import MapFound, Refusal, RegionFound, ShadowReport, Verdict, ending
 from sivt_lightning.serve.shadow import Shadow
 from sivt_lightning.serve.threads import Threads
 from sivt_lightning.serve.working import Working
+from sivt_lightning.state.kept_parts import KeptParts
 from sivt_lightning.system import cpus
 
 MOST_VALUE = 65535  # of a 16-bit PNG
-LARGEST_WAITING = 2  # of the largest files, for a shadow
+LARGEST_WAITING = 2  # of the largest files, for a shadow, and to be kept
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ class Limits:
 class Service:
     """The model with all that stands between it and a request."""
 
-    def __init__(self, predictor: Predictor, limits: Limits, other: Predictor | None = None) -> None:
-        self.limits, self.predictors = limits, (predictor, other)
+    def __init__(
+        self, predictor: Predictor, limits: Limits, other: Predictor | None = None, kept: KeptParts | None = None
+    ) -> None:
+        self.limits, self.predictors, self.kept = limits, (predictor, other), kept
+        self.keeper: Keeper | None = None
         self.taken = 0
         self.ready = False
         self.arriving = set[asyncio.Timeout]()
@@ -79,12 +84,15 @@ class Service:
             "sivt_upload_bytes": ("Memory that uploads hold", lambda: self.uploads.held),
             "sivt_decoding_bytes": ("Memory that images hold", lambda: self.decoding.held),
             "sivt_ready": ("1 while it takes requests", lambda: self.ready),
+            "sivt_parts_not_kept": ("Parts judged that could not be kept", lambda: self.not_kept),
         }
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """From the first request to the last that was taken."""
         self._employ(*self.predictors)
+        if self.kept is not None:
+            self.keeper = Keeper(self.kept, LARGEST_WAITING * self.limits.bytes)
         self.decoders = Threads(cpus(), "decoder")
         self.ready = True
         yield
@@ -92,6 +100,13 @@ class Service:
             await self.shadow.close()
         await self.model.close()
         self.decoders.close()
+        if self.keeper is not None:
+            await self.keeper.close()
+
+    @property
+    def not_kept(self) -> int:
+        """Parts that have been judged, and should have been kept."""
+        return 0 if self.keeper is None else self.keeper.not_kept
 
     def _employ(self, predictor: Predictor, other: Predictor | None) -> None:
         """The models are these from the next request on."""
@@ -146,10 +161,11 @@ class Service:
         model.users += 1
         try:
             with ExitStack() as held:
-                image, content = await self._image(request, model, held)
+                image, content, name = await self._image(request, model, held)
                 prediction, batch_size = await model.batcher.answer(image)
                 if self.shadow is not None and content:
                     self.shadow.offer(content, prediction, request.scope["details"]["id"])
+                part = self.keeper and self.keeper.offer(content, prediction, name, model.identity)
             details: dict[str, Any] = {
                 "score": prediction.score,
                 "verdict": prediction.verdict,
@@ -160,13 +176,13 @@ class Service:
             if model.drift.news:
                 details["drift"] = model.drift.news
             request.scope["details"] |= details
-            return await self.decoders.run(described, prediction, with_map)
+            return await self.decoders.run(described, prediction, with_map, part)
         finally:
             self.taken -= 1
             model.users -= 1
 
-    async def _image(self, request: Request, model: Working, held: ExitStack) -> tuple[Prepared, bytes]:
-        """The image; and its file, where a shadow is to be asked about it.
+    async def _image(self, request: Request, model: Working, held: ExitStack) -> tuple[Prepared, bytes, str | None]:
+        """The image; its file, where a shadow is asked about it or it is kept; and the file's name, where it is told.
 
         Holds of each budget, while it needs it, what this request may take; what both still do is `held`.
         """
@@ -175,7 +191,7 @@ class Service:
         upload = held.enter_context(await self._room(self.uploads, amount))
         body.expect(known)
         await self._read(request, body, most)
-        content = await self.decoders.run(body.file)
+        content, name = await self.decoders.run(body.file), body.name
         del body
         if len(content) > self.limits.bytes:
             raise self._too_large()
@@ -188,10 +204,10 @@ class Service:
         room = held.enter_context(await self._room(self.decoding, cost))
         image = await self.decoders.run(self._prepare, content, model.predictor)
         room.shrink(image.images.nbytes)
-        if self.shadow is None:
+        if self.shadow is None and self.keeper is None:
             upload.shrink(0)
             content = b""
-        return image, content
+        return image, content, name
 
     def _too_large(self) -> Refusal:
         limit = self.limits.bytes
@@ -256,8 +272,8 @@ class Service:
             raise Refusal(400, str(error)) from error
 
 
-def described(prediction: Prediction, with_map: bool) -> Verdict:
-    """A prediction as it is sent."""
+def described(prediction: Prediction, with_map: bool, part: str | None = None) -> Verdict:
+    """A prediction as it is sent, with the id of the part that is kept of it."""
     regions = [RegionFound(box=one.box, area=one.area, peak=one.peak) for one in prediction.regions]
     return Verdict(
         score=prediction.score,
@@ -272,6 +288,7 @@ def described(prediction: Prediction, with_map: bool) -> Verdict:
         height=prediction.size[1],
         regions=regions,
         note=prediction.note or None,
+        part=part,
         map=_picture(prediction.anomaly_map) if with_map else None,
     )
 

@@ -2,14 +2,6 @@
 
 const INSET = 8; // half a slider's thumb, so that the histogram's line stands above it
 const LETTER = 6.5; // width of one below the histogram, about
-const SVG = "http://www.w3.org/2000/svg";
-function shape(kind, attributes, text) {
-  const made = document.createElementNS(SVG, kind);
-  for (const [name, set] of Object.entries(attributes)) made.setAttribute(name, set);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 const part = (x) => Math.min(1, Math.max(0, (x - scale.low) / (scale.high - scale.low))); // of the axis
 
 // What is told apart in a bar, from below: labels where they are known, else verdicts.

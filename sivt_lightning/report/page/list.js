@@ -32,13 +32,6 @@ function draw() {
   at("grid").append(...cards);
 }
 
-function element(kind, className, text) {
-  const made = document.createElement(kind);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 function layer(source, className, alternative) {
   const made = element("img", className);
   made.loading = "lazy";

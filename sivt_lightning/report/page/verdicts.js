@@ -1,15 +1,10 @@
-"use strict";
-// What the page knows of an image: see `Shown` in page.py. These files are joined into one script.
+// What the page knows of an image: see `Shown` in page.py.
 const data = JSON.parse(document.getElementById("data").textContent);
 const images = data.images;
-const at = (id) => document.getElementById(id);
 
 // -- scores and the limit that a person moves ------------------------------------------------------------------------
 
 const scored = images.filter((image) => image.score !== null);
-const short = (x) => (x === null ? "none" : Number(x.toPrecision(3)).toString());
-const whole = (x) => Number(x.toPrecision(2)).toLocaleString("en");
-const percent = (share) => `${short(100 * share)} %`;
 
 function ends(values) { // of thousands: too many to spread into Math.min
   return values.length ? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] : [1];
