@@ -18,7 +18,7 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.inspection import Inspection
 from sivt_lightning.model.detection import Detection
-from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
+from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation, lost_by_training
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +176,18 @@ def test_a_run_goes_on_by_its_own_monitor_and_no_other(
     best = torch.load("runs/tiny/version_0/checkpoints/best.ckpt", weights_only=True)
     assert best["epoch"] == 0
     assert best["training"]["monitor"] == "val/synthetic_auroc"
+
+
+@pytest.mark.parametrize(
+    ("values", "epoch"), [([0.2, 0.3, 0.28, 0.2], 2), ([0.2, 0.3, 0.26], None), ([0.1, 0.2], None), ([], None)]
+)
+def test_a_training_that_marks_ever_fewer_defects_is_told(
+    values: list[float], epoch: int | None, tmp_path: Path
+) -> None:
+    rows = [f"{number},1.0,{value}\n{number},,\n" for number, value in enumerate(values)]
+    (tmp_path / "metrics.csv").write_text("epoch,val/loss,val/synthetic_pixel_ap\n" + "".join(rows))
+    said = lost_by_training(tmp_path / "metrics.csv")
+    assert bool(said) == (epoch is not None)
+    if epoch is not None:
+        assert f"After epoch {epoch} " in said
+        assert f"--trainer.max_epochs {epoch})" in said

@@ -33,7 +33,12 @@ from sivt_lightning.training.run_folder import (
     take_up,
 )
 from sivt_lightning.training.saving import Monitor
-from sivt_lightning.training.synthetic_validation import FIGURE, PIXEL_FIGURE, SyntheticValidation
+from sivt_lightning.training.synthetic_validation import (
+    FIGURE,
+    PIXEL_FIGURE,
+    SyntheticValidation,
+    lost_by_training,
+)
 
 
 def _settings_of_run(config: Path) -> str:
@@ -188,6 +193,8 @@ class FitCLI(SIVTCLI):
                 f"{more} a higher trainer.max_epochs, max_steps or max_time."
             )
         self._calibrate(best)
+        if said := lost_by_training(self.run_dir / "metrics.csv"):
+            print(said)
         print(
             f"\nThe model is {best}. Next:\n"
             f"  sivt test --ckpt_path {best}\n"

@@ -1,6 +1,7 @@
 """Validation scores without labels: how well good images are told from the same with a synthetic defect."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from sivt_lightning.evaluation.metrics.figures import Ranking
 from sivt_lightning.evaluation.metrics.intervals import of_images
 from sivt_lightning.evaluation.metrics.ranking import PixelRanking
 from sivt_lightning.features.fill import single_threads
+from sivt_lightning.files import read_csv
 from sivt_lightning.processes import gather
 from sivt_lightning.seeding import generator_for, integer
 
 FIGURE = "val/synthetic_auroc"
 PIXEL_FIGURE = "val/synthetic_pixel_ap"
+LOST = 0.15  # of the pixel AP: several times what it sways by from epoch to epoch
 
 
 class Twin(NamedTuple):
@@ -150,3 +153,21 @@ class SyntheticValidation(Callback):
 
 def _pixels(images: Sequence[Tensor], device: torch.device) -> Tensor:
     return torch.stack(list(images)).to(device).float() / 255
+
+
+def lost_by_training(metrics: Path) -> str:
+    """What to know of a training, by its metrics.csv, whose maps have come to mark fewer defects; or "".
+
+    A model that learns for long on few photos begins to rebuild defects, too, and its loss does not tell.
+    """
+    rows = [row for row in read_csv(metrics) if row.get(PIXEL_FIGURE)] if metrics.is_file() else []
+    values = [float(row[PIXEL_FIGURE]) for row in rows]
+    best = max(range(len(values)), key=values.__getitem__, default=-1)
+    if best < 0 or values[-1] >= (1 - LOST) * values[best]:
+        return ""
+    epoch = int(rows[best]["epoch"]) + 1
+    return (
+        f"After epoch {epoch} maps marked synthetic defects in held-out photos better (pixel AP {values[best]:.3f}) "
+        f"than at the end ({values[-1]:.3f}): it has begun to rebuild defects, too. Train for {epoch} epochs "
+        f"(--trainer.max_epochs {epoch}), or longer with --model.latent_dropout 0.3."
+    )
