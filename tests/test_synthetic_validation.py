@@ -190,4 +190,4 @@ def test_a_training_that_marks_ever_fewer_defects_is_told(
     assert bool(said) == (epoch is not None)
     if epoch is not None:
         assert f"After epoch {epoch} " in said
-        assert f"--trainer.max_epochs {epoch})" in said
+        assert f"--trainer.max_epochs {epoch} may" in said

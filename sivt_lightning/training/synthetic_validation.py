@@ -168,6 +168,6 @@ def lost_by_training(metrics: Path) -> str:
     epoch = int(rows[best]["epoch"]) + 1
     return (
         f"After epoch {epoch} maps marked synthetic defects in held-out photos better (pixel AP {values[best]:.3f}) "
-        f"than at the end ({values[-1]:.3f}): it has begun to rebuild defects, too. Train for {epoch} epochs "
-        f"(--trainer.max_epochs {epoch}), or longer with --model.latent_dropout 0.3."
+        f"than at the end ({values[-1]:.3f}): it has begun to rebuild defects, too. --trainer.max_epochs {epoch} may "
+        "find more."
     )
