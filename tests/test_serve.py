@@ -378,10 +378,11 @@ def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: P
     time.sleep(0.02)  # or the system would make one of them
     os.kill(process.pid, signal.SIGINT)
     done = process.wait(15)
-    answers = [line.recv(12) for line in lines]
+    answers = set[bytes]()
     for line in lines:
-        line.close()
-    assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""}  # or the connection was not yet looked at
+        with line, contextlib.suppress(ConnectionResetError):  # of one that was not yet read, as the system ends it
+            answers.add(line.recv(12))
+    assert answers <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""}  # or the connection was not yet looked at
     assert "Traceback" not in done.stderr
     assert all(json.loads(line)["time"] for line in done.stderr.splitlines())
     if done.returncode == 0:  # it was done before the second one came
