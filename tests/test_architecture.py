@@ -87,9 +87,9 @@ ALLOWED = {
     "secret": "errors",
     "serve": "data errors files inference secret state system",
     "serve.front_page": "report",
-    "state": "errors files",
+    "state": "database errors files",
     "state.reading": "data",
-    "watch": "data errors files inference",
+    "watch": "data database errors files inference",
     "training": "data errors evaluation.metrics features files inference lightning model processes report seeding",
 }
 WITHIN = ("evaluation.metrics", "model.scoring")  # parts that lie in another one, and are apart all the same

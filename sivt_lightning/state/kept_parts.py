@@ -3,11 +3,12 @@
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sivt_lightning.database import transaction
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import writable_folder
 from sivt_lightning.state.part import Count, Mark, Part, Says, now
@@ -78,10 +79,9 @@ class KeptParts:
                 rows = [(one.hour, one.product or "", one.verdict, parts) for one, parts in counts.items()]
                 self.database.executemany(query, rows)
                 if part is not None:
-                    values = [getattr(part, name) for name in COLUMNS.split(", ")[:-3]]
-                    places = ", ".join("?" * len(values))
-                    names = ", ".join(COLUMNS.split(", ")[:-3])
-                    self.database.execute(f"INSERT INTO parts ({names}) VALUES ({places})", values)
+                    names = COLUMNS.split(", ")[:-3]  # nobody has marked it yet
+                    query = f"INSERT INTO parts ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+                    self.database.execute(query, [getattr(part, name) for name in names])
                     for file, content in zip(files, (photo, picture), strict=True):
                         file.write_bytes(content)
                 dropped = self._drop()
@@ -158,16 +158,9 @@ class KeptParts:
             _delete(self.photo(part))
             _delete(self.map(part))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self.database.in_transaction:  # a full disk may have ended it
-                self.database.execute("ROLLBACK")
-            raise
-        self.database.execute("COMMIT")
+    def _transaction(self) -> AbstractContextManager[None]:
+        """Of one that writes from its beginning: another process waits, and does not fail in its middle."""
+        return transaction(self.database, "BEGIN IMMEDIATE")
 
     @contextmanager
     def _troubles(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from sivt_lightning.database import transaction
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import escaped, unescaped
 from sivt_lightning.watch.result_log import ResultLog
@@ -82,7 +83,7 @@ class Record:
         place = self.database.execute("SELECT log_end, before FROM place").fetchone()
         # Of another log, or of none: it is made anew, and what this log says has been sent long since.
         known = place is not None and self.log.tail(place[0]) == place[1]
-        with self._transaction():
+        with transaction(self.database):
             if not known:
                 self.database.execute("DELETE FROM judged")
             begin = end = place[0] if known else 0
@@ -109,7 +110,7 @@ class Record:
     def add(self, line: dict[str, Any]) -> None:
         """The line of a photo that has been judged. Raises SIVTError where it could not be written."""
         text, end = self.log.append(line)
-        with self.lock, self._troubles(), self._transaction():
+        with self.lock, self._troubles(), transaction(self.database):
             self._enter(line, text)
             self._stand_at(end)
 
@@ -151,17 +152,6 @@ class Record:
         with self.lock:
             self.database.close()
             self.log.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.database.execute("BEGIN")
-        try:
-            yield
-        except BaseException:
-            if self.database.in_transaction:  # a full disk may have ended it
-                self.database.execute("ROLLBACK")
-            raise
-        self.database.execute("COMMIT")
 
     @contextmanager
     def _troubles(self) -> Iterator[None]:
