@@ -1,5 +1,6 @@
 """Pages of a report as tests make and use them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,14 @@ def slide(page: Page, to: int) -> None:
     page.locator("#slider").evaluate(
         "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')) }", to
     )
+
+
+def check_fits_and_is_legible(page: Page, width: int, scheme: str) -> None:
+    """Nothing is wider than the screen, and ink stands out from paper of the scheme's kind."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    paper, ink = (
+        [int(v) for v in re.findall(r"\d+", page.evaluate(f"getComputedStyle(document.body).{of}"))]
+        for of in ("backgroundColor", "color")
+    )
+    assert (np.mean(paper) > np.mean(ink)) == (scheme == "light")
+    assert abs(np.mean(paper) - np.mean(ink)) > 180

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from coloured import PRODUCTS, TOKEN, Coloured, ColouredModel, client_of, good, listening
+from pages import check_fits_and_is_legible
 from parts import about_of
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -319,13 +320,7 @@ def test_nothing_is_wider_than_the_screen_and_text_is_legible(page: Page, place:
     page.goto(place)
     give(page, part(150), "a" * 200 + ".png")
     expect(page.locator("#badge")).to_have_text("anomalous")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    paper, ink = (
-        [int(v) for v in re.findall(r"\d+", page.evaluate(f"getComputedStyle(document.body).{of}"))]
-        for of in ("backgroundColor", "color")
-    )
-    assert (np.mean(paper) > np.mean(ink)) == (scheme == "light")
-    assert abs(np.mean(paper) - np.mean(ink)) > 180
+    check_fits_and_is_legible(page, width, scheme)
 
 
 def test_a_server_that_keeps_no_parts_says_so(page: Page, place: str) -> None:
