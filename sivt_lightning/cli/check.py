@@ -42,8 +42,6 @@ def run(args: Sequence[str]) -> int:
     folder = Path(settings.golden)
     if not folder.is_dir():
         raise SIVTError(f"golden {folder} is no folder: put a few photos into one, good ones and defects.")
-    if settings.json is not None:  # before minutes of work
-        writable_folder(Path(settings.json).parent, "--json")
     return _record(settings, folder) if settings.record else _check(settings, folder)
 
 
@@ -77,6 +75,8 @@ def _check(settings: Any, folder: Path) -> int:
     from sivt_lightning.golden.running import run as run_model
     from sivt_lightning.report.tables import console_table
 
+    if settings.json is not None:  # before minutes of work
+        writable_folder(Path(settings.json).parent, "--json")
     then = Record.read(folder)
     photos = [one.photo for one in then.said]
     if missing := [photo for photo in photos if not (folder / photo).is_file()]:
