@@ -66,6 +66,11 @@ def said(line: socket.socket) -> str:
     return first.split()[1].decode() if first.startswith(b"HTTP/") else "closed"
 
 
+def head(length: int) -> bytes:
+    """Of an upload of so many bytes."""
+    return f"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
 def silent(port: int, photo: bytes) -> str:
     """Says nothing."""
     with connected(port) as line:
@@ -87,16 +92,14 @@ def trickling(port: int, photo: bytes) -> str:
 def leaving(port: int, photo: bytes) -> str:
     """Goes in the middle of an upload."""
     with connected(port) as line:
-        line.sendall(f"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: {len(photo)}\r\n\r\n".encode())
-        line.sendall(photo[: len(photo) // 2])
+        line.sendall(head(len(photo)) + photo[: len(photo) // 2])
     return "left"
 
 
 def impatient(port: int, photo: bytes) -> str:
     """Goes before the answer."""
     with connected(port) as line:
-        line.sendall(f"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: {len(photo)}\r\n\r\n".encode())
-        line.sendall(photo)
+        line.sendall(head(len(photo)) + photo)
     return "left"
 
 
@@ -124,7 +127,7 @@ def large(port: int, photo: bytes) -> str:
 def endless(port: int, photo: bytes) -> str:
     """Says that it has a terabyte."""
     with connected(port) as line:
-        line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000000000\r\n\r\n")
+        line.sendall(head(10**12))
         return said(line)
 
 

@@ -87,13 +87,14 @@ def ringed(board: Image.Image, defect: tuple[float, float], width: int) -> Image
 def draw_boards(demo: Path, checkpoints: list[Path]) -> None:
     """A board with a bridged trace, and what each model says of it."""
     fault = demo / "circuit/test/bridge/000.jpg"
-    photo = Image.open(fault).convert("RGB").resize((BOARD, BOARD), Image.Resampling.LANCZOS)
+    photo = Image.open(fault).convert("RGB")
+    whole = photo.resize((BOARD, BOARD), Image.Resampling.LANCZOS)
     sheet = Image.new("RGB", ((1 + len(checkpoints)) * (BOARD + GAP) - GAP, BOARD), "white")
-    sheet.paste(ringed(photo, middle_of(demo, "bridge"), 1024), (0, 0))
+    sheet.paste(ringed(whole, middle_of(demo, "bridge"), photo.width), (0, 0))
     for number, checkpoint in enumerate(checkpoints, start=1):
         found = Predictor(checkpoint)(fault)
         position = normalised(found.anomaly_map, scale_of(found.pixel_threshold))
-        sheet.paste(blended(photo, position), (number * (BOARD + GAP), 0))
+        sheet.paste(blended(whole, position), (number * (BOARD + GAP), 0))
     sheet.save(HERE / "boards.jpg", quality=85)
 
 

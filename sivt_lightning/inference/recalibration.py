@@ -90,12 +90,10 @@ def confirmed(before: Calibration | None, now: Calibration, marked: Marked, said
         others = f" and {good[name] - alarms} other parts" if good[name] > alarms else ""
         sentence = f"{alarms} false alarms{others} confirmed good: threshold of {name} {was} to {is_now}"
         if name in said:
-            own = {name: said[name]}
-            then, found = (len(said[name].scores) - verdicts_on(of, own, share).count("normal") for of in (known, now))
+            own, count = {name: said[name]}, len(said[name].scores)
+            then, found = (count - verdicts_on(of, own, share).count("normal") for of in (known, now))
             change = f"stays {found}" if found == then else f"goes from {then} to {found}"
-            sentence += (
-                f"; recall on your {len(said[name].scores)} confirmed defects {change} of {len(said[name].scores)}"
-            )
+            sentence += f"; recall on your {count} confirmed defects {change} of {count}"
         yield f"{sentence}."
     alarms = marked.false_alarms.total()
     if alarms > 2 * share * len(marked.good):
