@@ -88,6 +88,7 @@ ALLOWED = {
     "serve": "data errors files inference secret state system",
     "serve.front_page": "report",
     "state": "database errors files",
+    "state.kept_parts": "data",
     "state.reading": "data",
     "watch": "data database errors files inference",
     "training": "data errors evaluation.metrics features files inference lightning model processes report seeding",

@@ -23,12 +23,13 @@ from PIL import Image
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
+from sivt_lightning.data.folders import PARTS
 from sivt_lightning.inference.about import read_about
 from sivt_lightning.inference.good_photos import GoodPhotos
 from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.keeper import map_picture
 from sivt_lightning.serve.service import Limits
-from sivt_lightning.state.kept_parts import FILE, KeptParts
+from sivt_lightning.state.kept_parts import KeptParts
 from sivt_lightning.state.reading import marked_parts
 
 ANA = {"says": "good", "who": "Ana"}
@@ -316,7 +317,7 @@ def test_a_folder_that_cannot_be_is_said_at_the_start(
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    (state / FILE).write_text("something else, which is long enough to be no empty database " * 9)
+    (state / PARTS).write_text("something else, which is long enough to be no empty database " * 9)
     assert main(["serve", "--model", str(checkpoint), "--port", "0", "--state", str(state)]) == 1
     error = capsys.readouterr().err
     assert "parts.sqlite is damaged (file is not a database). Move it away" in error
@@ -446,6 +447,24 @@ def test_what_cannot_be_learned_from_is_a_sentence(
         client.post(f"/v1/parts/{one}/mark", json={"says": "defect", "who": "Ana"})
     assert main([*command, str(tmp_path / "state")]) == 1
     assert "has no photos that are marked good. Mark false alarms" in capsys.readouterr().err
-    (tmp_path / "state" / FILE).write_bytes(b"x" * 9000)
+    (tmp_path / "state" / PARTS).write_bytes(b"x" * 9000)
     assert main([*command, str(tmp_path / "state")]) == 1
     assert "parts.sqlite is damaged" in capsys.readouterr().err
+
+
+def test_its_pictures_are_not_taken_for_a_folder_of_photos(
+    tiny_config: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    with keeping(state) as client:
+        ask(client, 97)
+        parts(client, 1)
+    for command, remedy in (
+        (["fit", "--config", str(tiny_config), "--data.root", str(state)], "`sivt data list"),
+        (["data", "check", str(state)], "`sivt data list"),
+        (["test", "--ckpt_path", str(checkpoint), "--data.root", str(state)], "`sivt data list"),
+        (["predict", "--ckpt_path", str(checkpoint), "--data.predict_path", str(state)], f"to {state / 'photos'}."),
+    ):
+        assert main(command) == 1
+        assert remedy in (said := capsys.readouterr().err)
+        assert "is what `sivt serve` keeps of the parts that it judged" in said

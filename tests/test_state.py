@@ -11,9 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+from sivt_lightning.data.folders import PARTS
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.marked_photos import read_marked
-from sivt_lightning.state.kept_parts import FILE, KEPT, KeptParts
+from sivt_lightning.state.kept_parts import KEPT, KeptParts
 from sivt_lightning.state.part import Count, Part, now
 from sivt_lightning.state.reading import marked_parts
 
@@ -57,7 +58,7 @@ def test_the_last_parts_and_marked_ones_are_kept_and_counts_of_all(tmp_path: Pat
 
 
 def history(folder: Path) -> list[tuple]:
-    return sqlite3.connect(folder / FILE).execute("SELECT part, says, who FROM marks ORDER BY number").fetchall()
+    return sqlite3.connect(folder / PARTS).execute("SELECT part, says, who FROM marks ORDER BY number").fetchall()
 
 
 def test_what_two_people_say_at_once_is_in_the_history_and_the_last_counts(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def cut(file: Path) -> None:
     ],
 )
 def test_a_database_that_is_damaged_or_not_ours_is_one_sentence(spoil: Any, said: str, tmp_path: Path) -> None:
-    spoil(tmp_path / FILE)
+    spoil(tmp_path / PARTS)
     with pytest.raises(SIVTError, match=said) as opened:
         KeptParts(tmp_path)
     assert "\n" not in str(opened.value)
@@ -194,7 +195,7 @@ def test_marks_are_read_while_a_server_writes_and_after_it(tmp_path: Path) -> No
         assert [sentence[:1] for sentence in marked.left_out] == ["1", "1"]
         assert {sample.category for sample in read_marked(tmp_path, "bolt").good} == {"bolt"}
         kept.close()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["maps", FILE, "photos"], "reading leaves nothing"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["maps", PARTS, "photos"], "reading leaves nothing"
 
 
 def test_nothing_marked_is_a_sentence(tmp_path: Path) -> None:

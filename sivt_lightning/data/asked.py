@@ -4,7 +4,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sivt_lightning.data.folders import ACCEPTED, RESULT_FOLDERS, RESULTS, contents, is_image, is_note, is_roi, one_look
+from sivt_lightning.data.folders import (
+    ACCEPTED,
+    RESULT_FOLDERS,
+    RESULTS,
+    contents,
+    is_image,
+    is_note,
+    is_roi,
+    one_look,
+    refuse_parts,
+)
 from sivt_lightning.data.layouts.listed import PhotoList
 from sivt_lightning.data.lists import is_list
 from sivt_lightning.data.samples import Sample
@@ -34,6 +44,7 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     for path in paths:
         if not (path.is_dir() or path.is_file() or path.is_symlink()):
             raise SIVTError(f"{path} does not exist. Set data.predict_path to a folder of images or to one image.")
+        refuse_parts(path, f"Set data.predict_path to {path / 'photos'}.")
     if len(paths) > 1:
         paths = sorted({_absolute(path) for path in paths})
     first = paths[0]

@@ -17,6 +17,7 @@ ACCEPTED = ", ".join(IMAGE_SUFFIXES)
 NOTE_SUFFIXES = ("", ".txt", ".md", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db")
 RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
 RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
+PARTS = "parts.sqlite"  # in a folder that a server keeps: of parts that it judged, good or not, and their maps
 ROI = "roi"  # name, without suffix, of the file that says which part of a product's photos is inspected, see `roi`
 MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
 
@@ -51,6 +52,12 @@ def contents(folder: Path) -> Contents:
     photos = [file for file in images if written.isdisjoint(file.parents)] if written else images
     others = [file for file in files if file.suffix.lower() not in (*IMAGE_SUFFIXES, *NOTE_SUFFIXES)]
     return Contents(photos, len(images) - len(photos), others)
+
+
+def refuse_parts(folder: Path, remedy: str) -> None:
+    """Raises SIVTError for a folder in which a server keeps parts: whoever takes its pictures for photos is wrong."""
+    if (folder / PARTS).is_file():
+        raise SIVTError(f"{folder} is what `sivt serve` keeps of the parts that it judged, maps among them. {remedy}")
 
 
 def sub_folders(folder: Path) -> list[Path]:

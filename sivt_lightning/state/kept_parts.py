@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sivt_lightning.data.folders import PARTS
 from sivt_lightning.database import transaction
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import writable_folder
 from sivt_lightning.state.part import Count, Mark, Part, Says, now
 
-FILE = "parts.sqlite"
 KEPT = 100  # parts that were judged last, beside those that have a mark
 HOURS = 48  # of which counts are told
 FORMAT = 1
@@ -46,10 +46,10 @@ class KeptParts:
         for part in (folder, folder / "photos", folder / "maps"):
             writable_folder(part, "--state")
         with self._troubles():
-            self.database = connected(folder / FILE, "rwc")
+            self.database = connected(folder / PARTS, "rwc")
             self.database.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
-                check_format(self.database, folder / FILE)
+                check_format(self.database, folder / PARTS)
                 if not self.database.execute("PRAGMA user_version").fetchone()[0]:
                     for statement in SCHEMA.split(";\n"):
                         self.database.execute(statement)
@@ -167,7 +167,7 @@ class KeptParts:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            raise trouble(self.folder / FILE, error) from error
+            raise trouble(self.folder / PARTS, error) from error
 
 
 def connected(file: Path, mode: str) -> sqlite3.Connection:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from sivt_lightning.data.folders import ACCEPTED, counted, entries, images_in, is_roi, sub_folders, there
+from sivt_lightning.data.folders import ACCEPTED, counted, entries, images_in, is_roi, refuse_parts, sub_folders, there
 from sivt_lightning.data.layouts.layout import Category, Layout
 from sivt_lightning.data.layouts.mvtec import BTAD, Loco, MVTec, MVTecAD2
 from sivt_lightning.data.layouts.mvtec_3d import MVTec3D
@@ -56,6 +56,7 @@ def find_categories(
         raise SIVTError(f"{root} does not exist. Set data.root to the folder that holds the categories.")
     if not root.is_dir():
         raise SIVTError(f"{root} is a file. Set data.root to the folder that holds the categories.")
+    refuse_parts(root, f"`sivt data list {root}` makes a list of those that people have marked.")
     asked = None if layout is None else LAYOUTS[layout]
     folders = [_unpacked(folder) for folder in sub_folders(root)] + product_folders(root)
     inside = [category for folder in folders if (category := _category(folder.name, folder, asked))]
