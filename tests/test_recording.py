@@ -136,14 +136,14 @@ def test_a_model_replays_what_it_computes(precision: str, checkpoint: Path) -> N
 @needs_gpu
 def test_threads_share_models_that_record(checkpoint: Path) -> None:
     models = [CheckpointModel(checkpoint, "cuda", "32-true") for _ in range(2)]
-    plain = CheckpointModel(checkpoint, "cuda", "32-true")
-    side, draw = plain.about.image_size, generator_for(1)
+    alone = CheckpointModel(checkpoint, "cuda", "32-true")
+    side, draw = alone.about.image_size, generator_for(1)
     batches = [torch.rand(1 + k % 5, 3, side, side, generator=draw) for k in range(60)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda k: models[k % 2](batches[k]), range(len(batches))))
     for images, ours in zip(batches, found, strict=True):
-        torch.testing.assert_close(ours.score, plain(images).score, rtol=1e-5, atol=0)
-        torch.testing.assert_close(ours.map, plain(images).map, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.score, alone(images).score, rtol=1e-5, atol=0)
+        torch.testing.assert_close(ours.map, alone(images).map, rtol=1e-5, atol=1e-5)
 
 
 @needs_gpu
