@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 import torchmetrics
+from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from sivt_lightning.data.samples import Sample
 from sivt_lightning.evaluation.tally import Tally
-from sivt_lightning.model.averaging import smooth
 from sivt_lightning.system import keep_freed_memory
 
 SIDE, CATEGORIES, IMAGES, BATCH = 256, 15, 1725, 15
@@ -35,7 +35,8 @@ class Maps:
 
     def __init__(self, images: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.base = 10 * smooth(torch.rand(BASES, 1, SIDE, SIDE, generator=generator).pow(4), 4.0)[:, 0]
+        rough = torch.rand(BASES, 1, SIDE, SIDE, generator=generator).pow(4)
+        self.base = 10 * gaussian_blur2d(rough, (33, 33), (4.0, 4.0))[:, 0]
         self.masks = torch.zeros(BASES, SIDE, SIDE, dtype=torch.bool)
         for i in range(round(BASES * 1258 / 1725)):
             for _ in range(1 + i % 3):

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d
 from torch.utils.data import DataLoader
 from trained import load
 
 from sivt_lightning.data.dataset import ImageDataset, collate
 from sivt_lightning.evaluation.tally import Tally, mean_of, plain
-from sivt_lightning.model.averaging import smooth
+from sivt_lightning.model.averaging import Averaging
 from sivt_lightning.model.image_score import image_score
 from sivt_lightning.model.memory_bank import coreset
 
@@ -73,21 +73,22 @@ def main() -> None:
         print(f"{category}: {len(banks[category])} of {len(patches)} patches", flush=True)
     if given.shared:
         banks = dict.fromkeys(banks, torch.cat(list(banks.values())))
-    samples, size = data.test_set.samples, data.image_size
+    samples = data.test_set.samples
+    averaging = Averaging(settings["feature_stride"], 1.0, settings["smoothing_sigma"])
     tallies = {"PatchCore's score": Tally(samples), "our score": Tally(samples)}
-    for index, maps in features(data.test_set):
-        side = maps.shape[-1]
+    for index, feature_maps in features(data.test_set):
+        side = feature_maps.shape[-1]
         parts = [
             distances(one.flatten(1).T, banks[samples[i].category]).view(1, 1, side, side)
-            for i, one in zip(index, maps, strict=True)
+            for i, one in zip(index, feature_maps, strict=True)
         ]
         grid = torch.cat(parts)
-        map_of = smooth(interpolate(grid, size=size, mode="bilinear", align_corners=False), settings["smoothing_sigma"])
+        maps = averaging(grid[:, 0].log())
         masks = [data.test_set[i].mask for i in index]
         highest = avg_pool2d(grid, 3, 1, 1).flatten(1).max(1).values
-        tallies["PatchCore's score"].update(index, highest, map_of[:, 0], masks)
-        ours = image_score(map_of[:, 0], settings["image_score"])
-        tallies["our score"].update(index, ours, map_of[:, 0], masks)
+        tallies["PatchCore's score"].update(index, highest, maps, masks)
+        ours = image_score(maps, settings["image_score"])
+        tallies["our score"].update(index, ours, maps, masks)
     report = {}
     for name, tally in tallies.items():
         rows = {category: plain(figures, "value") for category, figures in tally.outcome().categories.items()}

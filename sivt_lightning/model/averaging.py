@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from kornia.filters import gaussian_blur2d
+from kornia.filters import get_gaussian_kernel1d
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, interpolate
+from torch.nn.functional import adaptive_max_pool2d, conv1d, interpolate, pad
 
 from sivt_lightning.model.settings import blur_radius
 
@@ -51,9 +51,23 @@ class Averaging:
         return torch.where(inspected, maps, 0)
 
     def _averaged(self, values: Float[Tensor, "B H W"]) -> Float[Tensor, "B height width"]:
-        size = [side * self.stride for side in values.shape[1:]]
-        upsampled = interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)
-        return smooth(upsampled, self.sigma)[:, 0]
+        rows, columns = values.shape[1:]
+        across = self._weights(values.new_ones(columns))
+        down = across if rows == columns else self._weights(values.new_ones(rows))
+        return down.mT @ values @ across
+
+    def _weights(self, ones: Float[Tensor, " n"]) -> Float[Tensor, "n N"]:
+        """Of n positions in a row for each of its N pixels.
+
+        Upsampling and smoothing are linear, along rows and along columns: two matrix products of small matrices, which
+        take a tenth of the time of doing so to maps.
+        """
+        upsampled = interpolate(ones.diag()[None], size=len(ones) * self.stride, mode="linear", align_corners=False)[0]
+        radius = blur_radius(self.sigma)
+        if not radius:
+            return upsampled
+        kernel = get_gaussian_kernel1d(2 * radius + 1, self.sigma, dtype=ones.dtype, device=ones.device)
+        return conv1d(pad(upsampled, (radius, radius), "reflect")[:, None], kernel[None])[:, 0]
 
 
 def positions(inspected: Bool[Tensor, "*B _ _"], rows: int, columns: int) -> Float[Tensor, "*B {rows} {columns}"]:
@@ -65,11 +79,3 @@ def positions(inspected: Bool[Tensor, "*B _ _"], rows: int, columns: int) -> Flo
     """
     planes = inspected.float().reshape(-1, 1, *inspected.shape[-2:])
     return adaptive_max_pool2d(planes, (rows, columns)).reshape(*inspected.shape[:-2], rows, columns)
-
-
-def smooth(maps: Float[Tensor, "B 1 height width"], sigma: float) -> Float[Tensor, "B 1 height width"]:
-    """Gaussian filter of deviation `sigma` pixels, cut at 4 sigma, mirrored at the border; 0 for none."""
-    if sigma == 0:
-        return maps
-    size = 2 * blur_radius(sigma) + 1
-    return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type="reflect")
