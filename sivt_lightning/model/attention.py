@@ -47,7 +47,9 @@ def pick(tokens: Float[Tensor, "B L D"], positions: Int64[Tensor, "B M"]) -> Flo
     >>> pick(torch.arange(4.0).reshape(1, 4, 1), torch.tensor([[3, 1]])).flatten()
     tensor([3., 1.])
     """
-    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1]))
+    # Whole rows: to gather each value by itself takes ten times as long.
+    rows = torch.arange(tokens.shape[0], device=tokens.device)[:, None] * tokens.shape[1] + positions
+    return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, positions.shape)
 
 
 def mix(

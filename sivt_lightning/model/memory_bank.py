@@ -45,10 +45,10 @@ class MemoryBank(nn.Module):
 
     def _lowest(self, distances: Float[Tensor, "N M"]) -> Int64[Tensor, " N"]:
         groups = rearrange(distances, "n (g m) -> n g m", g=self.groups)
-        size = groups.shape[2]
-        group = groups.amin(dim=2).argmin(dim=1)
-        within = groups.gather(1, group[:, None, None].expand(-1, 1, size))[:, 0]
-        return group * size + within.argmin(dim=1)
+        group = first_lowest(groups.amin(dim=2))
+        rows = torch.arange(groups.shape[0], device=groups.device) * self.groups + group
+        within = first_lowest(groups.flatten(0, 1).index_select(0, rows))
+        return group * groups.shape[2] + within
 
     @torch.no_grad()
     def fill(self, candidates: Mapping[str, Float[Tensor, "_ C"]]) -> None:
@@ -71,6 +71,16 @@ class MemoryBank(nn.Module):
         chosen = torch.cat([each[coreset(each @ self.axes, share)] for each, share in parts])
         self.vectors.copy_(chosen[torch.arange(size, device=chosen.device) % len(chosen)])
         self.places.copy_((self.vectors @ self.axes).T)
+
+
+def first_lowest(values: Float[Tensor, "N M"]) -> Int64[Tensor, " N"]:
+    """Where each row is lowest, as `argmin` says, which OpenVINO sorts for; some place in a row with NaN.
+
+    >>> first_lowest(torch.tensor([[3.0, 1.0, 1.0], [0.0, 2.0, torch.inf]]))
+    tensor([1, 0])
+    """
+    places = torch.arange(values.shape[1], device=values.device)
+    return torch.where(values == values.amin(dim=1, keepdim=True), places, places[-1]).amin(dim=1)
 
 
 def coreset(points: Float[Tensor, "N D"], size: int) -> Int64[Tensor, " M"]:

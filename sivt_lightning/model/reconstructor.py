@@ -110,12 +110,14 @@ class Reconstructor(nn.Module):
     def patchify(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L PPC"]:
         """Non-overlapping P x P patches of feature vectors, row by row."""
         p = self.patch_size
-        return rearrange(features, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p)
+        vectors = rearrange(features, "b c h w -> b h w c")
+        return rearrange(vectors, "b (h p) (w q) c -> b (h w) (p q c)", p=p, q=p)
 
     def unpatchify(self, patches: Float[Tensor, "B L PPC"]) -> Float[Tensor, "B C H W"]:
         """The inverse of `patchify`."""
         p = self.patch_size
-        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=self.side, p=p, q=p)
+        vectors = rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", h=self.side, p=p, q=p)
+        return rearrange(vectors, "b h w c -> b c h w")
 
     def _initialise(self) -> None:
         """MAE's choice: Xavier-uniform linear layers, zero biases, normal tokens of deviation 0.02."""
