@@ -184,6 +184,11 @@ def test_int8_is_int8(folder: Path) -> None:
     nodes = openvino.Core().read_model(folder / "int8.xml").get_ops()
     types = [output.get_element_type() for node in nodes for output in node.outputs()]
     assert types.count(openvino.Type.i8) >= 8
+    later = graph._after_network(folder / "int8.onnx")  # of F and F~ all is exact: map, score, what is remembered
+    quantised = {node.name for node in onnx.load(folder / "int8.onnx").graph.node if "Quantize" in node.op_type}
+    rounded = {node.get_friendly_name().partition("/")[0] for node in nodes if node.get_type_name() == "FakeQuantize"}
+    assert len(later) > 100 and len(quantised) > 8 and len(rounded) > 8
+    assert not later & (quantised | rounded)
     assert json.loads((folder / "int8.xml.json").read_text())["calibration_images"] == 14  # all training images
 
 

@@ -20,7 +20,7 @@ from sivt_lightning.inference.torch_program import TorchProgram
 from sivt_lightning.model.detector import Detector
 
 MOST_IMAGES = 256  # in a batch
-REMEMBERED = "detector.memory_bank."  # how names of its tensors in a file begin
+NETWORK = "detector.backbone.", "detector.reconstructor."  # how names of their tensors in a file begin
 OPSET = 23  # the first with attention as one operation, which runtimes compute as a whole
 
 
@@ -84,7 +84,7 @@ def save_onnx(detector: Detector, path: Path, residual: bool = False) -> None:
 
 
 def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
-    """The linear layers of an fp32 file in int8; convolutions, attention and memory bank stay as they are."""
+    """The linear layers of an fp32 file in int8; convolutions, attention, and what makes the map stay as they are."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -101,7 +101,7 @@ def save_onnx_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], pa
             str(path),
             Reader(),
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=_searches(source),
+            nodes_to_exclude=sorted(_after_network(source)),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -117,18 +117,19 @@ def save_openvino(source: Path, path: Path) -> None:
 
 
 def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]], path: Path) -> None:
-    """The linear layers of an fp32 ONNX file in int8; convolutions, attention and memory bank stay as they are."""
+    """The linear layers of an fp32 ONNX file in int8; convolutions, attention, and what makes the map stay as they
+    are."""
     stay_silent()
     import nncf
     import openvino
 
-    searches = _searches(source)
+    after = _after_network(source)
     with quiet():
         model = openvino.convert_model(source)
         images = list(_single_images(batches))
         kept = {node.get_type_name() for node in model.get_ops()} - {"MatMul", "Constant", "Parameter", "Result"}
         names = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "MatMul"]
-        kept_names = [name for name in names if name.partition("/")[0] in searches]
+        kept_names = [name for name in names if name.partition("/")[0] in after]
         small = nncf.quantize(
             model,
             nncf.Dataset(images),
@@ -139,12 +140,21 @@ def save_openvino_int8(source: Path, batches: Sequence[Float[Tensor, "_ 3 S S"]]
     openvino.save_model(small, path, compress_to_fp16=False)
 
 
-def _searches(source: Path) -> list[str]:
-    """Operations of an ONNX file in which the memory bank is searched: in int8 neighbours cannot be told apart."""
+def _after_network(source: Path) -> set[str]:
+    """Operations of an ONNX file that make scores and maps of F and F~: in int8 neighbours cannot be told apart, nor
+    what differs little."""
     import onnx
 
-    nodes = onnx.load(source).graph.node
-    return [node.name for node in nodes if any(name.startswith(REMEMBERED) for name in node.input)]
+    graph = onnx.load(source).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    found, asked = set[str](), [output.name for output in graph.output]
+    while asked:
+        node = makers.get(asked.pop())
+        if node is None or node.name in found or any(name.startswith(NETWORK) for name in node.input):
+            continue
+        found.add(node.name)
+        asked += node.input
+    return found
 
 
 def _single_images(batches: Sequence[Float[Tensor, "_ 3 S S"]]) -> Iterator[np.ndarray]:
