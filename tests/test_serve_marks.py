@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from coloured import PRODUCTS, TOKEN, Coloured, listening, photo, served
+from coloured import PRODUCTS, TOKEN, Coloured, client_of, listening, photo, served
 from conftest import rows_of
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -26,7 +26,6 @@ from sivt_lightning.data.datamodule import SIVTDataModule
 from sivt_lightning.data.folders import PARTS
 from sivt_lightning.inference.about import read_about
 from sivt_lightning.inference.good_photos import GoodPhotos
-from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.keeper import map_picture
 from sivt_lightning.serve.service import Limits
 from sivt_lightning.state.kept_parts import KeptParts
@@ -36,7 +35,7 @@ ANA = {"says": "good", "who": "Ana"}
 
 
 def keeping(folder: Path, limits: Limits = Limits(), token: str | None = None) -> TestClient:  # noqa: B008
-    return TestClient(build_app(Coloured(known=PRODUCTS), limits, token, kept=KeptParts(folder)))
+    return client_of(Coloured(known=PRODUCTS), limits, token, kept=KeptParts(folder))
 
 
 @pytest.fixture
@@ -183,7 +182,7 @@ def test_all_of_it_is_behind_the_token(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
-    with TestClient(build_app(Coloured(known=PRODUCTS), Limits())) as client:
+    with client_of(Coloured(known=PRODUCTS)) as client:
         assert "part" not in client.post("/v1/predict", content=photo(50)).json()
         told = client.get("/v1/parts").json()
         assert told == {"parts": [], "counts": [], "promised": 0.05, "kept": False, "not_kept": 0}
@@ -337,7 +336,7 @@ def circle(checkpoint: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathF
     """A server's folder: of one product, photos under another lamp are marked good, those of squares as defects."""
     predictor = Predictor(checkpoint, "cpu", category="across", unknown=False)
     folder = tmp_path_factory.mktemp("circle") / "state"
-    with TestClient(build_app(predictor, Limits(), kept=KeptParts(folder))) as client:
+    with client_of(predictor, kept=KeptParts(folder)) as client:
 
         def judge(content: bytes, says: str) -> None:
             name = client.post("/v1/predict", content=content).json()["part"]
