@@ -3,6 +3,7 @@
     python benchmarks/serving.py                            (the paper's model, random weights, int8 by OpenVINO)
     python benchmarks/serving.py --small true --precision bf16 --clients 4
     python benchmarks/serving.py --small true --flood true --decoders 16      (memory instead of speed)
+    python benchmarks/serving.py --small true --pages 5 --rate 50             (what pages that are open cost)
 
 Starts the server as a user would, on a free port. Each client sends photos that the model tells apart, one after the
 other on its own connection; every answer is held against the score of the same photo computed here. The rate of the
@@ -11,11 +12,15 @@ after, in a process of its own.
 
 `--flood true` sends what costs memory, and prints how far the server's grew at most (Linux): 64 uploads of nearly
 `--max_bytes` at a time, then 64 PNGs of 6 kB whose pixels are nearly `--max_pixels`. Each is answered or refused.
+
+`--pages 5` offers photos at a steady rate, in turns while nobody looks at the server's page and while so many do, each
+of which asks as its script does. A latency counts from when a photo was due.
 """
 
 import argparse
 import http.client
 import io
+import itertools
 import json
 import multiprocessing
 import re
@@ -27,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +52,10 @@ BATCH = 8
 FLOOD = 64  # requests at a time
 HELD = 10.0  # seconds that the last bytes of uploads are held back, so that all are there at a time
 Answer = tuple[int, dict]  # to which of the photos, and what
+SCRIPT = (files("sivt_lightning.serve") / "page/start.js").read_text(encoding="utf-8")
+PAUSE, EVERY = (int(re.findall(rf"const {name} = (\d+);", SCRIPT)[0]) for name in ("PAUSE", "EVERY"))
+IN_VIEW = 12  # small pictures, in a window of 1280 x 800
+TURNS = 8  # half of them with pages
 
 
 def write_export(folder: Path, small: bool, precision: str) -> Path:
@@ -108,13 +118,17 @@ def load(port: int, photos: list[bytes], images: int, clients: int) -> tuple[flo
             seconds.append(time.perf_counter() - start)
             answers.append((number % len(photos), answer))
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
     start = time.perf_counter()
+    together([threading.Thread(target=ask, args=(client,)) for client in range(clients)])
+    return images / (time.perf_counter() - start), seconds, answers
+
+
+def together(threads: list[threading.Thread]) -> None:
+    """From their start to their end."""
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return images / (time.perf_counter() - start), seconds, answers
 
 
 @contextmanager
@@ -131,6 +145,73 @@ def served(model: Path, decoders: int | None = None) -> Iterator[tuple[subproces
         assert server.stdout is not None
         yield server, int(server.stdout.readline().split(":")[2].split(".")[0])
         server.terminate()
+
+
+def offered(port: int, photos: list[bytes], rate: float, seconds: float, clients: int) -> list[float]:
+    """Seconds from when each photo was due until its answer."""
+    waited, start = list[float](), time.perf_counter()
+
+    def ask(client: int) -> None:
+        line = http.client.HTTPConnection("127.0.0.1", port)
+        for number in range(client, int(rate * seconds), clients):
+            time.sleep(max(0.0, start + number / rate - time.perf_counter()))
+            line.request("POST", "/v1/predict", photos[number % len(photos)])
+            answer = line.getresponse()
+            assert answer.status == 200, answer.read()
+            answer.read()
+            waited.append(time.perf_counter() - start - number / rate)
+
+    together([threading.Thread(target=ask, args=(client,)) for client in range(clients)])
+    return waited
+
+
+def look(port: int, closed: threading.Event, asked: list[str]) -> None:
+    """What a page asks that is seen until it is closed."""
+    line, known = http.client.HTTPConnection("127.0.0.1", port), set[str]()
+
+    def ask(path: str) -> bytes:
+        line.request("GET", path)
+        asked.append(path)
+        return line.getresponse().read()
+
+    ask("/")
+    for turn in itertools.count():
+        parts = [f"/v1/parts/{part['id']}" for part in json.loads(ask("/v1/parts?last=100"))["parts"]]
+        for path in ("/v1/model", "/v1/drift") if turn % EVERY == 0 else ():
+            ask(path)
+        for path in (f"{parts[0]}/photo", f"{parts[0]}/map") if turn == 0 else ():
+            ask(path)
+        for path in (f"{part}/thumbnail" for part in parts[:IN_VIEW] if part not in known):
+            ask(path)
+        known = {*parts}
+        if closed.wait(PAUSE / 1000):
+            return
+
+
+def measure_pages(port: int, photos: list[bytes], rate: float, seconds: float, pages: int) -> None:
+    """Prints a line for each turn, and what comes of all."""
+    every: dict[int, list[float]] = {0: [], pages: []}
+    for turn in range(TURNS):
+        opened, closed, asked = (0, pages, pages, 0)[turn % 4], threading.Event(), list[str]()
+        lookers = [threading.Thread(target=look, args=(port, closed, asked)) for _ in range(opened)]
+        for one in lookers:
+            one.start()
+        start = time.perf_counter()
+        waited = offered(port, photos, rate, seconds, 4 * BATCH)
+        passed = time.perf_counter() - start
+        closed.set()
+        for one in lookers:
+            one.join()
+        every[opened] += waited
+        print(f"{opened} pages: {told(waited)}; {len(waited) / passed:.1f} photos and ", end="")
+        print(f"{(len(waited) + len(asked)) / passed:.1f} requests a second", flush=True)
+    for opened, waited in every.items():
+        print(f"all turns with {opened} pages: {told(waited)}")
+
+
+def told(seconds: list[float]) -> str:
+    median, p95, p99 = (1e3 * float(np.quantile(seconds, share)) for share in (0.5, 0.95, 0.99))
+    return f"p50 {median:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms"
 
 
 def megabytes(process: int, kind: str) -> int:
@@ -197,12 +278,23 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--flood", choices=["true", "false"], default="false", help="measure memory, not speed")
     parser.add_argument("--decoders", type=int, help="of the flooded server, instead of one for each processor")
+    parser.add_argument("--pages", type=int, default=0, help="measure what so many that are open cost, not speed")
+    parser.add_argument("--rate", type=float, help="photos a second beside pages; by default half of what it answers")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of a turn with or without pages")
     settings = parser.parse_args()
     photos = make_photos(8, settings.side)
     with tempfile.TemporaryDirectory() as folder:
         model = write_export(Path(folder), settings.small == "true", settings.precision)
         if settings.flood == "true":
             measure_memory(model, settings.decoders)
+            return
+        if settings.pages:
+            with served(model) as (_, port):
+                load(port, photos, 2 * BATCH, BATCH)
+                most, _, _ = load(port, photos, settings.images, BATCH)
+                rate = settings.rate or most / 2
+                print(f"{most:.1f} photos a second to {BATCH} clients at most; {rate:.1f} are offered", flush=True)
+                measure_pages(port, photos, rate, settings.seconds, settings.pages)
             return
         before, scores = measured_alone(model, photos, settings.images)
         with served(model) as (server, port):
@@ -213,9 +305,8 @@ def main() -> None:
     apart = min(abs(one / other - 1) for i, one in enumerate(scores) for other in scores[:i])
     # Batches of other sizes add up in another order, which moves narrow numbers a little.
     wrong = [photo for photo, answer in answers if not abs(answer.get("score", 0) / scores[photo] - 1) < apart / 2]
-    median, p95, p99 = (1e3 * float(np.quantile(seconds, share)) for share in (0.5, 0.95, 0.99))
     print(f"alone {before:.1f} and {after:.1f} images/s, served {rate:.1f} to {settings.clients} clients: ", end="")
-    print(f"{2 * rate / (before + after):.3f} of it; p50 {median:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms")
+    print(f"{2 * rate / (before + after):.3f} of it; {told(seconds)}")
     print(f"{len(answers)} of {settings.images} answered, {len(wrong)} wrong (photos differ by {apart:.1%} or more)")
     print(f"the server ended with exit code {ended}")
 

@@ -68,7 +68,7 @@ def said(line: socket.socket) -> str:
 
 def head(length: int) -> bytes:
     """Of an upload of so many bytes."""
-    return f"POST /v1/predict HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n".encode()
+    return f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def silent(port: int, photo: bytes) -> str:
@@ -80,7 +80,7 @@ def silent(port: int, photo: bytes) -> str:
 def trickling(port: int, photo: bytes) -> str:
     """A head that comes byte by byte."""
     with connected(port) as line:
-        for byte in b"POST /v1/predict HTTP/1.1\r\nHost: here\r\n":
+        for byte in b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n":
             try:
                 line.send(bytes([byte]))
             except OSError:

@@ -89,8 +89,9 @@ def photo(red: int, size: tuple[int, int] = (12, 10), kind: str = "PNG", green: 
     return file.getvalue()
 
 
-def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None = None) -> TestClient:  # noqa: B008
-    return TestClient(build_app(predictor, limits, token))
+def client_of(predictor: Predictor, limits: Limits = Limits(), token: str | None = None, **more: Any) -> TestClient:  # noqa: B008
+    """Of a server that is asked by its address."""
+    return TestClient(build_app(predictor, limits, token, **more), base_url="http://127.0.0.1")
 
 
 @contextlib.contextmanager

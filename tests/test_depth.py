@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from coloured import client_of
 from conftest import TINY, rows_of, write_tiny_data
-from fastapi.testclient import TestClient
 from PIL import Image
 
 from sivt_lightning import Predictor, SIVTError
@@ -23,7 +23,6 @@ from sivt_lightning.data.masks import read_mask
 from sivt_lightning.export.model_files import write_model
 from sivt_lightning.inference.about import of_checkpoint
 from sivt_lightning.inference.checkpoint_model import restore_detector
-from sivt_lightning.serve.app import Limits, build_app
 
 GREY = np.random.default_rng(0).integers(40, 220, (24, 16)).astype(np.uint8)
 RGB = np.random.default_rng(1).integers(40, 220, (24, 16, 3)).astype(np.uint8)
@@ -216,7 +215,7 @@ def test_the_server_reads_photos_of_the_depth(deep_checkpoint: Path, tmp_path: P
     predictor = Predictor(deep_checkpoint, device="cpu")
     photo = deep_checkpoint.parents[4] / "data/down/test/good/000.tif"
     bright = save(tmp_path / "bright.tif", np.asarray(Image.open(photo)) * np.uint16(16))
-    with TestClient(build_app(predictor, Limits())) as client:
+    with client_of(predictor) as client:
         right, wrong = (client.post("/v1/predict", content=path.read_bytes()) for path in (photo, bright))
     assert right.json()["score"] == pytest.approx(predictor(photo).score)
     assert wrong.status_code == 400

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coloured import Coloured, photo
+from coloured import Coloured, client_of, photo
 from conftest import write_tiny_data
-from fastapi.testclient import TestClient
 from PIL import Image, ImageEnhance
 from scipy.stats import mannwhitneyu
 
@@ -21,7 +20,6 @@ from sivt_lightning.inference.drift import ALARMS, FEWEST, WINDOW, DriftMonitor,
 from sivt_lightning.inference.drifts import Drifts
 from sivt_lightning.inference.judge import Asked, ProductJudge
 from sivt_lightning.inference.thresholds import Threshold, Thresholds, threshold_of
-from sivt_lightning.serve.app import Limits, build_app
 
 
 def held_out(generator: np.random.Generator, images: int = 90) -> Threshold:
@@ -309,7 +307,7 @@ def test_predict_says_that_the_light_has_changed(
 
 def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
     predictor = Coloured(known=Thresholds(0.99, Threshold(100.0, 1.0, 30, [float(i) for i in range(30)]), {}))
-    with TestClient(build_app(predictor, Limits())) as client:
+    with client_of(predictor) as client:
         assert client.get("/v1/drift").json()["verdict"] == "cannot tell"
         for i in range(WINDOW):
             client.post("/v1/predict", content=photo(200 if i % 20 == 0 else i % 13))
@@ -327,7 +325,7 @@ def test_the_server_says_it_too(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_server_says_that_most_parts_are_above_the_threshold(capfd: pytest.CaptureFixture[str]) -> None:
     predictor = Coloured(known=Thresholds(0.99, Threshold(100.0, 1.0, 30, [float(i) for i in range(30)]), {}))
-    with TestClient(build_app(predictor, Limits())) as client:
+    with client_of(predictor) as client:
         for _ in range(WINDOW):
             client.post("/v1/predict", content=photo(200))
         answer = client.get("/v1/drift").json()

@@ -251,7 +251,7 @@ def test_it_keeps_to_its_openapi_document(case: Any) -> None:
     )
 
 
-START = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+START = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
 
 
 def test_a_client_that_stops_sending_is_let_go() -> None:
@@ -357,7 +357,7 @@ def test_clients_that_do_not_read_do_not_hold_up_the_end(checkpoint: Path, tiny_
         line.settimeout(2)
         line.connect(address)
         with pytest.raises(TimeoutError):  # the server reads no further, for nobody reads its answers
-            line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400_000)
+            line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400_000)
         assert httpx.post("http://{}:{}/v1/predict".format(*address), content=content).status_code == 200
         os.kill(process.pid, signal.SIGTERM)
         done = process.wait(15)
@@ -370,7 +370,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: P
     process, address = served(checkpoint)
     content = (tiny_data / "across/test/square/000.png").read_bytes()
     lines = [socket.create_connection(address) for _ in range(60)]
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n".encode()
     for line in lines:
         line.sendall(head + content)
     time.sleep(0.05)
@@ -402,6 +402,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_so(checkpoint: Path, tiny_data: P
         (["--max_memory", "0"], "max_memory is 0"),
         (["--cors_origin", "https://line.example", "line.example"], "cors_origin line.example: give what stands"),
         (["--cors_origin", "https://line.example/page"], "cors_origin https://line.example/page"),
+        (["--host_name", "http://line.example"], "host_name http://line.example: give a name such as line.example"),
         (["--category", "bolt"], "no threshold for category 'bolt'"),
         (["--false_alarms", "5"], "false_alarms is 5.0: give the share of good parts"),
         (["--false_alarms", "0.1", "--threshold", "3"], "give one"),
@@ -444,11 +445,12 @@ def test_a_model_that_fails_before_it_serves(
 
 
 def test_what_is_asked_for_reaches_the_server(checkpoint: Path, tiny_data: Path) -> None:
-    process, (host, port) = served(checkpoint, None, "--false_alarms", "0.2", "--unknown", "false")
+    asked = ("--false_alarms", "0.2", "--unknown", "false", "--host_name", "Line.example")
+    process, (host, port) = served(checkpoint, None, *asked)
     right = Predictor(checkpoint, "cpu", false_alarms=0.2, unknown=False)
     photo = tiny_data / "across/test/square/000.png"
     try:
-        about = httpx.get(f"http://{host}:{port}/v1/model").json()
+        about = httpx.get(f"http://{host}:{port}/v1/model", headers={"Host": "line.example"}).json()
         answer = httpx.post(f"http://{host}:{port}/v1/predict", content=photo.read_bytes()).json()
     finally:
         os.kill(process.pid, signal.SIGTERM)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from coloured import PRODUCTS, TOKEN, Coloured, listening, photo, served
+from coloured import PRODUCTS, TOKEN, Coloured, client_of, listening, photo, served
 from conftest import rows_of
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -23,11 +23,10 @@ from PIL import Image
 from sivt_lightning import Predictor, SIVTError
 from sivt_lightning.cli import main
 from sivt_lightning.data.datamodule import SIVTDataModule
-from sivt_lightning.data.folders import PARTS
+from sivt_lightning.data.folders import PARTS, contents
 from sivt_lightning.inference.about import read_about
 from sivt_lightning.inference.good_photos import GoodPhotos
-from sivt_lightning.serve.app import build_app
-from sivt_lightning.serve.keeper import map_picture
+from sivt_lightning.serve.keeper import map_picture, thumbnail
 from sivt_lightning.serve.service import Limits
 from sivt_lightning.state.kept_parts import KeptParts
 from sivt_lightning.state.reading import marked_parts
@@ -36,7 +35,7 @@ ANA = {"says": "good", "who": "Ana"}
 
 
 def keeping(folder: Path, limits: Limits = Limits(), token: str | None = None) -> TestClient:  # noqa: B008
-    return TestClient(build_app(Coloured(known=PRODUCTS), limits, token, kept=KeptParts(folder)))
+    return client_of(Coloured(known=PRODUCTS), limits, token, kept=KeptParts(folder))
 
 
 @pytest.fixture
@@ -93,6 +92,36 @@ def test_what_was_judged_is_told_newest_first_with_photo_map_and_counts(client: 
     assert client.head(f"/v1/parts/{names[0]}/photo").status_code == 200
 
 
+def test_a_thumbnail_is_the_photo_as_the_network_saw_it_or_else_the_photo(client: TestClient, tmp_path: Path) -> None:
+    place = f"/v1/parts/{ask(client, 200)}/thumbnail"
+    parts(client, 1)
+    answer = client.get(place)
+    assert (answer.headers["Content-Type"], answer.headers["X-Content-Type-Options"]) == ("image/jpeg", "nosniff")
+    small = Image.open(io.BytesIO(answer.content))
+    assert small.size == (8, 7), "of 12 x 10, no larger than what the network saw"
+    np.testing.assert_allclose(np.asarray(small)[3, 3], (200, 0, 0), atol=4)
+    for file in (tmp_path / "thumbnails").iterdir():  # as a version before them would have kept it
+        file.unlink()
+    answer = client.get(place)
+    assert (answer.content, answer.headers["Content-Type"]) == (photo(200), "image/png")
+    for file in (tmp_path / "photos").iterdir():
+        file.unlink()
+    assert client.get(place).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((3000, 1500), (256, 128)), ((9, 5000), (1, 256)), ((100, 50), (100, 50))]
+)
+def test_a_thumbnail_fits_a_list(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    seen = np.zeros((3, 384, 384), np.uint8)
+    seen[0, :, 192:] = 255  # red on the right
+    small = Image.open(io.BytesIO(thumbnail(seen, size)))
+    assert small.size == expected
+    if expected[0] > 1:
+        ends = np.asarray(small)[5, [5, -5]]
+        np.testing.assert_allclose(ends, [(0, 0, 0), (255, 0, 0)], atol=4)
+
+
 def test_a_map_is_held_against_twice_the_pixel_threshold_and_fits_a_screen() -> None:
     levels = Image.open(io.BytesIO(map_picture(np.float32([[0, 1, 2, 9]]), 1.0)))
     assert np.asarray(levels)[0].tolist() == [0, 128, 255, 255]
@@ -135,6 +164,7 @@ def test_what_is_not_there_or_not_said_rightly_is_a_sentence(client: TestClient)
         for answer in (
             client.get(f"/v1/parts/{name}/photo"),
             client.get(f"/v1/parts/{name}/map"),
+            client.get(f"/v1/parts/{name}/thumbnail"),
             client.post(f"/v1/parts/{name}/mark", json=ANA),
             client.delete(f"/v1/parts/{name}/mark", params={"who": "Ana"}),
         ):
@@ -176,6 +206,7 @@ def test_all_of_it_is_behind_the_token(tmp_path: Path) -> None:
             ("GET", "/v1/marks"),
             ("GET", "/v1/parts/x/photo"),
             ("GET", "/v1/parts/x/map"),
+            ("GET", "/v1/parts/x/thumbnail"),
             ("POST", "/v1/parts/x/mark"),
             ("DELETE", "/v1/parts/x/mark"),
         ):
@@ -183,7 +214,7 @@ def test_all_of_it_is_behind_the_token(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
-    with TestClient(build_app(Coloured(known=PRODUCTS), Limits())) as client:
+    with client_of(Coloured(known=PRODUCTS)) as client:
         assert "part" not in client.post("/v1/predict", content=photo(50)).json()
         told = client.get("/v1/parts").json()
         assert told == {"parts": [], "counts": [], "promised": 0.05, "kept": False, "not_kept": 0}
@@ -238,15 +269,18 @@ def test_what_there_is_no_room_for_is_counted(tmp_path: Path, monkeypatch: pytes
         add(*given)
 
     monkeypatch.setattr(KeptParts, "add", slow)
-    with keeping(tmp_path, Limits(bytes=400)) as client:  # two of the largest files may wait, each with its map
+    with keeping(tmp_path, Limits(bytes=600)) as client:  # two of the largest files may wait, each with its map
         answers = [client.post("/v1/predict", content=photo(50)).json() for _ in range(5)]
-        size = len(photo(50)) + 8 * 8 * 4
-        assert ["part" in answer for answer in answers] == [(number + 1) * size <= 800 for number in range(5)]
+        size = len(photo(50)) + 8 * 8 * (4 + 3)
+        assert ["part" in answer for answer in answers] == [(number + 1) * size <= 1200 for number in range(5)]
         free.set()
         lost = sum("part" not in answer for answer in answers)
         assert until(lambda: client.get("/v1/parts").json()["not_kept"]) == lost > 0
         parts(client, 5 - lost)
         until(lambda: [one["parts"] for one in client.get("/v1/parts").json()["counts"]] == [5])
+    with keeping(tmp_path / "small", Limits(bytes=len(photo(50)))) as client:
+        ask(client, 50)  # however large its map is beside it
+        parts(client, 1)
 
 
 def test_what_waits_when_the_server_ends_is_written(tmp_path: Path) -> None:
@@ -337,7 +371,7 @@ def circle(checkpoint: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathF
     """A server's folder: of one product, photos under another lamp are marked good, those of squares as defects."""
     predictor = Predictor(checkpoint, "cpu", category="across", unknown=False)
     folder = tmp_path_factory.mktemp("circle") / "state"
-    with TestClient(build_app(predictor, Limits(), kept=KeptParts(folder))) as client:
+    with client_of(predictor, kept=KeptParts(folder)) as client:
 
         def judge(content: bytes, says: str) -> None:
             name = client.post("/v1/predict", content=content).json()["part"]
@@ -468,3 +502,5 @@ def test_its_pictures_are_not_taken_for_a_folder_of_photos(
         assert main(command) == 1
         assert remedy in (said := capsys.readouterr().err)
         assert "is what `sivt serve` keeps of the parts that it judged" in said
+    found = contents(tmp_path)  # of a folder above it
+    assert ([path.parent.name for path in found.photos], found.results) == (["photos"], 2)

@@ -125,7 +125,7 @@ def test_who_finds_no_room_for_an_upload_comes_again(length: bytes) -> None:
     with listening(Limits(bytes=3000, memory=13_000, wait=0.2)) as (host, port):
         url = f"http://{host}:{port}/v1/predict"
         with socket.create_connection((host, port)) as line:  # of unknown length is as long as it may be
-            line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n")
+            line.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n\r\n")
             with httpx.Client(timeout=20) as client:
                 while (answer := client.post(url, content=photo(1) + bytes(500))).status_code == 200:
                     pass  # the other has not begun
@@ -299,7 +299,7 @@ def test_a_flood_does_not_fill_the_memory(checkpoint: Path) -> None:
 
     def upload(_: int) -> None:
         with socket.create_connection((host, port), timeout=60) as line, contextlib.suppress(OSError):
-            line.sendall(f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(junk)}\r\n\r\n".encode())
+            line.sendall(f"POST /v1/predict HTTP/1.1\r\nHost: [::]\r\nContent-Length: {len(junk)}\r\n\r\n".encode())
             line.sendall(junk[:-100])
             go.wait()
             line.sendall(junk[-100:])

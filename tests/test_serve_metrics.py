@@ -29,6 +29,10 @@ def test_parts_and_requests_are_counted() -> None:
         client.post("/v1/predict/", content=b"none")
         client.get("/made/up/1")
         client.get("/made/up/2")
+        for name in ("1", "2"):
+            client.get(f"/v1/parts/{name}/photo")
+            client.delete(f"/v1/parts/{name}/mark/", params={"who": "Ana"})
+        client.get("/v1/parts/3")
         answer = client.get("/metrics")
         found = series(answer.text)
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -42,7 +46,9 @@ def test_parts_and_requests_are_counted() -> None:
     assert count("sivt_parts_total", product="", verdict="unknown") == 1
     assert count("sivt_requests_total", path="/v1/predict", status="200") == 5
     assert count("sivt_requests_total", path="/v1/predict", status="400") == 1
-    assert count("sivt_requests_total", path="other", status="404") == 2
+    assert count("sivt_requests_total", path="other", status="404") == 3
+    assert count("sivt_requests_total", path="/v1/parts/{name}/photo", status="404") == 2
+    assert count("sivt_requests_total", path="/v1/parts/{name}/mark", status="404") == 2
     assert count("sivt_request_seconds_count", path="/v1/predict") == 6
     assert count("sivt_batch_images_sum") == 5
     assert (count("sivt_requests_in_work"), count("sivt_decoding_bytes"), count("sivt_ready")) == (0, 0, 1)

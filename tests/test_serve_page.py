@@ -341,6 +341,37 @@ def rows(page: Page) -> list[str]:
     return [" ".join(row.split()[1:]) for row in told]
 
 
+def widths(page: Page) -> list[int]:
+    """Of the small pictures in the list, in their own pixels."""
+    until(page, "[...document.querySelectorAll('#parts img')].every(image => image.complete)")
+    return page.locator("#parts img").evaluate_all("images => images.map((image) => image.naturalWidth)")  # type: ignore[no-any-return]
+
+
+def test_small_pictures_are_asked_for_where_they_are_seen(page: Page, keeping: str, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(part(30))).save(file, "TIFF")
+    assert httpx.post(f"{keeping}v1/predict", content=file.getvalue()).status_code == 200
+    judged(keeping, *range(40, 80), 20)
+    newest, tiff = (httpx.get(f"{keeping}v1/parts").json()["parts"][place]["id"] for place in (0, -1))
+    for name in (newest, tiff):  # as a version before them would have kept these
+        (tmp_path / f"state/thumbnails/{name}.jpg").unlink()
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(keeping)
+    expect(page.locator("#parts tr")).to_have_count(42)
+    expect(page.locator("#parts img")).not_to_have_count(0)
+    page.wait_for_timeout(300)
+    small = [url for url in asked if "/thumbnail" in url]
+    assert 3 < len(small) < 30
+    assert widths(page)[:3] == [SIZE[0], 32, 32], "the photo, where there is nothing smaller"
+    with page.expect_response(f"**/{tiff}/thumbnail"):
+        page.locator("#parts tr").last.scroll_into_view_if_needed()
+    expect(page.locator("#parts tr").nth(-2).locator("img")).to_have_count(1)
+    expect(page.locator("#parts tr").last.locator("img")).to_have_count(0)  # which the browser cannot show
+    assert sum("/photo" in url for url in asked) == 1, "of the part that is shown"
+    assert len([url for url in asked if "/thumbnail" in url]) == len({url for url in asked if "/thumbnail" in url})
+
+
 def test_the_last_parts_with_photo_and_map(page: Page, keeping: str, model: Coloured) -> None:
     judged(keeping, 150, 20)
     page.goto(keeping)
@@ -359,6 +390,8 @@ def test_the_last_parts_with_photo_and_map(page: Page, keeping: str, model: Colo
     page.locator("#show").select_option("failed")
     assert rows(page) == ["150.png anomalous bolt 150 limit 95"]
     page.locator("#show").select_option("all")
+    expect(page.locator("#parts img")).to_have_count(2)
+    assert widths(page) == [32, 32]  # what the network saw
     before = len(model.batches)
     give(page, part(30, green=200), "mine.png")
     expect(page.locator("#title")).to_have_text("mine.png")
@@ -388,7 +421,7 @@ def test_marks_and_undo(page: Page, keeping: str) -> None:
         page.get_by_role("button", name="Save the marks").click()
     assert download.value.suggested_filename == "marks.csv"
     assert download.value.path().read_text().splitlines()[1].endswith(".png,bolt,good")
-    page.reload()  # the name is known, and the mark
+    reload(page)  # the name is known, and the mark
     expect(page.locator("#who")).to_have_value("<b>Ana</b>")
     page.locator("#parts tr").last.click()
     page.get_by_role("button", name="Undo the mark").click()
@@ -424,6 +457,13 @@ def test_the_mark_of_a_photo_that_was_just_given(page: Page, keeping: str) -> No
     expect(page.locator("#parts tr")).to_have_count(1, timeout=10_000)
 
 
+def reload(page: Page) -> None:
+    """Once the small pictures in view have come: one that is broken off would be a fault of the page."""
+    expect(page.locator("#parts img")).not_to_have_count(0)
+    until(page, "!fetching")
+    page.reload()
+
+
 def test_false_alarms_are_told_where_marks_suffice(page: Page, keeping: str) -> None:
     judged(keeping, *[20] * 57, *[150] * 6)
     parts = httpx.get(f"{keeping}v1/parts").json()["parts"]
@@ -442,12 +482,12 @@ def test_false_alarms_are_told_where_marks_suffice(page: Page, keeping: str) -> 
     mark(called[2], "good")
     for name in called[3:5]:
         mark(name, "defect")
-    page.reload()
+    reload(page)
     expect(page.locator("#alarms")).to_contain_text(  # the one without a mark may be either
         "Observed: 5.9 %, between 1.7 % and 16 %. This rests on 5 marked of 6 called anomalous among the last 63."
     )
     mark(called[5], "defect")
-    page.reload()
+    reload(page)
     # 3 of 60 good parts; by Wilson's formula between 1.7 and 13.7 %
     expect(page.locator("#alarms")).to_contain_text(
         "Observed: 5 %, between 1.7 % and 14 %. This rests on 6 marked of 6 called anomalous among the last 63."

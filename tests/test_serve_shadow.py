@@ -4,12 +4,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from coloured import PRODUCTS, TOKEN, Coloured, photo
+from coloured import PRODUCTS, TOKEN, Coloured, client_of, photo
 from fastapi.testclient import TestClient
 
 from sivt_lightning.inference.judge import Asked
 from sivt_lightning.inference.prediction import Prediction
-from sivt_lightning.serve.app import build_app
 from sivt_lightning.serve.service import Limits
 
 
@@ -23,7 +22,7 @@ class Strict(Coloured):
 
 def pair(limits: Limits = Limits(), shadow: Coloured | None = None, seconds: float = 0.0) -> TestClient:  # noqa: B008
     served = Coloured(seconds, PRODUCTS)
-    return TestClient(build_app(served, limits, None, (), shadow or Strict()))
+    return client_of(served, limits, shadow=shadow or Strict())
 
 
 def report(client: TestClient, judged: int) -> dict[str, Any]:
@@ -98,10 +97,10 @@ def test_they_change_places_and_nobody_goes_without_an_answer() -> None:
 
 
 def test_without_a_shadow_that_is_said_and_with_a_token_it_is_asked_for() -> None:
-    with TestClient(build_app(Coloured(), Limits())) as client:
+    with client_of(Coloured()) as client:
         assert client.post("/v1/swap").status_code == client.get("/v1/shadow").status_code == 404
         assert "start the server with --shadow MODEL" in client.get("/v1/shadow").json()["error"]
-    with TestClient(build_app(Coloured(), Limits(), TOKEN, (), Strict())) as client:
+    with client_of(Coloured(), token=TOKEN, shadow=Strict()) as client:
         assert client.post("/v1/swap").status_code == client.get("/v1/shadow").status_code == 401
 
 

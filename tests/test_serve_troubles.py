@@ -131,7 +131,7 @@ def test_a_pool_that_takes_no_work(name: str, capfd: pytest.CaptureFixture[str])
 def test_connections_that_do_not_say_what_they_want_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent ones, ones that come byte by byte, and those that do so after an answer; who asks in time is served."""
     monkeypatch.setattr("sivt_lightning.serve.uvicorn_server.HEAD", 0.6)
-    head = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     def ended(address: tuple[str, int], before: bytes, pause: float) -> float:
         """Seconds until a connection ends that sends a byte now and then."""

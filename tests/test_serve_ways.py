@@ -4,15 +4,16 @@ import base64
 import http.client
 import json
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from coloured import TOKEN, Coloured, client_of, listening, photo
-from fastapi.testclient import TestClient
 
 from sivt_lightning.serve.app import Limits, build_app
+from sivt_lightning.state.kept_parts import KeptParts
 
 JSON = {"Content-Type": "application/json"}
 
@@ -133,7 +134,7 @@ def test_pages_of_other_places_are_let_in_by_name() -> None:
     with client_of(Coloured(), token=TOKEN) as client:  # off
         assert client.options("/v1/predict", headers=ASKED).status_code == 405
         assert allowed not in client.post("/v1/predict", content=photo(1), headers=known).headers
-    with TestClient(build_app(Coloured(), Limits(), TOKEN, [PAGE])) as client:
+    with client_of(Coloured(), token=TOKEN, origins=[PAGE]) as client:
         answer = client.options("/v1/predict", headers=ASKED)
         assert (answer.status_code, answer.headers[allowed]) == (200, PAGE)
         for red, headers, status in (
@@ -150,6 +151,53 @@ def test_pages_of_other_places_are_let_in_by_name() -> None:
         assert answer.status_code == 400
         assert "--cors_origin" in answer.json()["error"]
         assert allowed not in answer.headers
+
+
+def test_it_is_asked_by_an_address_or_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Camera.plant")
+    own = ["camera", "camera.plant", "Line.Example:8443", "localhost", "LOCALHOST.:80"]
+    with client_of(Coloured(), names=["line.example"]) as client:
+        for host in ["127.0.0.1", "192.168.0.7:8000", "[::1]", "[fe80::1]:8000", *own]:
+            assert client.get("/v1/model", headers={"Host": host}).status_code == 200, host
+        for host in ("plant", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "[evil]", "::1"):
+            assert client.get("/v1/model", headers={"Host": host}).status_code == 421, host
+
+
+def test_a_page_whose_name_leads_here_is_refused_whatever_it_asks(tmp_path: Path) -> None:
+    """As a browser asks it, once the name that it has loaded the page of is said to be 127.0.0.1."""
+    predictor, page = Coloured(), {"Host": "evil.example:8000"}
+    with client_of(predictor, kept=KeptParts(tmp_path), origins=["*"]) as client:
+        name = client.post("/v1/predict", content=photo(1)).json()["part"]
+        said = {"says": "good", "who": "Eve"}
+        for method, path in (
+            *(("GET", route.path.format(name=name)) for route in client.app.routes if "GET" in route.methods),  # type: ignore[attr-defined]
+            ("HEAD", "/v1/parts"),
+            ("OPTIONS", "/v1/parts"),
+            ("POST", "/v1/predict"),
+            ("POST", "/v1/swap"),
+            ("POST", f"/v1/parts/{name}/mark"),
+            ("DELETE", f"/v1/parts/{name}/mark"),
+            ("GET", "/nowhere"),
+        ):
+            answer = client.request(method, path, headers=page, json=said)
+            assert (answer.status_code, "X-Request-ID" in answer.headers) == (421, True), (method, path)
+        assert answer.json()["error"] == (
+            "evil.example is no name of this server, but may be another site's, whose pages must not ask it: open it "
+            "by its address, such as 127.0.0.1, or start it with --host_name evil.example."
+        )
+    assert predictor.batches == [1]
+    assert KeptParts(tmp_path).marked() == []
+    with client_of(predictor, token=TOKEN) as client:  # which the page does not know
+        assert client.get("/v1/model", headers=page).status_code == 401
+        assert client.get("/v1/model", headers=page | {"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_who_names_no_host_is_no_page() -> None:
+    with listening(Limits()) as place:
+        for version, status in (("1.0", b"200"), ("1.1", b"400")):
+            with socket.create_connection(place, timeout=30) as line:
+                line.sendall(f"GET /health HTTP/{version}\r\n\r\n".encode())
+                assert line.recv(100).split()[1] == status
 
 
 @pytest.mark.parametrize("given", ["true", "True", "1", "yes", "on", "t", "y"])

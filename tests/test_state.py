@@ -18,6 +18,8 @@ from sivt_lightning.state.kept_parts import KEPT, KeptParts
 from sivt_lightning.state.part import Count, Part, now
 from sivt_lightning.state.reading import marked_parts
 
+FOLDERS = ("maps", "photos", "thumbnails")
+
 
 def part(verdict: str = "normal", product: str | None = "gear", **other: Any) -> Part:
     said = {"name": "a.png", "score": 1.5, "threshold": 2.0, "calibrated": 0.3, "suffix": "png"}
@@ -25,12 +27,12 @@ def part(verdict: str = "normal", product: str | None = "gear", **other: Any) ->
 
 
 def add(kept: KeptParts, one: Part, photo: bytes = b"photo") -> Part:
-    kept.add(one, photo, b"map", Counter([Count.at(one.time, one.product, one.verdict)]))
+    kept.add(one, (photo, b"map", b"thumbnail"), Counter([Count.at(one.time, one.product, one.verdict)]))
     return one
 
 
 def files(folder: Path) -> set[str]:
-    return {file.relative_to(folder).as_posix() for part in ("photos", "maps") for file in (folder / part).iterdir()}
+    return {file.relative_to(folder).as_posix() for part in FOLDERS for file in (folder / part).iterdir()}
 
 
 def test_the_last_parts_and_marked_ones_are_kept_and_counts_of_all(tmp_path: Path) -> None:
@@ -46,13 +48,14 @@ def test_the_last_parts_and_marked_ones_are_kept_and_counts_of_all(tmp_path: Pat
     assert (parts[-1].mark.says, parts[-1].mark.who) == ("good", "Ana")
     assert replace(parts[-1], mark=None) == second, "all that was told of it"
     assert kept.part(first.id) is None
-    assert len(files(tmp_path)) == 2 * (KEPT + 1)
+    assert len(files(tmp_path)) == 3 * (KEPT + 1)
     assert kept.photo(second).read_bytes() == b"photo"
     assert kept.map(second).read_bytes() == b"map"
+    assert kept.thumbnail(second).read_bytes() == b"thumbnail"
     counted = {(count.product, count.verdict): parts for count, parts in kept.counts()}
     assert counted == {("gear", "normal"): 1, ("gear", "anomalous"): 1, (None, "unknown"): KEPT + 3}
     kept.mark(second.id, None, "Ben")
-    assert len(files(tmp_path)) == 2 * KEPT
+    assert len(files(tmp_path)) == 3 * KEPT
     kept.close()
     assert [one.id for one in KeptParts(tmp_path).parts(1)] == [parts[0].id]
 
@@ -97,7 +100,7 @@ def test_names_and_people_are_data(tmp_path: Path) -> None:
     assert found.mark is not None
     assert (found.name, found.mark.who) == (strange, strange)
     assert kept.part("../../etc/passwd") is None
-    assert files(kept.folder) == {f"photos/{one.id}.png", f"maps/{one.id}.png"}
+    assert files(kept.folder) == {f"photos/{one.id}.png", f"maps/{one.id}.png", f"thumbnails/{one.id}.jpg"}
 
 
 def test_a_part_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +108,10 @@ def test_a_part_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
     write = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:
-        write(path, content[:1])
-        raise OSError(28, "No space left on device")
+        written = write(path, content[:1])
+        if path.parent.name == "thumbnails":  # the last one
+            raise OSError(28, "No space left on device")
+        return written
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
@@ -119,11 +124,13 @@ def test_a_part_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
 
 def test_files_that_a_kill_has_left_go_at_the_next_start_and_others_stay(tmp_path: Path) -> None:
     kept = KeptParts(tmp_path)
-    one = add(kept, part())
+    add(kept, part())
+    before = files(tmp_path)
     (tmp_path / "photos" / f"{uuid4().hex}.png").touch()
+    (tmp_path / "thumbnails" / f"{uuid4().hex}.jpg").touch()
     (tmp_path / "photos" / "mine.png").touch()
     KeptParts(tmp_path)
-    assert files(tmp_path) == {f"photos/{one.id}.png", f"maps/{one.id}.png", "photos/mine.png"}
+    assert files(tmp_path) == before | {"photos/mine.png"}
 
 
 def foreign(file: Path) -> None:
@@ -195,7 +202,7 @@ def test_marks_are_read_while_a_server_writes_and_after_it(tmp_path: Path) -> No
         assert [sentence[:1] for sentence in marked.left_out] == ["1", "1"]
         assert {sample.category for sample in read_marked(tmp_path, "bolt").good} == {"bolt"}
         kept.close()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["maps", PARTS, "photos"], "reading leaves nothing"
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([PARTS, *FOLDERS]), "reading leaves nothing"
 
 
 def test_nothing_marked_is_a_sentence(tmp_path: Path) -> None:

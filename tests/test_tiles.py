@@ -33,6 +33,7 @@ from sivt_lightning.model.detection import Detection
 from sivt_lightning.model.image_score import image_score
 from sivt_lightning.model.stitching import WHOLE, stitched
 from sivt_lightning.serve.service import Limits
+from sivt_lightning.state.kept_parts import KeptParts
 
 SETTINGS = {"feature_stride": 4, "map_power": 0.0, "smoothing_sigma": 1.0, "image_score": "highest"}
 STRIP = Grid((0, 6, 12))
@@ -312,13 +313,17 @@ def test_predict_and_predictor_say_the_same_in_the_photos_own_pixels(trained: Pa
         assert all(box[2] <= 32 and box[3] <= 80 for box in (region.box for region in one.regions))
 
 
-def test_a_server_says_the_same_and_counts_what_tiles_hold(trained: Path) -> None:
+def test_a_server_says_the_same_and_counts_what_tiles_hold(trained: Path, tmp_path: Path) -> None:
     predictor = Predictor(trained / "model/best.ckpt")
     file = io.BytesIO()
     picture(200, 200, 3).save(file, "PNG")
-    with client_of(predictor) as client:
+    with client_of(predictor, kept=KeptParts(tmp_path)) as client:
         answer = client.post("/v1/predict", content=file.getvalue()).json()
         decoding = client.app.state.service.decoding  # type: ignore[attr-defined]
+    small = np.asarray(Image.open(tmp_path / f"thumbnails/{answer['part']}.jpg"))
+    whole = to_tensor(Image.open(file), 32).permute(1, 2, 0).numpy() * 255
+    assert small.shape == whole.shape, "of the whole photo, and no tile's"
+    assert np.abs(small - whole).mean() < 8
     expected = predictor(file.getvalue())
     assert answer["score"] == pytest.approx(expected.score, rel=1e-4)
     assert [region["box"] for region in answer["regions"]] == [list(region.box) for region in expected.regions]

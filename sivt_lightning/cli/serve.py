@@ -28,10 +28,11 @@ def run(args: Sequence[str]) -> int:
     try:
         from sivt_lightning.serve.app import Limits, build_app
         from sivt_lightning.serve.cors import check_origins
+        from sivt_lightning.serve.host_names import check_names
         from sivt_lightning.serve.server import UNREAD, serve
     except ImportError as error:
         raise SIVTError("`sivt serve` needs more packages: pip install 'sivt-lightning[serve]'.") from error
-    origins = check_origins(settings.cors_origin)
+    origins, names = check_origins(settings.cors_origin), check_names(settings.host_name)
     place = listening(settings.host, settings.port)
     share_heap()
     with place:
@@ -40,7 +41,7 @@ def run(args: Sequence[str]) -> int:
         kept = _kept(settings)  # not before the model, beside which it may lie, is known to be there
         memory = None if settings.max_memory is None else settings.max_memory * 1_000_000
         limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_requests, settings.max_batch, memory)
-        app = build_app(predictor, limits, token, origins, shadow, kept)
+        app = build_app(predictor, limits, token, origins, shadow, kept, names)
         place.listen()  # from now on whoever comes waits, instead of being refused
         print(
             f"Serving {settings.model} on http://{settings.host}:{place.getsockname()[1]}. Ctrl-C ends it.", flush=True
@@ -95,6 +96,8 @@ def parse_settings(args: Sequence[str]) -> Any:
     parser.add_argument("--max_memory", type=int | None, help=text)
     text = "Place of a web page, such as https://line.example, whose scripts may ask, too; several may follow."
     parser.add_argument("--cors_origin", type=str, nargs="+", default=[], metavar="ORIGIN", help=text)
+    text = "Name, such as line.example, by which this machine is asked, too, where no token is; several may follow."
+    parser.add_argument("--host_name", type=str, nargs="+", default=[], metavar="NAME", help=text)
     settings = parse(parser, args)
     for name in ("max_batch", "max_requests", "max_bytes", "max_pixels", "max_memory"):
         if settings[name] is not None and settings[name] < 1:

@@ -18,6 +18,7 @@ NOTE_SUFFIXES = ("", ".txt", ".md", ".pdf", ".html", ".csv", ".json", ".xml", ".
 RESULTS = "predictions.json"  # in a folder that `sivt predict` has written into
 RESULT_FOLDERS = ("masks", "overlays", "maps", "report")  # of it
 PARTS = "parts.sqlite"  # in a folder that a server keeps: of parts that it judged, good or not, and their maps
+PARTS_FOLDERS = ("maps", "thumbnails")  # of it, beside the photos
 ROI = "roi"  # name, without suffix, of the file that says which part of a product's photos is inspected, see `roi`
 MOST_LOOKED_AT = 20_000  # files, for a sentence about a folder that may be a whole disk
 
@@ -29,7 +30,7 @@ class Contents(NamedTuple):
     """The files of a folder and its sub-folders."""
 
     photos: list[Path]  # in the order of their paths
-    results: int  # pictures that earlier predictions have left, which are no photos
+    results: int  # pictures that earlier predictions or a server have left, which are no photos
     others: list[Path]  # neither photos nor notes
 
 
@@ -47,7 +48,8 @@ def one_look() -> Iterator[None]:
 def contents(folder: Path) -> Contents:
     """What lies in a folder and below it."""
     files = sorted(walk(folder), key=Path.as_posix)
-    written = {file.parent / name for file in files if file.name == RESULTS for name in RESULT_FOLDERS}
+    left = {RESULTS: RESULT_FOLDERS, PARTS: PARTS_FOLDERS}
+    written = {file.parent / name for file in files for name in left.get(file.name, ())}
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     photos = [file for file in images if written.isdisjoint(file.parents)] if written else images
     others = [file for file in files if file.suffix.lower() not in (*IMAGE_SUFFIXES, *NOTE_SUFFIXES)]

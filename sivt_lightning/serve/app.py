@@ -18,6 +18,7 @@ from sivt_lightning.inference.predictor import Predictor
 from sivt_lightning.serve.body import FORM, JSON
 from sivt_lightning.serve.cors import CORS
 from sivt_lightning.serve.front_page import front_page
+from sivt_lightning.serve.host_names import HostNames
 from sivt_lightning.serve.linger import Linger
 from sivt_lightning.serve.log import LastWord, RequestLog
 from sivt_lightning.serve.messages import (
@@ -61,8 +62,10 @@ def build_app(
     origins: Sequence[str] = (),
     shadow: Predictor | None = None,
     kept: KeptParts | None = None,
+    names: Sequence[str] = (),
 ) -> FastAPI:
-    """The application; with a `token` only those who send it as a bearer token are served.
+    """The application; with a `token` only those who send it as a bearer token are served, without one only those who
+    ask for this machine by a name of its own, or by an address.
 
     Args:
         predictor: the model.
@@ -71,6 +74,7 @@ def build_app(
         origins: of the pages whose scripts may ask.
         shadow: another model, asked the same.
         kept: where parts that were judged are kept, with what people say of them.
+        names: by which it may be asked, too.
     """
     service = Service(predictor, limits, shadow, kept)
     # No pages of documentation: they would load scripts from the internet.
@@ -83,6 +87,8 @@ def build_app(
     app.add_middleware(LastWord)
     if origins:
         app.add_middleware(CORS, origins=origins)
+    if token is None:  # which pages of other sites do not know
+        app.add_middleware(HostNames, names=names)
     app.add_middleware(RequestLog, seen=app.state.metrics.seen)
     app.add_middleware(Linger, most=4 * limits.bytes, seconds=limits.linger)
     return app

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse
 from sivt_lightning.report.overlay import inferno
 from sivt_lightning.report.page import digest
 
-SCRIPTS = ("asking.js", "part.js", "judging.js", "parts.js", "figures.js", "start.js")  # after two of report.html's
+# After two of report.html's.
+SCRIPTS = ("asking.js", "part.js", "judging.js", "thumbnails.js", "parts.js", "figures.js", "start.js")
 SHADES = 16  # from nothing to the pixel threshold, which has the colour that it has in report.html; as many to twice it
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src 'self' blob: data:; connect-src 'self'; "

@@ -9,12 +9,14 @@ from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
 import numpy as np
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from sivt_lightning.data.opening import opened_file
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.inference.prediction import Prediction
+from sivt_lightning.inference.predictor import Prepared
 from sivt_lightning.serve.log import note
 from sivt_lightning.serve.messages import Refusal
 from sivt_lightning.serve.threads import Threads
@@ -23,7 +25,8 @@ from sivt_lightning.state.part import Count, Part, now
 
 PAUSE = 0.02  # s, until it is looked again whether all is written
 LONGEST_NAME = 300  # letters
-LONGEST_MAP = 512  # pixels of its longer side
+LONGEST_MAP, LONGEST_THUMBNAIL = 512, 256  # pixels of the longer side
+QUALITY = 80  # of the thumbnail, a JPEG
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp"}
 
 Result = TypeVar("Result")
@@ -38,11 +41,12 @@ class Waiting(NamedTuple):
     model: str
     content: bytes
     prediction: Prediction
+    seen: UInt8[np.ndarray, "3 S S"]  # by the network, of the whole photo
 
     @property
     def size(self) -> int:
         """Bytes that it holds."""
-        return len(self.content) + self.prediction.anomaly_map.nbytes
+        return len(self.content) + self.prediction.anomaly_map.nbytes + self.seen.nbytes
 
 
 class Keeper:
@@ -51,7 +55,7 @@ class Keeper:
 
     Args:
         kept: where.
-        most: bytes of photos and maps that may wait.
+        most: bytes of photos, with what belongs to them, that may wait; one photo always may.
 
     Needs a running loop.
     """
@@ -66,12 +70,15 @@ class Keeper:
         self.thread = Threads(1, "state")
         self.task = asyncio.create_task(self._run())
 
-    def offer(self, content: bytes, prediction: Prediction, name: str | None, model: str) -> str | None:
+    def offer(
+        self, content: bytes, image: Prepared, prediction: Prediction, name: str | None, model: str
+    ) -> str | None:
         """A photo that has been judged, its file's name and the model's identity; the part's id, where it is taken."""
-        one = Waiting(uuid4().hex, now(), name and name[:LONGEST_NAME], model, content, prediction)
+        seen = np.rint(255 * image.images[-1].numpy()).astype(np.uint8)  # however it is cut, the last is the whole
+        one = Waiting(uuid4().hex, now(), name and name[:LONGEST_NAME], model, content, prediction, seen)
         self.counts[Count.at(one.time, prediction.product, prediction.verdict)] += 1
         self.arrived.set()
-        if self.held + one.size > self.most:
+        if self.held and self.held + one.size > self.most:
             self._lost("parts come faster than they can be written")
             return None
         self.held += one.size
@@ -126,12 +133,13 @@ class Keeper:
 
     def _write(self, one: Waiting | None, counts: Counter[Count]) -> None:
         if one is None:
-            self.kept.add(None, b"", b"", counts)
+            self.kept.add(None, (), counts)
             return
         said = one.prediction
         judged = (said.product, said.verdict, said.score, said.threshold, said.calibrated)
         part = Part(one.id, one.time, one.name, *judged, one.model, _suffix(one.content))
-        self.kept.add(part, one.content, map_picture(said.anomaly_map, said.pixel_threshold), counts)
+        pictures = map_picture(said.anomaly_map, said.pixel_threshold), thumbnail(one.seen, said.size)
+        self.kept.add(part, (one.content, *pictures), counts)
 
 
 def _suffix(content: bytes) -> str:
@@ -146,4 +154,14 @@ def map_picture(anomaly_map: Float[np.ndarray, "height width"], pixel_threshold:
     picture.thumbnail((LONGEST_MAP, LONGEST_MAP), Image.Resampling.BOX)
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def thumbnail(seen: UInt8[np.ndarray, "3 S S"], size: tuple[int, int]) -> bytes:
+    """A JPEG of a photo of this width and height, of what the network saw of it: no file is decoded for it."""
+    longer = max(size)
+    most = min(LONGEST_THUMBNAIL, seen.shape[-1], longer)
+    width, height = (max(1, round(most * side / longer)) for side in size)
+    file = io.BytesIO()
+    Image.fromarray(rearrange(seen, "c h w -> h w c")).resize((width, height)).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.routing import compile_path
 
 from sivt_lightning.inference.drifts import Drifts
 
@@ -16,12 +17,12 @@ class Metrics:
     """Of one server; each has its own, as tests run several in a process.
 
     Args:
-        paths: that are told apart.
+        paths: that are told apart, as routes have them: /v1/parts/{name}/photo is one.
         gauges: by name, what is read when somebody asks, and what it is.
     """
 
     def __init__(self, paths: Collection[str], gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        self.paths, self.registry = frozenset(paths), CollectorRegistry()
+        self.paths, self.registry = {path: compile_path(path)[0] for path in paths}, CollectorRegistry()
         ours: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("sivt_requests", "Requests answered", ["path", "status"], **ours)
         self.seconds = Histogram("sivt_request_seconds", "From request to answer", ["path"], buckets=SECONDS, **ours)
@@ -33,8 +34,8 @@ class Metrics:
 
     def seen(self, line: Mapping[str, Any]) -> None:
         """A request, as the log has it."""
-        path = line["path"].removesuffix("/") or "/"
-        path = path if path in self.paths else OTHER
+        asked = line["path"].removesuffix("/") or "/"
+        path = next((path for path, fits in self.paths.items() if fits.match(asked)), OTHER)
         self.requests.labels(path, line["status"]).inc()
         self.seconds.labels(path).observe(line["ms"] / 1000)
         if "verdict" in line:

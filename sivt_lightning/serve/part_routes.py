@@ -44,6 +44,15 @@ def route_parts(app: FastAPI, service: Service, looked_up: Callable[..., Any], g
         """The map of a part as a grey PNG: black for nothing, white for twice the pixel threshold and more."""
         return await _file(service, KeptParts.map, await _part(service, name), TYPES["png"])
 
+    @looked_up(app, "/v1/parts/{name}/thumbnail", 401, 404, 503, response_class=Response, **guarded)
+    async def thumbnail(name: str) -> Response:
+        """A small picture of a part as a JPEG; the photo where there is none, as of an earlier version."""
+        part = await _part(service, name)
+        try:
+            return await _file(service, KeptParts.thumbnail, part, TYPES["jpg"])
+        except Refusal:
+            return await _file(service, KeptParts.photo, part, TYPES[part.suffix])
+
     problems: dict[str, Any] = {"responses": {s: {"model": Problem} for s in (400, 401, 404, 422, 503)}} | guarded
 
     @app.post("/v1/parts/{name}/mark", **problems)

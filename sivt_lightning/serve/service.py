@@ -165,7 +165,7 @@ class Service:
                 prediction, batch_size = await model.batcher.answer(image)
                 if self.shadow is not None and content:
                     self.shadow.offer(content, prediction, request.scope["details"]["id"])
-                part = self.keeper and self.keeper.offer(content, prediction, name, model.identity)
+                part = self.keeper and self.keeper.offer(content, image, prediction, name, model.identity)
             details: dict[str, Any] = {
                 "score": prediction.score,
                 "verdict": prediction.verdict,

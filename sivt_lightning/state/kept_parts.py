@@ -1,14 +1,14 @@
-"""The folder that keeps parts: `parts.sqlite`, and beside it `photos/` and `maps/`."""
+"""The folder that keeps parts: `parts.sqlite`, and beside it `photos/`, `maps/` and `thumbnails/`."""
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sivt_lightning.data.folders import PARTS
+from sivt_lightning.data.folders import PARTS, PARTS_FOLDERS
 from sivt_lightning.database import transaction
 from sivt_lightning.errors import SIVTError
 from sivt_lightning.files import writable_folder
@@ -43,8 +43,9 @@ class KeptParts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in (folder, folder / "photos", folder / "maps"):
-            writable_folder(part, "--state")
+        self.folders = [folder / name for name in ("photos", *PARTS_FOLDERS)]
+        for one in (folder, *self.folders):
+            writable_folder(one, "--state")
         with self._troubles():
             self.database = connected(folder / PARTS, "rwc")
             self.database.execute("PRAGMA journal_mode = WAL")
@@ -58,7 +59,7 @@ class KeptParts:
     def _clean(self) -> None:
         """Away with files of parts that are not kept, as a kill leaves them."""
         kept = {name for (name,) in self.database.execute("SELECT id FROM parts")}
-        for file in (*self.folder.glob("photos/*"), *self.folder.glob("maps/*")):
+        for file in (file for folder in self.folders for file in folder.iterdir()):
             if OURS.fullmatch(file.name) and file.stem not in kept:
                 _delete(file)
 
@@ -70,9 +71,13 @@ class KeptParts:
         """The file with its map."""
         return self.folder / "maps" / f"{part.id}.png"
 
-    def add(self, part: Part | None, photo: bytes, picture: bytes, counts: Mapping[Count, int]) -> None:
-        """A part with photo and map; and how many have been judged, with it or without one that is kept."""
-        files = [] if part is None else [self.photo(part), self.map(part)]
+    def thumbnail(self, part: Part) -> Path:
+        """The file with its small picture, which earlier versions made none of."""
+        return self.folder / "thumbnails" / f"{part.id}.jpg"
+
+    def add(self, part: Part | None, contents: Sequence[bytes], counts: Mapping[Count, int]) -> None:
+        """A part with photo, map and thumbnail; and how many have been judged, with it or without one that is kept."""
+        files = [] if part is None else self._files(part)
         try:
             with self._troubles(), self._transaction():
                 query = "INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET parts = parts + ?4"
@@ -82,7 +87,7 @@ class KeptParts:
                     names = COLUMNS.split(", ")[:-3]  # nobody has marked it yet
                     query = f"INSERT INTO parts ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
                     self.database.execute(query, [getattr(part, name) for name in names])
-                    for file, content in zip(files, (photo, picture), strict=True):
+                    for file, content in zip(files, contents, strict=True):
                         file.write_bytes(content)
                 dropped = self._drop()
         except BaseException:
@@ -154,9 +159,11 @@ class KeptParts:
         return [_part(row) for row in self.database.execute(query).fetchall()]
 
     def _delete_files(self, dropped: list[Part]) -> None:
-        for part in dropped:
-            _delete(self.photo(part))
-            _delete(self.map(part))
+        for file in (file for part in dropped for file in self._files(part)):
+            _delete(file)
+
+    def _files(self, part: Part) -> list[Path]:
+        return [self.photo(part), self.map(part), self.thumbnail(part)]
 
     def _transaction(self) -> AbstractContextManager[None]:
         """Of one that writes from its beginning: another process waits, and does not fail in its middle."""

@@ -18,6 +18,7 @@ function list() {
     : `None has been judged yet.${missing}`;
   at("list").hidden = !kept.parts.length;
   const held = document.activeElement?.closest("#parts tr")?.dataset.id;
+  forgetThumbnails();
   at("parts").replaceChildren(...chosen.map(row));
   const rows = [...at("parts").children];
   const first = rows.find(({ dataset }) => dataset.id === (held ?? part?.id)) ?? rows[0];
@@ -34,7 +35,7 @@ function row(one) {
   button.setAttribute("aria-label", [moment(one.time), one.verdict, one.product].filter(Boolean).join(", "));
   if (one.id === part?.id) button.setAttribute("aria-current", true);
   const name = element("td", "");
-  name.append(button);
+  name.append(thumbnail(one.id), button);
   if (one.name) name.append(element("div", "name", one.name));
   const verdict = element("td", "");
   verdict.append(element("span", `badge ${one.verdict}`, one.verdict));
