@@ -192,6 +192,28 @@ def test_a_page_whose_name_leads_here_is_refused_whatever_it_asks(tmp_path: Path
         assert client.get("/v1/model", headers=page | {"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
+def test_a_page_of_another_site_cannot_even_ask() -> None:
+    """It could not read the answer, but the server would have judged its photo, or changed its model."""
+    predictor = Coloured()
+    with client_of(predictor, names=["line.example"], origins=["http://127.0.0.1:3000"]) as client:
+        for place in (
+            "https://evil.example",
+            "http://127.0.0.1:9000",
+            "http://localhost",
+            "null",
+            "http://127.0.0.1.x",
+        ):
+            for path in ("/v1/predict", "/v1/swap", "/v1/parts/1/mark"):
+                answer = client.post(path, content=photo(1), headers={"Origin": place})
+                assert (answer.status_code, place in answer.json()["error"]) == (403, True), (place, path)
+        assert "--cors_origin" in answer.json()["error"]
+        assert predictor.batches == []
+        for place in ("http://127.0.0.1", "https://line.example", "http://127.0.0.1:3000"):
+            assert client.post("/v1/predict", content=photo(1), headers={"Origin": place}).status_code == 200, place
+    with client_of(predictor, origins=["*"]) as client:
+        assert client.post("/v1/predict", content=photo(1), headers={"Origin": "null"}).status_code == 200
+
+
 def test_who_names_no_host_is_no_page() -> None:
     with listening(Limits()) as place:
         for version, status in (("1.0", b"200"), ("1.1", b"400")):

@@ -88,7 +88,7 @@ def build_app(
     if origins:
         app.add_middleware(CORS, origins=origins)
     if token is None:  # which pages of other sites do not know
-        app.add_middleware(HostNames, names=names)
+        app.add_middleware(HostNames, names=names, origins=origins)
     app.add_middleware(RequestLog, seen=app.state.metrics.seen)
     app.add_middleware(Linger, most=4 * limits.bytes, seconds=limits.linger)
     return app

@@ -1,4 +1,4 @@
-"""By which names the server may be asked: what another site calls its own may lead here, too."""
+"""Who may ask a server without a token: not the pages of other sites, whatever their names lead to."""
 
 import ipaddress
 import re
@@ -17,31 +17,52 @@ LONGEST = 100  # letters of a name that are repeated
 
 
 class HostNames:
-    """Refuses requests for another host, 421 as HTTP has it: a page of that one's could read all that is here.
+    """Refuses requests for another host, 421 as HTTP has it, and those of other sites' pages, 403.
 
-    A browser lets the scripts of a page ask the host that the page is of, and that host's owner says which address it
-    has: after the page has come, this machine's (DNS rebinding). An address is no name that could be given another one.
+    A browser lets the scripts of a page read what the host of that page answers, and that host's owner says which
+    address it has: after the page has come, this machine's (DNS rebinding). An address is no name that could be given
+    another one. What another host answers they may not read, but they may ask it, and a POST does something.
     Starlette's TrustedHostMiddleware knows names only, and answers in plain text.
 
     Args:
         names: under which the server is known, beside localhost and the machine's own.
+        origins: of pages that may ask, beside its own; * for all.
     """
 
-    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, names: Sequence[str], origins: Sequence[str]) -> None:
+        self.app, self.given, self.origins = app, frozenset(names), frozenset(origins)
         machine = socket.gethostname().lower()
         self.names = {"localhost", machine, machine.partition(".")[0], *names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
-        name = PORT.sub("", host.lower()).strip("[]").removesuffix(".")
-        if not host or name in self.names or is_address(name):  # HTTP/1.1 has one, and browsers speak no other
+        if scope["type"] == "http" and (refusal := self._refusal(Headers(scope=scope))):
+            await answer(send, *refusal)
+        else:
             await self.app(scope, receive, send)
-            return
-        name = name[:LONGEST]
-        reason = f"{name} is no name of this server, but may be another site's, whose pages must not ask it"
-        remedy = f"open it by its address, such as 127.0.0.1, or start it with --host_name {name}"
-        await answer(send, 421, f"{reason}: {remedy}.")
+
+    def _refusal(self, headers: Headers) -> tuple[int, str] | None:
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
+        name = name_of(host)
+        if host and name not in self.names and not is_address(name):  # HTTP/1.1 has one, and browsers speak no other
+            name = name[:LONGEST]
+            reason = f"{name} is no name of this server, but may be another site's, whose pages must not ask it"
+            return 421, f"{reason}: open it by its address, such as 127.0.0.1, or start it with --host_name {name}."
+        if origin is None or {origin, "*"} & self.origins:
+            return None
+        place = origin.lower().partition("://")[2]
+        if place == host or name_of(place) in self.given:
+            return None
+        reason = f"{origin[:LONGEST]} is the place of a page of another site, which must not ask this server"
+        return 403, f"{reason}: open the server's own page, or name that place with --cors_origin."
+
+
+def name_of(host: str) -> str:
+    """Of what a Host header says, in small letters.
+
+    >>> [name_of(host) for host in ("line.example:8000", "[::1]:80", "127.0.0.1", "line.example.")]
+    ['line.example', '::1', '127.0.0.1', 'line.example']
+    """
+    return PORT.sub("", host).strip("[]").removesuffix(".")
 
 
 def is_address(text: str) -> bool:
