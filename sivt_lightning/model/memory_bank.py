@@ -74,10 +74,10 @@ class MemoryBank(nn.Module):
 
 
 def first_lowest(values: Float[Tensor, "N M"]) -> Int64[Tensor, " N"]:
-    """Where each row is lowest, as `argmin` says, which OpenVINO sorts for; some place in a row with NaN.
+    """Where each row is lowest, as `argmin` says, which OpenVINO sorts for; the last place of a row with NaN.
 
-    >>> first_lowest(torch.tensor([[3.0, 1.0, 1.0], [0.0, 2.0, torch.inf]]))
-    tensor([1, 0])
+    >>> first_lowest(torch.tensor([[3.0, 1.0, 1.0], [0.0, 2.0, torch.inf], [torch.nan, 0.0, 1.0]]))
+    tensor([1, 0, 2])
     """
     places = torch.arange(values.shape[1], device=values.device)
     return torch.where(values == values.amin(dim=1, keepdim=True), places, places[-1]).amin(dim=1)
