@@ -360,7 +360,7 @@ def test_small_pictures_are_asked_for_where_they_are_seen(page: Page, keeping: s
     page.goto(keeping)
     expect(page.locator("#parts tr")).to_have_count(42)
     expect(page.locator("#parts img")).not_to_have_count(0)
-    page.wait_for_timeout(300)
+    until(page, "!fetching")
     small = [url for url in asked if "/thumbnail" in url]
     assert 3 < len(small) < 30
     assert widths(page)[:3] == [SIZE[0], 32, 32], "the photo, where there is nothing smaller"

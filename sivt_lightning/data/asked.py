@@ -44,7 +44,8 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     for path in paths:
         if not (path.is_dir() or path.is_file() or path.is_symlink()):
             raise SIVTError(f"{path} does not exist. Set data.predict_path to a folder of images or to one image.")
-        refuse_parts(path, f"Set data.predict_path to {path / 'photos'}.")
+        if path.is_dir():
+            refuse_parts(path, f"Set data.predict_path to {path / 'photos'}.")
     if len(paths) > 1:
         paths = sorted({_absolute(path) for path in paths})
     first = paths[0]

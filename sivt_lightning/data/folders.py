@@ -58,7 +58,7 @@ def contents(folder: Path) -> Contents:
 
 def refuse_parts(folder: Path, remedy: str) -> None:
     """Raises SIVTError for a folder in which a server keeps parts: whoever takes its pictures for photos is wrong."""
-    if (folder / PARTS).is_file():
+    if folder / PARTS in _listed(folder):
         raise SIVTError(f"{folder} is what `sivt serve` keeps of the parts that it judged, maps among them. {remedy}")
 
 
