@@ -56,10 +56,10 @@ def test_the_model_of_edge_yaml() -> None:
     """As docs/performance.md has it."""
     settings = yaml.safe_load((Path(__file__).parents[1] / "configs/edge.yaml").read_text())["model"]
     detector = SIVT(**settings | {"weights": "random"}).detector
-    assert count_parameters(detector) == {"trainable": 781_632, "frozen": 700_768}
+    assert count_parameters(detector) == {"trainable": 557_952, "frozen": 700_768}
     counts = multiply_adds(detector)
     assert counts["backbone"] == 317_739_008
-    assert counts["reconstructor_fast"] == 369_623_040
+    assert counts["reconstructor_fast"] == 206_045_184
     assert counts["memory_bank"] == 79_691_776
 
 
