@@ -203,13 +203,20 @@ def measure_pages(port: int, photos: list[bytes], rate: float, seconds: float, p
         for one in lookers:
             one.join()
         every[opened] += waited
-        print(f"{opened} pages: {told(waited)}; {len(waited) / passed:.1f} photos and ", end="")
+        print(f"{opened} pages: {percentiles(waited)}; {len(waited) / passed:.1f} photos and ", end="")
         print(f"{(len(waited) + len(asked)) / passed:.1f} requests a second", flush=True)
     for opened, waited in every.items():
-        print(f"all turns with {opened} pages: {told(waited)}")
+        print(f"all turns with {opened} pages: {percentiles(waited)}")
 
 
-def told(seconds: list[float]) -> str:
+def told_apart(scores: list[float]) -> float:
+    """The least difference of two photos' scores, of which an answer of this photo's is within a half: batches of other
+    sizes add up in another order, which moves narrow numbers a little. Two photos may have the same score."""
+    return min(other / one - 1 for one, other in itertools.pairwise(sorted(set(scores))))
+
+
+def percentiles(seconds: list[float]) -> str:
+    """In words."""
     median, p95, p99 = (1e3 * float(np.quantile(seconds, share)) for share in (0.5, 0.95, 0.99))
     return f"p50 {median:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms"
 
@@ -302,11 +309,10 @@ def main() -> None:
             rate, seconds, answers = load(port, photos, settings.images, settings.clients)
         ended = server.returncode
         after, _ = measured_alone(model, photos, settings.images)
-    apart = min(abs(one / other - 1) for i, one in enumerate(scores) for other in scores[:i])
-    # Batches of other sizes add up in another order, which moves narrow numbers a little.
+    apart = told_apart(scores)
     wrong = [photo for photo, answer in answers if not abs(answer.get("score", 0) / scores[photo] - 1) < apart / 2]
     print(f"alone {before:.1f} and {after:.1f} images/s, served {rate:.1f} to {settings.clients} clients: ", end="")
-    print(f"{2 * rate / (before + after):.3f} of it; {told(seconds)}")
+    print(f"{2 * rate / (before + after):.3f} of it; {percentiles(seconds)}")
     print(f"{len(answers)} of {settings.images} answered, {len(wrong)} wrong (photos differ by {apart:.1%} or more)")
     print(f"the server ended with exit code {ended}")
 

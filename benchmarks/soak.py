@@ -20,12 +20,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from serving import bomb, load, make_photos, megabytes, served, write_export
+from serving import bomb, load, make_photos, megabytes, percentiles, served, told_apart, write_export
 
 SIDES = (256, 512, 1024, 1024, 1024, 2048, 3000)
 CLIENTS = 32  # that photos wait for
@@ -154,17 +153,10 @@ def expected(port: int, photos: list[bytes]) -> list[float]:
     return scores
 
 
-def percentiles(seconds: list[float]) -> str:
-    """In words."""
-    p50, p99, most = (1e3 * float(np.quantile(seconds, share)) for share in (0.5, 0.99, 1))
-    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, at most {most:.0f} ms"
-
-
 def soak(port: int, process: int, photos: list[bytes], rate: float, seconds: float) -> None:
     """Prints a line a minute, and what came of all."""
     scores, seen, due = expected(port, photos), Seen(), queue.Queue[tuple[float, int] | None]()
-    every = sorted(set(scores))  # two photos may have the same
-    apart = min(other / one - 1 for one, other in pairwise(every))
+    apart = told_apart(scores)
 
     def client() -> None:
         line = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -213,7 +205,8 @@ def soak(port: int, process: int, photos: list[bytes], rate: float, seconds: flo
     for one in [*clients, *attackers]:
         one.join()
     asked = number - len(attackers)
-    print(f"{asked} photos in {seconds / 60:.1f} minutes, {rate:.1f} a second: {percentiles(seen.seconds)}; ", end="")
+    rates = f"{rate:.1f} a second: {percentiles(seen.seconds)}, at most {1e3 * max(seen.seconds):.0f} ms"
+    print(f"{asked} photos in {seconds / 60:.1f} minutes, {rates}; ", end="")
     print(f"statuses {dict(seen.statuses)}, {asked - len(seen.seconds)} lost, {seen.wrong} wrong")
     print(f"memory by the minute {memory} MB, {megabytes(process, 'VmHWM')} MB at most")
     print(f"hostile: {dict(sorted(seen.hostile.items()))}")
