@@ -42,10 +42,10 @@ def predict_samples(paths: Sequence[Path]) -> Asked:
     if len(paths) == 1 and is_list(paths[0]):
         return _of_list(paths[0])
     for path in paths:
-        if not (path.is_dir() or path.is_file() or path.is_symlink()):
-            raise SIVTError(f"{path} does not exist. Set data.predict_path to a folder of images or to one image.")
         if path.is_dir():
             refuse_parts(path, f"Set data.predict_path to {path / 'photos'}.")
+        elif not (path.is_file() or path.is_symlink()):
+            raise SIVTError(f"{path} does not exist. Set data.predict_path to a folder of images or to one image.")
     if len(paths) > 1:
         paths = sorted({_absolute(path) for path in paths})
     first = paths[0]
