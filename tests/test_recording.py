@@ -3,11 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from conftest import rows_of
 from parts import reconstructor_of
+from torch.overrides import TorchFunctionMode
 
 from sivt_lightning import Predictor
 from sivt_lightning.cli import main
@@ -39,6 +41,28 @@ def step(loss: BatchLoss, case: Case, dtype: torch.dtype | None) -> list[torch.T
         value = loss(*case)
     value.backward()
     return [value.detach().clone(), *(p.grad.clone() for p in loss.reconstructor.parameters() if p.grad is not None)]
+
+
+class Made(TorchFunctionMode):
+    """Which functions make a tensor of numbers that Python or NumPy holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions = set[Any]()
+
+    def __torch_function__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        if function in (torch.tensor, torch.as_tensor, torch.from_numpy):
+            self.functions.add(function)
+        return function(*given, **(named or {}))
+
+
+def test_no_number_comes_from_the_processor_while_a_model_computes() -> None:
+    """On a GPU it would be copied there, which a recording cannot hold; seen without one, too."""
+    settings = {"image_size": 32, "width": 16, "heads": 2, "encoder_depth": 2, "decoder_depth": 1, "memory_bank": 16}
+    detector = SIVT(backbone="pixels", strides=[4], weights="random", **settings).detector.eval()
+    with torch.inference_mode(), Made() as made:
+        detector(torch.rand(2, 3, 32, 32))
+    assert made.functions == set()
 
 
 @needs_gpu

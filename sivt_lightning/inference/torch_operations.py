@@ -18,15 +18,16 @@ KNOWN = """
     hardswish.default hardtanh.default index.Tensor index_select.default layer_norm.default leaky_relu.default
     linalg_vector_norm.default linear.default log.default logical_not.default lt.Scalar masked_fill.Scalar
     matmul.default max.dim max_pool2d.default maximum.default mean.dim meshgrid.indexing min.dim minimum.default
-    mish.default mul.Scalar mul.Tensor ne.Scalar neg.default new_ones.default new_zeros.default ones_like.default
-    pad.default permute.default pixel_shuffle.default pixel_unshuffle.default pow.Tensor_Scalar pow.Tensor_Tensor
-    prelu.default reciprocal.default reflection_pad2d.default relu.default repeat.default replication_pad2d.default
-    rms_norm.default roll.default rsqrt.default rsub.Scalar scaled_dot_product_attention.default scatter.src
-    select.int sigmoid.default silu.default sin.default slice.Tensor softmax.int softplus.default split.Tensor
-    split_with_sizes.default sqrt.default square.default squeeze.dim squeeze.dims stack.default std.correction
-    sub.Scalar sub.Tensor sum.default sum.dim_IntList sym_size.int tanh.default topk.default transpose.int
-    type_as.default unbind.int unsqueeze.default upsample_bicubic2d.vec upsample_bilinear2d.vec
-    upsample_linear1d.vec upsample_nearest2d.vec var.correction var_mean.correction where.self zeros_like.default
+    mish.default mul.Scalar mul.Tensor ne.Scalar neg.default new_full.default new_ones.default new_zeros.default
+    ones_like.default pad.default permute.default pixel_shuffle.default pixel_unshuffle.default pow.Tensor_Scalar
+    pow.Tensor_Tensor prelu.default reciprocal.default reflection_pad2d.default relu.default repeat.default
+    replication_pad2d.default rms_norm.default roll.default rsqrt.default rsub.Scalar
+    scaled_dot_product_attention.default scatter.src select.int sigmoid.default silu.default sin.default
+    slice.Tensor softmax.int softplus.default split.Tensor split_with_sizes.default sqrt.default square.default
+    squeeze.dim squeeze.dims stack.default std.correction sub.Scalar sub.Tensor sum.default sum.dim_IntList
+    sym_size.int tanh.default topk.default transpose.int type_as.default unbind.int unsqueeze.default
+    upsample_bicubic2d.vec upsample_bilinear2d.vec upsample_linear1d.vec upsample_nearest2d.vec var.correction
+    var_mean.correction where.self zeros_like.default
 """
 ATEN = frozenset(KNOWN.split())
 
